@@ -1,0 +1,31 @@
+"""The kinds of record, and what is true of a kind whatever its payload says."""
+
+from enum import IntEnum
+from typing import Final
+
+GENESIS_SLOT: Final = "00000000"
+SINGLE_SLOT: Final = "self"  # of the kinds that an author has one register of
+
+
+class Kind(IntEnum):
+    """The kinds of record. Their order is the order of dissemination, lowest first, but for status."""
+
+    AUTHORITY = 0
+    CREDENTIAL = 1
+    REVOCATION = 2
+    STATUS = 3
+    NODE = 4
+    HEAD = 5
+    SECRET = 6
+    SUSPICION = 7
+    HEAD_ACK = 8
+    FORK_PROOF = 9
+    INVITE = 10
+    REDEMPTION = 11
+
+
+# Soft state: outside the hashed set, never stored on disk, gone after its time to live.
+VOLATILE_KINDS = frozenset({Kind.STATUS, Kind.SUSPICION})
+
+# A tombstone would undo what must stand: the authority's history, and that a key is out.
+PERMANENT_KINDS = frozenset({Kind.AUTHORITY, Kind.REVOCATION})

@@ -1,0 +1,270 @@
+"""What the payloads of the other kinds mean: what members say of themselves, of each other and for each other.
+
+Status, node, head, secret and suspicion, and the statements that are signed inside of them by other keys than
+the author's.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import ClassVar, Final, Self
+
+from clanmesh_protocol.encoding import UINT32_MAX, Fields
+from clanmesh_protocol.endpoints import Endpoint, endpoint_from_fields_untrusted
+from clanmesh_protocol.errors import MalformedError
+from clanmesh_protocol.keys import ClanId, NodeId, RecordId
+from clanmesh_protocol.kinds import Kind
+from clanmesh_protocol.limits import (
+    BAD_COMMITS_MAX,
+    ENDPOINTS_MAX,
+    KEY_BYTES,
+    NAME_BYTES_MAX,
+    PREKEYS_MAX,
+    RECIPIENTS_MAX,
+    RECORD_ID_BYTES,
+    SECRET_VALUE_BYTES_MAX,
+    SIGNATURE_BYTES,
+    SUSPICIONS_MAX,
+    TAG_BYTES_MAX,
+)
+from clanmesh_protocol.names import check_commit_untrusted, is_account
+
+
+class RolloutState(IntEnum):
+    """Where a node is with the clan's revision (the names of `clanctl peers --json`, `_` for `-`)."""
+
+    CURRENT = 0
+    BEHIND = 1
+    HELD = 2
+    FETCHING = 3
+    VERIFYING = 4
+    BUILDING = 5
+    TESTING = 6
+    SOAKING = 7
+    ROLLED_BACK = 8
+    FAILED = 9
+
+    @property
+    def text(self) -> str:
+        """The name as people see it."""
+        return self.name.lower().replace("_", "-")
+
+
+class SecretsState(IntEnum):
+    """Whether a node's secrets are in place."""
+
+    CURRENT = 0
+    FAILED = 1
+
+    @property
+    def text(self) -> str:
+        """The name as people see it."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a node says of itself. Its seq is the node's incarnation: only the subject can raise it."""
+
+    KIND: ClassVar[Kind] = Kind.STATUS
+    commit: bytes | None  # what runs
+    wanted: bytes | None  # what it is on its way to
+    rollout: RolloutState
+    secrets_epoch: int
+    secrets: SecretsState
+    bad_commits: tuple[bytes, ...] = ()  # failed here; newest last
+
+    def fields(self) -> list[object]:
+        """The payload as an array."""
+        return [
+            self.commit,
+            self.wanted,
+            int(self.rollout),
+            self.secrets_epoch,
+            int(self.secrets),
+            list(self.bad_commits),
+        ]
+
+    @classmethod
+    def read_untrusted(cls, fields: Fields) -> Self:
+        """Read the payload."""
+        commit = _commit_or_nil(fields, "commit")
+        wanted = _commit_or_nil(fields, "wanted")
+        rollout = RolloutState(fields.uint("rollout", max(RolloutState)))
+        epoch = fields.uint("secrets epoch")
+        secrets = SecretsState(fields.uint("secrets", max(SecretsState)))
+        rows = Fields(bad := fields.array("bad commits", BAD_COMMITS_MAX), "status: bad commits")
+        return cls(commit, wanted, rollout, epoch, secrets, tuple(_commit(rows, "item") for _ in bad))
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """How to reach a node and the public keys it uses."""
+
+    KIND: ClassVar[Kind] = Kind.NODE
+    static_key: bytes  # X25519, datagrams
+    sealing_key: bytes  # X25519, secrets
+    prekeys: tuple[tuple[int, bytes], ...]  # (id, X25519 key), newest last
+    endpoints: tuple[Endpoint, ...]  # of the control port; hints
+    tunnel_port: int  # WireGuard's
+    tunnel_key: bytes  # Ed25519 form of the WireGuard key
+    tunnel_number: int
+    tunnel_proof: bytes  # by tunnel_key over `tunnel_proof_input`
+
+    def fields(self) -> list[object]:
+        """The payload as an array."""
+        return [
+            self.static_key,
+            self.sealing_key,
+            [[number, key] for number, key in self.prekeys],
+            [[at.ip, at.port] for at in self.endpoints],
+            self.tunnel_port,
+            self.tunnel_key,
+            self.tunnel_number,
+            self.tunnel_proof,
+        ]
+
+    @classmethod
+    def read_untrusted(cls, fields: Fields) -> Self:
+        """Read the payload. The proof is not checked here: that needs the clan and the author."""
+        static = fields.blob("static key", exactly=KEY_BYTES)
+        sealing = fields.blob("sealing key", exactly=KEY_BYTES)
+        prekeys = tuple(
+            (row.uint("id", 255), row.blob("key", exactly=KEY_BYTES))
+            for row in fields.rows("prekeys", PREKEYS_MAX)
+        )
+        if not prekeys:
+            raise MalformedError("node: no prekey")
+        endpoints = tuple(endpoint_from_fields_untrusted(row) for row in fields.rows("endpoints", ENDPOINTS_MAX))
+        return cls(
+            static_key=static,
+            sealing_key=sealing,
+            prekeys=prekeys,
+            endpoints=endpoints,
+            tunnel_port=fields.uint("tunnel port", 65_535),
+            tunnel_key=fields.blob("tunnel key", exactly=KEY_BYTES),
+            tunnel_number=fields.uint("tunnel number", UINT32_MAX),
+            tunnel_proof=fields.blob("tunnel proof", exactly=SIGNATURE_BYTES),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A signer's word that a ref of the configuration moves from `old` to `new`. Slot: the ref's short name."""
+
+    KIND: ClassVar[Kind] = Kind.HEAD
+    old: bytes | None
+    new: bytes
+    signature: bytes  # SSHSIG, binary, namespace `head@clanmesh`, over `head_statement`
+
+    def fields(self) -> list[object]:
+        """The payload as an array."""
+        return [self.old, self.new, self.signature]
+
+    @classmethod
+    def read_untrusted(cls, fields: Fields) -> Self:
+        """Read the payload."""
+        old = _commit_or_nil(fields, "old")
+        return cls(old, _commit(fields, "new"), fields.blob("signature", at_most=1900))
+
+
+@dataclass(frozen=True, slots=True)
+class Wrap:
+    """The key of a secret's value, sealed to one recipient."""
+
+    node: NodeId
+    sealed: bytes  # 80 bytes: crypto_box_seal of 32
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A value sealed to its recipients, with its place and its predecessor. Slot: the secret's name."""
+
+    KIND: ClassVar[Kind] = Kind.SECRET
+    epoch: int  # the predecessor's + 2; + 1 for the same value sealed again
+    predecessor: RecordId | None
+    owner: str
+    group: str
+    mode: int
+    targets: tuple[str, ...]  # tags and node names as they were given, sorted
+    wraps: tuple[Wrap, ...]
+    nonce: bytes  # 24
+    ciphertext: bytes  # XChaCha20-Poly1305
+
+    def fields(self) -> list[object]:
+        """The payload as an array."""
+        return [
+            self.epoch,
+            self.predecessor,
+            self.owner,
+            self.group,
+            self.mode,
+            list(self.targets),
+            [[wrap.node, wrap.sealed] for wrap in self.wraps],
+            self.nonce,
+            self.ciphertext,
+        ]
+
+    @classmethod
+    def read_untrusted(cls, fields: Fields) -> Self:
+        """Read the payload."""
+        epoch = fields.uint("epoch")
+        predecessor = fields.blob_or_nil("predecessor", exactly=RECORD_ID_BYTES)
+        owner = fields.text("owner", NAME_BYTES_MAX)
+        group = fields.text("group", NAME_BYTES_MAX)
+        if not is_account(owner) or not is_account(group):
+            raise MalformedError("secret: owner or group is no account name")
+        mode = fields.uint("mode", 0o777)
+        targets = fields.texts("targets", RECIPIENTS_MAX, TAG_BYTES_MAX)
+        wraps = tuple(
+            Wrap(NodeId(row.blob("node", exactly=KEY_BYTES)), row.blob("sealed", exactly=80))
+            for row in fields.rows("wraps", RECIPIENTS_MAX)
+        )
+        nonce = fields.blob("nonce", exactly=24)
+        ciphertext = fields.blob("ciphertext", at_most=SECRET_VALUE_BYTES_MAX + 64)
+        before = RecordId(predecessor) if predecessor is not None else None
+        return cls(epoch, before, owner, group, mode, targets, wraps, nonce, ciphertext)
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """Whom the author could not reach, each at an incarnation. Replaced as a whole."""
+
+    KIND: ClassVar[Kind] = Kind.SUSPICION
+    suspects: tuple[tuple[NodeId, int], ...]
+
+    def fields(self) -> list[object]:
+        """The payload as an array."""
+        return [[[node, incarnation] for node, incarnation in self.suspects]]
+
+    @classmethod
+    def read_untrusted(cls, fields: Fields) -> Self:
+        """Read the payload."""
+        return cls(
+            tuple(
+                (NodeId(row.blob("node", exactly=KEY_BYTES)), row.uint("incarnation"))
+                for row in fields.rows("suspects", SUSPICIONS_MAX)
+            )
+        )
+
+
+def tunnel_proof_input(clan: ClanId, node: NodeId, number: int) -> bytes:
+    """What a tunnel key signs to prove that its owner is `node`: nobody can claim another's key."""
+    return b"clanmesh/tunnel/1\0" + clan + node + number.to_bytes(8, "big")
+
+
+HEAD_NAMESPACE: Final = "head@clanmesh"
+
+
+def head_statement(clan: ClanId, ref: str, old: bytes | None, new: bytes) -> bytes:
+    """The text that `ssh-keygen -Y sign -n head@clanmesh` signs when a ref is moved."""
+    before = old.hex() if old is not None else "0"
+    return f"clanmesh head 1\nclan {clan.hex()}\nref {ref}\nold {before}\nnew {new.hex()}\n".encode()
+
+
+def _commit(fields: Fields, name: str) -> bytes:
+    return check_commit_untrusted(fields.blob(name, at_most=32), name)
+
+
+def _commit_or_nil(fields: Fields, name: str) -> bytes | None:
+    commit = fields.blob_or_nil(name, at_most=32)
+    return check_commit_untrusted(commit, name) if commit is not None else None

@@ -1,0 +1,110 @@
+"""How a new record spreads: a wave of pushes, then its id told lazily.
+
+In a clan of up to eight others the author's push reaches everyone in one hop, and whoever got it from the author
+need not push again. In larger ones each node pushes what is new to it to its two neighbours on the ring of up
+members and to one at random: random peers alone would miss some, the ring alone would be slow. What the wave
+missed (loss) is repaired by ids: to two peers after 20 ms, and to everyone on the next pings.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import inf
+from random import Random  # noqa: TID251
+
+from clanmesh_protocol.keys import NodeId
+from clanmesh_protocol.limits import SHORT_ID_BYTES
+from clanmesh_protocol.records import Record
+from clanmeshd.core.limits import (
+    LAZY_DELAY_S,
+    LAZY_PEERS,
+    LAZY_ROUNDS,
+    PUSH_ALL_PEERS_MAX,
+    PUSH_RANDOM,
+    RECENT_RECORDS_MAX,
+    RECENT_S,
+)
+
+
+@dataclass(slots=True)
+class _Recent:
+    until_s: float
+    holders: set[NodeId]
+    told: dict[NodeId, int] = field(default_factory=dict)
+
+
+class Dissemination:
+    """Remembers the newest records and who has them. Bounded; what is forgotten is anti-entropy's."""
+
+    def __init__(self, own: NodeId, rng: Random) -> None:
+        self._own = own
+        self._rng = rng
+        self._recent: dict[bytes, _Recent] = {}  # by short id, oldest first
+        self._lazy: list[tuple[float, bytes]] = []  # (when, short id), in order
+
+    def spread(self, record: Record, source: NodeId | None, up: Sequence[NodeId], now_s: float) -> list[NodeId]:
+        """Take a record that is new here; say to whom it is pushed now. `source` None: it is our own."""
+        short_id = short_id_of(record)
+        recent = _Recent(now_s + RECENT_S, {self._own, record.author})
+        if source is not None:
+            recent.holders.add(source)
+        self._recent[short_id] = recent
+        self._lazy.append((now_s + LAZY_DELAY_S, short_id))
+        self._trim(now_s)
+        return self._targets(record, source, up, recent.holders)
+
+    def _targets(
+        self, record: Record, source: NodeId | None, up: Sequence[NodeId], holders: set[NodeId]
+    ) -> list[NodeId]:
+        lacking = [node for node in up if node not in holders]
+        if len(up) <= PUSH_ALL_PEERS_MAX:
+            return [] if source == record.author else lacking
+        ring = [node for node in self._neighbours(up) if node not in holders]
+        others = [node for node in lacking if node not in ring]
+        return ring + self._rng.sample(others, min(PUSH_RANDOM, len(others)))
+
+    def _neighbours(self, up: Sequence[NodeId]) -> list[NodeId]:
+        ring = sorted((*up, self._own))
+        at = ring.index(self._own)
+        return [ring[at - 1], ring[(at + 1) % len(ring)]]
+
+    def held_by(self, short_id: bytes, node: NodeId) -> None:
+        """A peer showed that it has a record."""
+        recent = self._recent.get(short_id)
+        if recent is not None:
+            recent.holders.add(node)
+
+    def names_for(self, node: NodeId, now_s: float) -> list[bytes]:
+        """Short ids to name on a ping to a peer: recent ones that it may have missed, a few times each."""
+        names = []
+        for short_id, recent in self._recent.items():
+            told = recent.told.get(node, 0)
+            if node not in recent.holders and told < LAZY_ROUNDS and now_s < recent.until_s:
+                recent.told[node] = told + 1
+                names.append(short_id)
+        return names
+
+    def next_deadline(self) -> float:
+        """When ids are to be told; infinity for never."""
+        return self._lazy[0][0] if self._lazy else inf
+
+    def handle_deadline(self, up: Sequence[NodeId], now_s: float) -> list[tuple[NodeId, bytes]]:
+        """Say whom to tell which ids now."""
+        due = [short_id for at_s, short_id in self._lazy if at_s <= now_s]
+        self._lazy = [(at_s, short_id) for at_s, short_id in self._lazy if at_s > now_s]
+        told = []
+        for short_id in due:
+            recent = self._recent.get(short_id)
+            lacking = [node for node in up if recent is not None and node not in recent.holders]
+            told += [(node, short_id) for node in self._rng.sample(lacking, min(LAZY_PEERS, len(lacking)))]
+        return told
+
+    def _trim(self, now_s: float) -> None:
+        for short_id, recent in list(self._recent.items()):
+            if recent.until_s > now_s and len(self._recent) <= RECENT_RECORDS_MAX:
+                break
+            del self._recent[short_id]
+
+
+def short_id_of(record: Record) -> bytes:
+    """The first 8 bytes of a record's id."""
+    return record.id[:SHORT_ID_BYTES]

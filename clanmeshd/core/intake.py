@@ -1,0 +1,78 @@
+"""The door for records: every check in the order of its price, the signature last."""
+
+from clanmesh_protocol.errors import ProtocolError, StaleError, UnauthorizedError
+from clanmesh_protocol.keys import ClanId, NodeId
+from clanmesh_protocol.records import Record, parse_untrusted
+from clanmesh_protocol.signing import Verified, verify_untrusted
+from clanmeshd.core.authority import Authority
+from clanmeshd.core.buckets import Buckets
+from clanmeshd.core.ledger import Ledger
+from clanmeshd.core.limits import VERIFICATIONS_BURST, VERIFICATIONS_PER_S
+from clanmeshd.core.parking import Parking
+
+
+class KnownError(ProtocolError):
+    """The record is here already; not a fault of anybody."""
+
+    code = "duplicate"
+
+    def __init__(self, record: Record) -> None:
+        super().__init__("the record is here already")
+        self.record = record
+
+
+class OlderError(StaleError):
+    """The register holds something newer. `record` is what came, its signature unproven."""
+
+    def __init__(self, record: Record) -> None:
+        super().__init__("the register holds something newer")
+        self.record = record
+
+
+class StrangerError(UnauthorizedError):
+    """The author is not credentialed yet, as far as is known here."""
+
+    def __init__(self, record: Record) -> None:
+        super().__init__("the author may not say this")
+        self.record = record
+
+
+class BusyError(ProtocolError):
+    """This peer has had its share of signature checks."""
+
+    code = "busy"
+
+
+class Intake:
+    """Turns bytes into believed records, one at a time, with a budget for each peer that brings them."""
+
+    def __init__(self, clan: ClanId, ledger: Ledger) -> None:
+        self._clan = clan
+        self._ledger = ledger
+        self._parking = Parking()
+        self._budget: Buckets[NodeId] = Buckets(VERIFICATIONS_PER_S, VERIFICATIONS_BURST)
+
+    def check_untrusted(self, data: bytes, peer: NodeId, authority: Authority, now_s: float) -> Verified[Record]:
+        """Length and form, known id, newer-or-equal seq, credentialed author, signature. Raises ProtocolError.
+
+        A record whose author is not credentialed is kept aside for `reconsider`.
+        """
+        record = parse_untrusted(data, self._clan)
+        if self._ledger.known(record.id):
+            raise KnownError(record)
+        if not self._ledger.newer(record):
+            raise OlderError(record)
+        if not (record.is_genesis or authority.lets_stay(record)):
+            self._parking.put(record, peer)
+            raise StrangerError(record)
+        if not self._budget.take(peer, now_s):
+            raise BusyError("too many new records from this peer")
+        return verify_untrusted(record, self._clan)
+
+    def reconsider(self) -> list[tuple[bytes, NodeId]]:
+        """Give back what was kept aside, with the peers who brought it: the authority has changed."""
+        return self._parking.take_all()
+
+    def retain(self, members: frozenset[NodeId]) -> None:
+        """Forget the budgets of all others."""
+        self._budget.retain(members)

@@ -1,0 +1,254 @@
+"""The record set: registers with one writer each, of which the newest value stands.
+
+The state is a function of the set of records that ever came in, whatever their order: a register keeps the
+highest (seq, id), authority operations are all kept, and of an author who uses more slots of a kind than the
+protocol gives, the lowest slots stay. Who may write what is `authority`'s question; it is asked before `apply`,
+and again of all that is here, through `retain`, when the answer has changed.
+
+Volatile kinds (status, suspicion) lie beside the hashed set and lapse. What lapsed does not come back: an echo
+from a slow peer is stale.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final, TypeAlias
+
+from clanmesh_protocol.keys import ClanId, NodeId
+from clanmesh_protocol.limits import (
+    RECORD_ID_BYTES,
+    SHORT_ID_BYTES,
+    SLOTS_PER_AUTHOR_MAX,
+    SLOTS_PER_AUTHOR_UNKNOWN_KIND_MAX,
+)
+from clanmesh_protocol.records import Kind, Record
+from clanmesh_protocol.signing import Verified
+from clanmeshd.core.trie import Trie
+
+VOLATILE_TTL_S_MAX: Final = 86_400  # a status that asks for more, or for no end, lapses after a day
+
+_Register: TypeAlias = tuple[NodeId, int, str]
+
+
+class Outcome(Enum):
+    """What became of a record."""
+
+    NEW = auto()  # the state has changed
+    DUPLICATE = auto()  # it was here already
+    STALE = auto()  # its register holds something newer
+    FULL = auto()  # its author has used up the slots of this kind
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What `apply` did. Only with NEW did anything change."""
+
+    outcome: Outcome
+    replaced: Record | None = None  # the register's former value
+    displaced: Record | None = None  # another slot's value that had to make room
+    equivocation: bool = False  # the author signed two contents with one seq
+
+    @property
+    def is_new(self) -> bool:
+        """The state has changed."""
+        return self.outcome is Outcome.NEW
+
+
+class Ledger:
+    """All records of one clan that this node holds. Only verified ones come in."""
+
+    def __init__(self, clan: ClanId) -> None:
+        self.clan = clan
+        self._kinds: dict[int, dict[NodeId, dict[str, Verified[Record]]]] = {}
+        self._by_short_id: dict[bytes, Verified[Record]] = {}
+        self._trie = Trie()
+        self._versions: dict[int, int] = {}
+        self._lapses_s: dict[_Register, float] = {}  # volatile registers: when their value lapses, monotonic
+        self._floors: dict[_Register, tuple[int, bytes]] = {}  # volatile registers: the newest that lapsed
+
+    # --- asking --------------------------------------------------------------------------------------------
+
+    def newer(self, record: Record) -> bool:
+        """Say whether `apply` could have a use for this record; asked before its signature is checked.
+
+        True for an equal seq with another id too: that is how equivocation shows.
+        """
+        if self.known(record.id):
+            return False
+        current = self._shelf(record).get(_key(record))
+        if current is None:
+            return self._is_above_floor(record) and self._has_room(record)
+        return record.seq >= current.value.seq
+
+    def known(self, any_id: bytes) -> bool:
+        """Say whether a record is here, by its id (32 bytes) or short id (8)."""
+        found = self._by_short_id.get(any_id[:SHORT_ID_BYTES])
+        return found is not None and (len(any_id) < RECORD_ID_BYTES or found.value.id == any_id)
+
+    def get(self, author: NodeId, kind: int, slot: str) -> Verified[Record] | None:
+        """The value of a register; of an authority slot the highest one."""
+        shelf = self._kinds.get(kind, {}).get(author, {})
+        if kind != Kind.AUTHORITY:
+            return shelf.get(slot)
+        values = (entry for entry in shelf.values() if entry.value.slot == slot)
+        return max(values, key=lambda entry: entry.value.order, default=None)
+
+    def of_kind(self, kind: int) -> list[Verified[Record]]:
+        """All values of a kind, tombstones too, sorted by author and slot."""
+        shelves = self._kinds.get(kind, {})
+        return [shelves[author][key] for author in sorted(shelves) for key in sorted(shelves[author])]
+
+    def by_short_id(self, short_id: bytes) -> Record | None:
+        """The record that begins its id so, volatile ones too."""
+        found = self._by_short_id.get(short_id)
+        return found.value if found is not None else None
+
+    def records(self) -> list[Record]:
+        """The hashed set, sorted by kind (authority first), author and slot."""
+        return [entry.value for kind in sorted(self._kinds) for entry in self.of_kind(kind) if _is_hashed(entry)]
+
+    def __len__(self) -> int:
+        """How many records the hashed set has."""
+        return len(self._trie)
+
+    @property
+    def version(self) -> int:
+        """A number that grows with each change: the key of whatever is derived from all of this."""
+        return sum(self._versions.values())
+
+    def version_of(self, *kinds: int) -> int:
+        """A number that grows with each change of these kinds."""
+        return sum(self._versions.get(kind, 0) for kind in kinds)
+
+    # --- comparing with another's --------------------------------------------------------------------------
+
+    def root(self) -> bytes:
+        """The hash of the hashed set, 16 bytes."""
+        return self._trie.root()
+
+    def digest(self, prefix: bytes) -> tuple[bytes, ...]:
+        """64 hashes of 8 bytes: of the parts right below a prefix of 6-bit digits."""
+        return self._trie.digest(prefix)
+
+    def leaf(self, prefix: bytes) -> tuple[bytes, ...]:
+        """The short ids of the hashed set below a prefix, sorted."""
+        return self._trie.leaf(prefix)
+
+    def count(self, prefix: bytes) -> int:
+        """How many records of the hashed set are below a prefix."""
+        return self._trie.count(prefix)
+
+    # --- changing ------------------------------------------------------------------------------------------
+
+    def apply(self, verified: Verified[Record], now_s: float = 0.0) -> Applied:
+        """Take a record in. `now_s` is monotonic and starts a volatile record's time to live."""
+        record = verified.value
+        current = self._shelf(record).get(_key(record))
+        if current is not None and current.value.id == record.id:
+            return Applied(Outcome.DUPLICATE)
+        equivocation = self._equivocates(record)
+        if current is not None and record.order < current.value.order:
+            return Applied(Outcome.STALE, equivocation=equivocation)
+        if current is None and not self._is_above_floor(record):
+            return Applied(Outcome.STALE)
+        if current is None and not self._has_room(record):
+            return Applied(Outcome.FULL)
+        if current is not None:
+            self._remove(current)
+        self._insert(verified, now_s)
+        displaced = self._displace(record)
+        return Applied(Outcome.NEW, current.value if current is not None else None, displaced, equivocation)
+
+    def expire(self, now_s: float) -> list[Record]:
+        """Drop volatile records whose time to live is over; give them back."""
+        over = sorted(register for register, lapse_s in self._lapses_s.items() if lapse_s <= now_s)
+        lapsed = [self._kinds[kind][author][slot] for author, kind, slot in over]
+        for entry in lapsed:
+            self._remove(entry)
+            self._floors[entry.value.register] = entry.value.order
+        return [entry.value for entry in lapsed]
+
+    def next_lapse_s(self) -> float | None:
+        """When `expire` has something to do next, monotonic."""
+        return min(self._lapses_s.values(), default=None)
+
+    def retain(self, may_stay: Callable[[Record], bool]) -> list[Record]:
+        """Drop every record that may not stay, and give them back."""
+        entries = [entry for kind in self._kinds for entry in self.of_kind(kind)]
+        dropped = [entry for entry in entries if not may_stay(entry.value)]
+        for entry in dropped:
+            self._remove(entry)
+            self._floors.pop(entry.value.register, None)
+        return [entry.value for entry in dropped]
+
+    # --- inside --------------------------------------------------------------------------------------------
+
+    def _shelf(self, record: Record) -> dict[str, Verified[Record]]:
+        return self._kinds.get(record.kind, {}).get(record.author, {})
+
+    def _is_above_floor(self, record: Record) -> bool:
+        floor = self._floors.get(record.register)
+        return floor is None or record.order > floor
+
+    def _has_room(self, record: Record) -> bool:
+        # By the slot, not by who came first: that would make the state depend on the order of arrival.
+        shelf = self._shelf(record)
+        return len(shelf) < slots_max(record.kind) or _key(record) < max(shelf)
+
+    def _equivocates(self, record: Record) -> bool:
+        values: Iterator[Verified[Record]] = iter(self._shelf(record).values())
+        if record.kind != Kind.AUTHORITY:
+            current = self._shelf(record).get(_key(record))
+            values = iter([current] if current is not None else [])
+        return any(
+            other.value.slot == record.slot and other.value.seq == record.seq and other.value.id != record.id
+            for other in values
+        )
+
+    def _displace(self, record: Record) -> Record | None:
+        shelf = self._shelf(record)
+        if len(shelf) <= slots_max(record.kind):
+            return None
+        highest = shelf[max(shelf)]
+        self._remove(highest)
+        return highest.value
+
+    def _insert(self, entry: Verified[Record], now_s: float) -> None:
+        record = entry.value
+        self._kinds.setdefault(record.kind, {}).setdefault(record.author, {})[_key(record)] = entry
+        self._by_short_id[record.id[:SHORT_ID_BYTES]] = entry
+        self._versions[record.kind] = self._versions.get(record.kind, 0) + 1
+        if record.is_volatile:
+            ttl_s = min(record.ttl_s or VOLATILE_TTL_S_MAX, VOLATILE_TTL_S_MAX)
+            self._lapses_s[record.register] = now_s + ttl_s
+            self._floors.pop(record.register, None)
+        else:
+            self._trie.add(record.id)
+
+    def _remove(self, entry: Verified[Record]) -> None:
+        record = entry.value
+        shelf = self._kinds[record.kind][record.author]
+        del shelf[_key(record)]
+        if not shelf:
+            del self._kinds[record.kind][record.author]
+        if self._by_short_id.get(record.id[:SHORT_ID_BYTES]) is entry:
+            del self._by_short_id[record.id[:SHORT_ID_BYTES]]
+        self._versions[record.kind] = self._versions.get(record.kind, 0) + 1
+        if record.is_volatile:
+            self._lapses_s.pop(record.register, None)
+        else:
+            self._trie.remove(record.id)
+
+
+def slots_max(kind: int) -> int:
+    """How many slots an author has of a kind."""
+    return SLOTS_PER_AUTHOR_MAX.get(kind, SLOTS_PER_AUTHOR_UNKNOWN_KIND_MAX)
+
+
+def _key(record: Record) -> str:
+    """What tells values on an author's shelf apart: the slot. Of authority operations every one is kept."""
+    return record.slot if record.kind != Kind.AUTHORITY else f"{record.slot}/{record.id.hex()}"
+
+
+def _is_hashed(entry: Verified[Record]) -> bool:
+    return not entry.value.is_volatile

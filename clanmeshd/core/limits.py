@@ -1,0 +1,119 @@
+"""The core's own numbers, with unit and reason. Peers need not agree on any of them.
+
+Those that peers must agree on stand in `clanmesh_protocol.limits`.
+"""
+
+from typing import Final
+
+# --- Failure detection ---------------------------------------------------------------------------------
+
+PROBE_INTERVAL_S: Final = 1.0  # one probe a second keeps an idle node under 300 B/s
+PROBE_GREETING_INTERVAL_S: Final = 0.05  # until each member was tried once after a start: 10 in half a second
+PROBE_TIMEOUT_S_MIN: Final = 0.2  # a LAN answers in 1 ms; a busy machine's scheduler may not
+PROBE_TIMEOUT_S_MAX: Final = 0.5  # twice the round trip to the far side of the Earth
+INDIRECT_TIMEOUT_S: Final = 0.7  # for those asked: one probe of theirs and two ways to us
+INDIRECT_PEERS: Final = 3  # SWIM's choice: more adds bytes, hardly certainty
+CONFIRM_INTERVAL_S: Final = 0.25  # pings to a suspect: 8 in the refutation window, lost together in 2 of 10^6
+CONFIRM_FAILED_S: Final = 1.0  # unanswered for so long, an asked-for confirmation counts as a suspicion of our own
+REFUTATION_S: Final = 2.0  # a suspect's time to be heard; an order above the slowest dissemination seen
+REFUTATION_PAIR_S: Final = 2.5  # of a clan of two, where nobody else can vouch
+WITNESSES_MAX: Final = 3  # distinct signed suspicions that `down` needs at most
+UNWITNESSED_S: Final = 30.0  # with too few live witnesses left (a power cut) own evidence is enough by then
+SUSPECT_INTERVAL_S: Final = 1.0  # pings to one that stays suspect after its window
+DOWN_INTERVAL_S: Final = 5.0  # one member that is down is tried again each time, for ever: partitions heal alone
+REVIVAL_INTERVAL_S: Final = 0.1  # when one comes back, the other lost ones are tried at this pace, once each
+CONFIRMATIONS_PER_S: Final = 5.0  # that others' suspicions can make us do
+CONFIRMATIONS_BURST: Final = 20.0  # as many as one suspicion record can name
+CONFIRM_AGAIN_S: Final = 3.0  # a member that just answered a confirmation is not asked again for others' sake
+LOCAL_HEALTH_MAX: Final = 8  # Lifeguard's S: patience grows up to ninefold
+PROBE_SLOWDOWN_MAX: Final = 3  # and the pace falls to a third: slower, a lone node would take minutes to see it
+PAUSE_S: Final = 1.0  # a deadline met so late says that *we* were away: no verdict stands on that time
+SUSPICION_TTL_S: Final = 60  # votes of a voter that fell silent lapse
+SUSPICION_REPEAT_S: Final = 25.0  # standing votes are said again before they lapse
+SUSPICION_INTERVAL_S: Final = 0.2  # several votes of one moment share a record
+PINGS_OUTSTANDING_MAX: Final = 512  # numbers we remember; the oldest go first
+RELAYS_MAX: Final = 64  # indirect probes we do for others at once
+PING_NUMBER_MAX: Final = 0xFFFF_FFFF
+
+# --- Status --------------------------------------------------------------------------------------------
+
+STATUS_INTERVAL_S: Final = 1.0  # several changes of one second share a record
+REFUTATION_INTERVAL_S: Final = 0.2  # accusers cannot make us sign more often
+STATUS_REFRESH_S: Final = 300.0  # an unchanged status is said again after this
+STATUS_REFRESH_S_PER_MEMBER: Final = 20.0  # or after this times the members: the clan's sum stays constant
+STATUS_TTL_REFRESHES: Final = 3  # refreshes that may be lost before a status lapses
+STATUS_ANNOUNCE_EVERY: Final = 8  # every so many pings to a peer name our status: what was lost is found
+
+# --- Sessions ------------------------------------------------------------------------------------------
+
+REPLAY_WINDOW_BITS: Final = 1024  # datagrams that may overtake one another; RFC 6479's usual size
+HELLO_PLAINTEXT_BYTES: Final = 640  # a node record with four prekeys and eight IPv6 endpoints fits
+HELLO_INTERVAL_S: Final = 5.0  # to one peer whose datagrams cannot be read: they may be a stranger's
+HELLO_ANSWER_INTERVAL_S: Final = 2.0  # to one peer, as an answer: two nodes never keep each other greeting
+HELLO_EVERY: Final = 4  # every so many probes of a lost peer carry our node record
+UNPROVEN_ACKS_PER_S: Final = 10.0  # to one peer whose boot id is not proven yet
+UNPROVEN_ACKS_BURST: Final = 20.0
+PREKEY_LIFE_S: Final = 86_400.0  # a new prekey each day
+PREKEY_KEPT_S: Final = 172_800.0  # the old ones for two: a device that slept is understood
+PREKEY_SETTLE_S: Final = 60.0  # a new prekey is used for sending once its node record had time to spread
+PREKEY_CHECK_S: Final = 3600.0  # the wall clock may jump: look again at least so often
+
+EXPIRY_CHECK_S: Final = 3600.0  # memberships that may have expired
+
+# --- Paths ---------------------------------------------------------------------------------------------
+
+WIDE_ENDPOINTS_MAX: Final = 3  # tried with one ping of a member that does not answer; others each time
+LIVE_ENDPOINT_S: Final = 10.0  # a live endpoint proven so lately is not left for another that works too
+HINTS_MAX: Final = 4  # addresses of a peer that nobody proved, newest last
+SUGGESTIONS_MAX: Final = 16  # addresses that are being tried
+SUGGESTION_MEMBERS_MAX: Final = 8  # members tried at one suggested address at once
+SUGGESTION_INTERVAL_S: Final = 0.5  # doubled with each pass over the lost members
+SUGGESTION_PASSES_MAX: Final = 6
+
+# --- Records -------------------------------------------------------------------------------------------
+
+VERIFICATIONS_PER_S: Final = 500.0  # per peer; 45 us each: one peer takes 2 % of a core at most
+VERIFICATIONS_BURST: Final = 2000.0  # a first synchronisation with a clan of 400
+PARKED_RECORDS_MAX: Final = 128  # records of authors that are no members yet
+PARKED_BYTES_MAX: Final = 131_072
+ECHOES_PER_S: Final = 20.0  # newer records given back to one peer that showed older ones
+ECHOES_BURST: Final = 64.0
+
+REPEATS_PER_S: Final = 0.1  # own words said again above what peers show of ours
+REPEATS_BURST: Final = 128.0  # a restored device may have to repeat each secret that it set since
+CLONE_WARNING_S: Final = 3600.0  # between two warnings that another device has our key
+
+# --- Dissemination -------------------------------------------------------------------------------------
+
+PUSH_ALL_PEERS_MAX: Final = 8  # with so many members the author itself reaches everyone
+PUSH_RANDOM: Final = 1  # beside the two ring neighbours, in larger clans
+RECENT_RECORDS_MAX: Final = 512  # of which we know who has them
+RECENT_S: Final = 60.0  # by then each of 50 peers was pinged once; later it is anti-entropy's
+LAZY_DELAY_S: Final = 0.02  # the eager wave needs about 10 ms
+LAZY_PEERS: Final = 2  # told in a datagram of their own
+LAZY_ROUNDS: Final = 3  # times that a recent record is named on pings to each peer
+IDS_PER_FRAME_MAX: Final = 64
+WANTS_MAX: Final = 2048
+WANTS_PER_PEER_MAX: Final = 1024  # no peer's inventions keep the others' records out
+WANT_TIMEOUT_S: Final = 0.25  # doubled with each try
+WANT_TRIES_MAX: Final = 6  # later the next synchronisation brings it
+ADVERTISERS_MAX: Final = 4
+WANT_FETCH_TRY: Final = 3  # from this try on over a stream
+FETCH_TIMEOUT_S: Final = 5.0  # a stream's turn before another advertiser is asked
+FETCH_IDS_MAX: Final = 256  # of one effect
+SERVED_RECORDS_PER_S: Final = 200.0  # to one peer that wants them, about 80 kB
+SERVED_RECORDS_BURST: Final = 400.0
+OUTBOX_FRAMES_MAX: Final = 512  # for one peer between two drains; the least urgent are dropped
+REFUSED_MAX: Final = 1024  # ids not to be wanted again
+REFUSED_S: Final = 30.0
+
+# --- Anti-entropy --------------------------------------------------------------------------------------
+
+SYNC_DELAY_S: Final = 0.3  # a difference of roots that lasts so long is no wave still under way
+SYNC_SECOND_DELAY_S: Final = 1.0  # more for the node with the higher id: one of a pair is enough
+SYNC_INTERVAL_S: Final = 1.0  # between rounds with one peer
+SYNC_BACKOFF_S_MAX: Final = 60.0  # rounds that change nothing come more and more seldom
+LEAF_IDS_MAX: Final = 128  # of one leaf frame; larger parts are digested again
+SYNC_FRAMES_PER_S: Final = 16.0  # digests and leaves to one peer
+SYNC_FRAMES_BURST: Final = 80.0  # one whole digest answered by leaves
+FETCH_INSTEAD: Final = 96  # records lacking from one peer, from which on a stream is cheaper

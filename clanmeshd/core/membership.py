@@ -1,0 +1,372 @@
+"""Who answers: SWIM with Lifeguard's local health, as one device's own and reversible opinion.
+
+A member is `unknown` until it is heard, then `up`. Each second the member that was heard longest ago is pinged
+(a ping refreshes both ends, so that a pair is tried twice as often as by turns). Unanswered, the ping is
+repeated and three others are asked to try. Unanswered still, the member is `suspect`: this device signs a
+suspicion and pings it every quarter of a second, and others who hear of it do so at once as well. It is `down`
+when all of these hold:
+
+- it answered none of this device's own pings since,
+- the refutation window is over, and no status with a higher seq came from it,
+- enough distinct members suspect the incarnation that is held here; or so few witnesses are left that they
+  cannot be enough, and it was silent for half a minute.
+
+Whoever is down is tried for ever. Nothing here adds or removes a member, and nothing is believed of anyone but
+the subject itself, except an indirect answer, which only ends one probe.
+"""
+
+from collections.abc import Iterable
+from math import inf
+from random import Random  # noqa: TID251
+
+from clanmesh_protocol.keys import NodeId
+from clanmeshd.core.buckets import TokenBucket
+from clanmeshd.core.limits import (
+    CONFIRM_AGAIN_S,
+    CONFIRM_FAILED_S,
+    CONFIRM_INTERVAL_S,
+    CONFIRMATIONS_BURST,
+    CONFIRMATIONS_PER_S,
+    DOWN_INTERVAL_S,
+    HELLO_EVERY,
+    INDIRECT_PEERS,
+    INDIRECT_TIMEOUT_S,
+    LOCAL_HEALTH_MAX,
+    PAUSE_S,
+    PROBE_GREETING_INTERVAL_S,
+    PROBE_INTERVAL_S,
+    PROBE_SLOWDOWN_MAX,
+    REFUTATION_PAIR_S,
+    REFUTATION_S,
+    REVIVAL_INTERVAL_S,
+    SUSPECT_INTERVAL_S,
+    UNWITNESSED_S,
+)
+from clanmeshd.core.relays import Relays
+from clanmeshd.core.roundtrip import PingNumbers
+from clanmeshd.core.subjects import Action, AskIndirect, Changed, SendPing, Stage, State, Subject
+from clanmeshd.core.suspicions import Ballot, Suspicions, quorum
+
+
+class Membership:
+    """The failure detector. Takes what was heard and the time; gives actions, and votes to publish.
+
+    All times are monotonic seconds. Methods that name a node expect a member, unless they say otherwise.
+    """
+
+    def __init__(self, own: NodeId, rng: Random, now_s: float) -> None:
+        self.ballot = Ballot()
+        self._own = own
+        self._rng = rng
+        self._subjects: dict[NodeId, Subject] = {}
+        self._actions: list[Action] = []
+        self._numbers = PingNumbers(rng.getrandbits(32))
+        self._relays = Relays()
+        self._suspicions = Suspicions()
+        self._confirmations = TokenBucket(CONFIRMATIONS_PER_S, CONFIRMATIONS_BURST, now_s)
+        self._reviving: list[NodeId] = []
+        self._health = 0  # Lifeguard: 0 is well, 8 is a node that hears nobody
+        self._awake_s = now_s  # since when we have been here without a pause
+        self._probe_s = now_s
+        self._down_s = now_s + DOWN_INTERVAL_S * rng.random()
+        self._revive_s = inf
+
+    # --- the members ------------------------------------------------------------------------------------
+
+    def set_members(self, members: Iterable[NodeId], now_s: float) -> None:
+        """Take the set of all members; new ones are tried soon."""
+        wanted = sorted(set(members) - {self._own})
+        for gone in sorted(set(self._subjects).difference(wanted)):
+            self.ballot.withdraw(gone)
+        self._subjects = {node: self._subjects.get(node) or Subject(node) for node in wanted}
+        self._suspicions.retain(frozenset(wanted))
+        self._reviving = [node for node in self._reviving if node in self._subjects]
+        self._hasten(now_s)
+
+    def set_probeable(self, node: NodeId, now_s: float) -> None:
+        """Say that an address of a member is known now."""
+        subject = self._subjects[node]
+        if not subject.probeable:
+            subject.probeable = True
+            self._hasten(now_s)
+
+    def state(self, node: NodeId) -> State:
+        """The opinion of a member."""
+        return self._subjects[node].state
+
+    def heard_s(self, node: NodeId) -> float | None:
+        """When a member was last heard; None for not since this device started."""
+        heard_s = self._subjects[node].heard_s
+        return heard_s if heard_s > -inf else None
+
+    def round_trip_s(self, node: NodeId) -> float | None:
+        """The smoothed round trip to a member."""
+        return self._subjects[node].round_trip.smoothed_s
+
+    def up(self) -> list[NodeId]:
+        """The members that are up, sorted."""
+        return [node for node, subject in self._subjects.items() if subject.state is State.UP]
+
+    def lost(self) -> list[NodeId]:
+        """The members that are not up, sorted."""
+        return [node for node, subject in self._subjects.items() if subject.state is not State.UP]
+
+    # --- what was heard ---------------------------------------------------------------------------------
+
+    def heard(self, node: NodeId, now_s: float) -> None:
+        """A proven datagram came from a member: it lives."""
+        subject = self._subjects[node]
+        subject.heard_s = now_s
+        self._actions += self._relays.heard(node)
+        if subject.stage is Stage.CONFIRM:
+            subject.confirmed_s = now_s
+        self._settle(subject, now_s)
+        if subject.state is State.DOWN:
+            self._revive_others(node, now_s)
+        self._change(subject, State.UP)
+
+    def acked(self, node: NodeId, number: int, now_s: float) -> None:
+        """A member answered a ping."""
+        seconds = self._numbers.answered(node, number, now_s)
+        if seconds is not None:
+            self._subjects[node].round_trip.sample(seconds)
+            self._health = max(0, self._health - 1)
+
+    def asked(self, asker: NodeId, number: int, target: NodeId, now_s: float) -> None:
+        """A member wants to know whether we reach `target`, which need not be a member."""
+        subject = self._subjects.get(target)
+        if subject is None or not subject.probeable or target == asker:
+            return
+        if self._relays.ask(asker, number, target, now_s + subject.round_trip.timeout_s):
+            self._ping(subject, now_s, wide=False)
+
+    def vouched(self, number: int, *, reached: bool, now_s: float) -> None:
+        """An asked member reports on a ping of ours. Reached: this probe is over, and nothing else is."""
+        for subject in self._subjects.values():
+            if subject.stage is Stage.INDIRECT and subject.number == number and subject.nacks_due > 0:
+                subject.nacks_due -= 1
+                if reached:
+                    self._settle(subject, now_s)
+                return
+
+    def suspected(self, author: NodeId, suspects: tuple[tuple[NodeId, int], ...], now_s: float) -> None:
+        """A signed suspicion by another member came."""
+        self._suspicions.hear(author, suspects, now_s)
+        for node, incarnation in suspects:
+            subject = self._subjects.get(node)
+            if subject is not None and subject.incarnation == incarnation and node != author:
+                self._accused(subject, now_s)
+
+    def set_incarnation(self, node: NodeId, seq: int, now_s: float) -> None:
+        """A newer status of a member came: suspicions of older incarnations are refuted."""
+        subject = self._subjects[node]
+        if seq <= subject.incarnation:
+            return
+        subject.incarnation = seq
+        if subject.stage in (Stage.CONFIRM, Stage.SUSPECT):
+            self._settle(subject, now_s)
+            self._change(subject, State.UP)
+            subject.tried_s = -inf  # signed, but perhaps long on its way: it is the next that we try ourselves
+        elif subject.state is State.DOWN and subject.probeable:
+            self._ping(subject, now_s, wide=True)
+
+    def ping(self, node: NodeId, now_s: float) -> None:
+        """Ping a member out of turn, at its best endpoint."""
+        self._ping(self._subjects[node], now_s, wide=False)
+
+    def issue_number(self, node: NodeId, now_s: float) -> int:
+        """A number for a ping that the caller sends to an address of its own choice."""
+        return self._numbers.issue(node, now_s)
+
+    # --- time -------------------------------------------------------------------------------------------
+
+    def next_deadline(self) -> float:
+        """When `handle_deadline` or `ballot.take` has something to do; infinity for never."""
+        by_turn = any(subject.awaits_turn for subject in self._subjects.values())
+        return min(
+            self._probe_s if by_turn else inf,
+            self._down_s if self._all_down() else inf,
+            self._revive_s,
+            self.ballot.next_deadline(),
+            self._relays.next_deadline(),
+            min((subject.due_s for subject in self._subjects.values()), default=inf),
+        )
+
+    def handle_deadline(self, now_s: float) -> None:
+        """Do what is due."""
+        if now_s > self.next_deadline() + PAUSE_S:
+            self._resume(now_s)
+        self._actions += self._relays.lapse(now_s)
+        for subject in self._subjects.values():
+            if subject.due_s <= now_s:
+                self._go_on(subject, now_s)
+        if self._probe_s <= now_s:
+            self._probe_by_turn(now_s)
+        if self._down_s <= now_s:
+            self._probe_down(now_s)
+        if self._revive_s <= now_s:
+            self._revive_next(now_s)
+
+    def actions(self) -> list[Action]:
+        """Drain what is to be done."""
+        actions, self._actions = self._actions, []
+        return actions
+
+    def _resume(self, now_s: float) -> None:
+        # We were away, not they: no verdict may rest on answers that came while nobody was here to take them.
+        self._health = min(LOCAL_HEALTH_MAX, self._health + 1)
+        self._awake_s = now_s
+        for subject in self._subjects.values():
+            subject.silent_s = subject.accused_s = now_s
+            subject.tried_s = -inf
+            if subject.stage in (Stage.DIRECT, Stage.INDIRECT):
+                self._settle(subject, now_s)
+        self._probe_s = now_s
+
+    # --- probing by turns -------------------------------------------------------------------------------
+
+    def _hasten(self, now_s: float) -> None:
+        if any(subject.awaits_turn and subject.turn == -inf for subject in self._subjects.values()):
+            self._probe_s = min(self._probe_s, now_s + PROBE_GREETING_INTERVAL_S)
+
+    def _probe_by_turn(self, now_s: float) -> None:
+        waiting = [subject for subject in self._subjects.values() if subject.awaits_turn]
+        if waiting:
+            first = min(subject.turn for subject in waiting)
+            subject = self._rng.choice([subject for subject in waiting if subject.turn == first])
+            self._advance(subject, Stage.DIRECT, now_s + subject.round_trip.timeout_s * (self._health + 1))
+            self._ping(subject, now_s, wide=subject.state is State.UNKNOWN)
+        self._probe_s = now_s + PROBE_INTERVAL_S * min(self._health + 1, PROBE_SLOWDOWN_MAX)
+        self._hasten(now_s)
+
+    def _ping(self, subject: Subject, now_s: float, *, wide: bool) -> None:
+        if subject.unanswered == 0:
+            subject.silent_s = now_s
+        lost = subject.state in (State.UNKNOWN, State.DOWN)
+        hello = lost and subject.unanswered % HELLO_EVERY == 0
+        subject.unanswered += 1
+        subject.tried_s = now_s
+        number = self._numbers.issue(subject.node, now_s)
+        subject.number = number if subject.stage is not Stage.INDIRECT else subject.number
+        self._actions.append(SendPing(subject.node, number, wide, hello))
+
+    def _go_on(self, subject: Subject, now_s: float) -> None:
+        match subject.stage:
+            case Stage.DIRECT:
+                self._ask_others(subject, now_s)
+            case Stage.INDIRECT:
+                self._blame(subject)
+                self._suspect(subject, now_s)
+            case Stage.CONFIRM if now_s >= subject.silent_s + CONFIRM_FAILED_S:
+                self._suspect(subject, now_s)
+            case Stage.CONFIRM:
+                self._advance(subject, Stage.CONFIRM, now_s + CONFIRM_INTERVAL_S)
+                self._ping(subject, now_s, wide=True)
+            case Stage.SUSPECT:
+                self._judge(subject, now_s)
+            case Stage.IDLE:
+                subject.due_s = inf
+
+    def _ask_others(self, subject: Subject, now_s: float) -> None:
+        others = [node for node in self.up() if node != subject.node]
+        asked = self._rng.sample(others, min(INDIRECT_PEERS, len(others)))
+        patience_s = INDIRECT_TIMEOUT_S if asked else subject.round_trip.timeout_s
+        self._ping(subject, now_s, wide=True)
+        self._advance(subject, Stage.INDIRECT, now_s + patience_s * (self._health + 1))
+        subject.nacks_due = len(asked)
+        self._actions += [AskIndirect(via, subject.number, subject.node) for via in asked]
+
+    def _blame(self, subject: Subject) -> None:
+        # Lifeguard: those who were asked and said nothing make it likelier that the fault is on this side.
+        missing = subject.nacks_due if subject.nacks_due or len(self.up()) > 1 else 1
+        self._health = min(LOCAL_HEALTH_MAX, self._health + missing)
+
+    # --- suspicion --------------------------------------------------------------------------------------
+
+    def _accused(self, subject: Subject, now_s: float) -> None:
+        if subject.state is State.DOWN:
+            self.ballot.support(subject.node, subject.incarnation, now_s)
+        elif subject.stage is Stage.SUSPECT:
+            self._judge(subject, now_s, ping=False)
+        elif subject.stage is not Stage.CONFIRM and subject.probeable:
+            answered_just_now = now_s < subject.confirmed_s + CONFIRM_AGAIN_S
+            if not answered_just_now and self._confirmations.take(now_s):
+                subject.accused_s = now_s
+                self._advance(subject, Stage.CONFIRM, now_s + CONFIRM_INTERVAL_S)
+                self._ping(subject, now_s, wide=True)
+
+    def _suspect(self, subject: Subject, now_s: float) -> None:
+        if subject.stage is not Stage.CONFIRM:
+            subject.accused_s = now_s
+        self.ballot.cast(subject.node, subject.incarnation, now_s)
+        self._change(subject, State.SUSPECT)
+        self._advance(subject, Stage.SUSPECT, now_s)
+        self._judge(subject, now_s)
+
+    def _judge(self, subject: Subject, now_s: float, *, ping: bool = True) -> None:
+        window_s = REFUTATION_S if len(self._subjects) > 1 else REFUTATION_PAIR_S
+        over_s = subject.accused_s + window_s
+        if now_s >= over_s and self._is_enough(subject, now_s):
+            self._settle(subject, now_s, withdraw=False)
+            self.ballot.rest(subject.node)
+            self._down_s = max(self._down_s, now_s + CONFIRM_INTERVAL_S)
+            self._change(subject, State.DOWN)
+            return
+        if ping:
+            self._ping(subject, now_s, wide=True)
+            wait_s = CONFIRM_INTERVAL_S if now_s < over_s else SUSPECT_INTERVAL_S
+            # Never late for the moment at which the verdict may fall.
+            due_s = min(now_s + wait_s, over_s) if now_s < over_s else now_s + wait_s
+            self._advance(subject, Stage.SUSPECT, due_s)
+
+    def _is_enough(self, subject: Subject, now_s: float) -> bool:
+        others = [other for other in self._subjects.values() if other is not subject]
+        needed = quorum(2 + sum(1 for other in others if other.state is not State.DOWN))
+        votes = 1 + self._suspicions.against(subject.node, subject.incarnation, now_s)
+        witnesses = 1 + sum(1 for other in others if other.state is State.UP)
+        silent_s = now_s - (max(subject.heard_s, self._awake_s) if subject.heard_s > -inf else subject.accused_s)
+        return votes >= needed or (witnesses < needed and silent_s >= UNWITNESSED_S)
+
+    # --- the down ---------------------------------------------------------------------------------------
+
+    def _all_down(self) -> list[Subject]:
+        return [s for s in self._subjects.values() if s.state is State.DOWN and s.probeable]
+
+    def _probe_down(self, now_s: float) -> None:
+        down = self._all_down()
+        if down:
+            self._ping(self._rng.choice(down), now_s, wide=True)
+        self._down_s = now_s + DOWN_INTERVAL_S
+
+    def _revive_others(self, node: NodeId, now_s: float) -> None:
+        # What took one away has often taken others with it, and they come back together.
+        if not self._reviving:
+            self._revive_s = now_s + REVIVAL_INTERVAL_S
+        known = {node, *self._reviving}
+        self._reviving += [s.node for s in self._all_down() if s.node not in known]
+        if not self._reviving:
+            self._revive_s = inf
+
+    def _revive_next(self, now_s: float) -> None:
+        subject = self._subjects[self._reviving.pop(0)] if self._reviving else None
+        if subject is not None and subject.state is State.DOWN and subject.probeable:
+            self._ping(subject, now_s, wide=True)
+        self._revive_s = now_s + REVIVAL_INTERVAL_S if self._reviving else inf
+
+    # --- small steps ------------------------------------------------------------------------------------
+
+    def _advance(self, subject: Subject, stage: Stage, due_s: float) -> None:
+        subject.stage = stage
+        subject.due_s = due_s
+
+    def _settle(self, subject: Subject, now_s: float, *, withdraw: bool = True) -> None:
+        self._advance(subject, Stage.IDLE, inf)
+        subject.nacks_due = subject.unanswered = 0
+        self._probe_s = max(self._probe_s, now_s)  # it may have stood still while nobody awaited a turn
+        if withdraw:
+            self.ballot.withdraw(subject.node)
+
+    def _change(self, subject: Subject, state: State) -> None:
+        if subject.state is not state:
+            self._actions.append(Changed(subject.node, subject.state, state))
+            subject.state = state

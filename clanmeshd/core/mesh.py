@@ -1,0 +1,354 @@
+"""The door of the core: bytes and the time in, effects out. The only class that the driver holds.
+
+This class delegates. `reception` and `sessions` open what comes, `traffic` seals what goes, `gossip` keeps the
+record set, `membership` judges who answers, `authority` says who may what, `derived` works out what the adapters
+shall do. What is left here is what follows from a new record, and from the time.
+"""
+
+from collections.abc import Iterable
+from math import inf
+from random import Random  # noqa: TID251
+from typing import assert_never
+
+from clanmesh_protocol.endpoints import Endpoint
+from clanmesh_protocol.errors import ProtocolError, UnauthorizedError
+from clanmesh_protocol.keys import ClanId, DeviceKeys, Entropy, NodeId, fingerprint_slot
+from clanmesh_protocol.messages import IndirectResult, PingRequest
+from clanmesh_protocol.records import AuthorityOp, Kind, Node, Publishable, Record, Status, Suspicion
+from clanmesh_protocol.signing import Verified
+from clanmesh_protocol.streams import Join
+from clanmeshd.core.admission import confirmations, redeem
+from clanmeshd.core.author import Author
+from clanmeshd.core.authority import AUTHORITY_KINDS, Authority, fold
+from clanmeshd.core.derived import Derived
+from clanmeshd.core.effects import Announce, Effect, FetchRecords, Instant, StoreRecord
+from clanmeshd.core.gossip import Gossip, Learned
+from clanmeshd.core.ledger import Ledger
+from clanmeshd.core.limits import CLONE_WARNING_S
+from clanmeshd.core.membership import Membership
+from clanmeshd.core.outbox import URGENCY_PROBE
+from clanmeshd.core.own_records import OwnRecords
+from clanmeshd.core.peers import Peer, describe, nearest
+from clanmeshd.core.reception import Reception
+from clanmeshd.core.relays import Relayed
+from clanmeshd.core.sessions import Sessions
+from clanmeshd.core.subjects import Action, AskIndirect, Changed, SendPing, State
+from clanmeshd.core.suggestions import Suggestions
+from clanmeshd.core.traffic import Traffic
+from clanmeshd.core.wanted import overlay_address
+
+__all__ = ["Mesh", "Peer"]
+
+
+class Mesh:
+    """One device's part in one clan.
+
+    Every method that is given the time may change what `effects` and `next_deadline` answer. `authority`, `ledger`
+    and `counters` are for reading.
+    """
+
+    def __init__(
+        self,
+        keys: DeviceKeys,
+        clan: ClanId,
+        records: Iterable[Verified[Record]],
+        *,
+        rng: Random,
+        entropy: Entropy,
+        now: Instant,
+        control_port: int,
+        tunnel_port: int,
+    ) -> None:
+        self.node = keys.node
+        self.ledger = Ledger(clan)
+        self.counters: dict[str, int] = {}
+        self.control_port = control_port
+        self._now = now
+        author = Author(keys.identity_seed, clan)
+        for record in records:
+            self.ledger.apply(record, now.monotonic_s)
+            if record.value.author == self.node:
+                author.observe(record.value)
+        self.authority: Authority = fold(self.ledger)
+        self._authority_version = -1
+        self._sessions = Sessions(keys, clan, entropy)
+        self._traffic = Traffic(self._sessions)
+        self._suggestions = Suggestions()
+        self._membership = Membership(self.node, rng, now.monotonic_s)
+        self._gossip = Gossip(
+            self.node, self.ledger, self.authority, self._traffic.outbox, rng, self._membership.up
+        )
+        self._reception = Reception(
+            self.node,
+            self._sessions,
+            self._traffic,
+            self._membership,
+            self._gossip,
+            self._suggestions,
+            self._count_error,
+        )
+        self._own = OwnRecords(author, keys, entropy, tunnel_port, self._sessions, self._gossip, self._membership)
+        self._derived = Derived(self.ledger, self._traffic.paths, tunnel_port)
+        self._stores: list[StoreRecord] = []
+        self._announcements: list[Announce] = []
+        self._members: frozenset[NodeId] = frozenset()
+        self._cloned_s = -inf
+        self._own.check_keys(now)
+        self._work(now)
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Where this device's control port can be reached, as it was told."""
+        return self._own.endpoints
+
+    # --- from the network -------------------------------------------------------------------------------
+
+    def receive(self, data: bytes, source: Endpoint, now: Instant) -> None:
+        """Take a datagram. Never raises, whatever is in it; what is dropped is counted by its fault."""
+        self._count("datagrams-received")
+        self._reception.receive(data, source, now.monotonic_s)
+        self._work(now)
+
+    def receive_record(self, data: bytes, peer: NodeId, now: Instant) -> None:
+        """Take a record that came over a stream from a member; the checks are the same."""
+        try:
+            if peer not in self._members:
+                raise UnauthorizedError("the peer is no member of the clan")
+            self._gossip.take_untrusted(data, peer, now.monotonic_s)
+        except ProtocolError as error:
+            self._count_error(error)
+        self._work(now)
+
+    def suggest(self, endpoint: Endpoint, now: Instant) -> None:
+        """Somebody of the clan may be at this address: knock there for those who are not up."""
+        if endpoint not in self.endpoints and self._suggestions.hear(endpoint, now.monotonic_s):
+            self._knock(now)
+            self._work(now)
+
+    def _knock(self, now: Instant) -> None:
+        record, root = self._reception.own_record(), self.ledger.root()
+        for endpoint, nodes in self._suggestions.due(self._membership.lost(), now.monotonic_s):
+            for node in nodes:
+                number = self._membership.issue_number(node, now.monotonic_s)
+                self._traffic.ping(node, number, root, [endpoint])
+                self._traffic.hello(node, record, [endpoint], now.monotonic_s)
+
+    # --- from this device -------------------------------------------------------------------------------
+
+    def publish(self, content: Publishable, *, slot: str, now: Instant, ttl_s: int = 0) -> Record:
+        """Sign a record of this device's, keep it and push it.
+
+        Raises UnauthorizedError when this device may not say it, LimitError or MalformedError when it breaks a
+        format; nothing is said then.
+        """
+        record = self._own.write(content, content.KIND, slot, now, ttl_s)
+        self._work(now)
+        return record
+
+    def withdraw(self, kind: int, slot: str, now: Instant) -> Record:
+        """Empty one of this device's registers. Raises as `publish` does."""
+        record = self._own.write(None, kind, slot, now)
+        self._work(now)
+        return record
+
+    def publish_operation(self, operation: AuthorityOp, now: Instant) -> Record:
+        """Sign the next operation on the authority chain. Raises UnauthorizedError unless this is an admin."""
+        record = self._own.operate(operation, now)
+        self._work(now)
+        return record
+
+    def admit(self, request: Join, now: Instant) -> None:
+        """Let a device in by its invite, or raise Refusal. Asked again by the same device, it agrees again."""
+        redemption = redeem(self.authority, request, now.unix_s)
+        if redemption is not None:
+            self.publish(redemption, slot=fingerprint_slot(redemption.invite_key + redemption.node), now=now)
+
+    def set_endpoints(self, endpoints: Iterable[Endpoint], now: Instant) -> None:
+        """Say where this device's control port can be reached; the node record follows when that changed."""
+        self._own.set_endpoints(endpoints, now)
+        self._work(now)
+
+    def set_status(self, status: Status, now: Instant) -> None:
+        """Say how this device is. Changes within a second share a record."""
+        self._own.set_status(status, now)
+        self._work(now)
+
+    # --- time and effects -------------------------------------------------------------------------------
+
+    def next_deadline(self) -> float:
+        """When `handle_deadline` has something to do (monotonic); infinity for never."""
+        return min(
+            self._membership.next_deadline(),
+            self._gossip.next_deadline(),
+            self._own.next_deadline(),
+            self._derived.next_deadline(),
+            self._suggestions.next_deadline(),
+        )
+
+    def handle_deadline(self, now: Instant) -> None:
+        """Do what is due; a call before the time does nothing."""
+        now_s = now.monotonic_s
+        self._membership.handle_deadline(now_s)
+        for node in self._gossip.handle_deadline(now_s):
+            if node in self._members:
+                self._membership.ping(node, now_s)
+        self._derived.handle_deadline(now_s)
+        self._own.handle_deadline(now)
+        self._knock(now)
+        self._work(now)
+
+    def effects(self) -> list[Effect]:
+        """Drain what is to be done, in order: what must be durable stands first."""
+        effects: list[Effect] = [*self._own.changed_keys(), *self._stores]
+        self._stores = []
+        datagrams = self._traffic.drain()
+        self._count("datagrams-sent", len(datagrams))
+        effects += datagrams
+        for node, ids in self._gossip.fetches():
+            effects.append(FetchRecords(node, self._traffic.paths.signed(node), ids))
+        effects += self._derived.changed(self.authority, self._own.keys, nearest(self._membership), self._now)
+        announcements, self._announcements = self._announcements, []
+        return effects + announcements
+
+    # --- for people and streams -------------------------------------------------------------------------
+
+    def peers(self, now: Instant) -> list[Peer]:
+        """Every member as it looks from here, this device too, sorted by node id."""
+        paths = self._traffic.paths
+        return [
+            describe(member, self.node, self.authority, self.ledger, self._membership, paths, now.monotonic_s)
+            for member in self.authority.members.values()
+        ]
+
+    def records_for_bundle(self) -> list[bytes]:
+        """All records that a new member must have: the genesis in front, then the rest of the authority."""
+        return [record.data for record in sorted(self.ledger.records(), key=lambda record: not record.is_genesis)]
+
+    # --- what follows -----------------------------------------------------------------------------------
+
+    def _work(self, now: Instant) -> None:
+        """Draw all conclusions. Ends, since each record is new once and each action is performed once."""
+        self._now = now
+        while True:
+            learned = self._gossip.learned()
+            for item in learned:
+                self._learn(item, now)
+            if self._authority_version != self.ledger.version_of(*AUTHORITY_KINDS):
+                self._refold(now)
+                continue
+            self._own.cast_votes(now)
+            actions = self._membership.actions()
+            for action in actions:
+                self._perform(action, now)
+            if not (learned or actions or self._gossip.has_learned):
+                break
+        for author in self._gossip.equivocators():
+            self._announce("equivocation", "signed two contents for one moment: a cloned or restored disk", author)
+        if self._own.doubled() and now.monotonic_s >= self._cloned_s + CLONE_WARNING_S:
+            self._cloned_s = now.monotonic_s
+            self._announce("clone", "(this device) shares its key with another device: a cloned disk", self.node)
+
+    def _learn(self, learned: Learned, now: Instant) -> None:
+        record = learned.verified.value
+        if not record.is_volatile:
+            self._stores.append(StoreRecord(learned.verified))
+        if record.author == self.node:
+            if learned.source is not None:
+                self._own.shown(learned.verified, now)
+        elif record.author in self._members:
+            self._heed(learned.verified, now)
+
+    def _heed(self, verified: Verified[Record], now: Instant) -> None:
+        author = verified.value.author
+        match verified.content:
+            case Node() as content:
+                self._sessions.set_record(author, content)
+                port = content.endpoints[0].port if content.endpoints else self.control_port
+                overlay = Endpoint(overlay_address(self.ledger.clan, author), port)
+                self._traffic.paths.set_listed(author, content.endpoints, overlay)
+                self._membership.set_probeable(author, now.monotonic_s)
+            case Status():
+                self._membership.set_incarnation(author, verified.value.seq, now.monotonic_s)
+            case Suspicion(suspects=suspects):
+                self._membership.suspected(author, suspects, now.monotonic_s)
+                self._own.defend(author, suspects, now)
+
+    def _refold(self, now: Instant) -> None:
+        before, self.authority = self.authority, fold(self.ledger)
+        self._authority_version = self.ledger.version_of(*AUTHORITY_KINDS)
+        self._enlist(now)
+        self._gossip.reconsider(self.authority, now.monotonic_s, self._count_error)
+        self._announce_members(before)
+        for credential in confirmations(self.authority, self.node):
+            self._own.write(credential, Kind.CREDENTIAL, fingerprint_slot(credential.node), now)
+
+    def _enlist(self, now: Instant) -> None:
+        members = frozenset(self.authority.members)
+        if members == self._members:
+            return
+        self._members = members
+        others = members - {self.node}
+        self._sessions.set_members(others)
+        self._traffic.retain(others)
+        self._membership.set_members(others, now.monotonic_s)
+        self._gossip.retain(others)
+        for kind in (Kind.NODE, Kind.STATUS):
+            for entry in self.ledger.of_kind(kind):
+                if entry.value.author in others:
+                    self._heed(entry, now)
+
+    def _perform(self, action: Action, now: Instant) -> None:
+        outbox = self._traffic.outbox
+        match action:
+            case SendPing():
+                self._ping(action, now)
+            case AskIndirect(via=via, number=number, target=target):
+                outbox.put(via, PingRequest(number, target), URGENCY_PROBE)
+            case Relayed(asker=asker, number=number, reached=reached):
+                outbox.put(asker, IndirectResult(number, reached), URGENCY_PROBE)
+            case Changed():
+                self._notice(action)
+            case _:
+                assert_never(action)
+
+    def _ping(self, ping: SendPing, now: Instant) -> None:
+        if ping.node not in self._members:
+            return
+        root, paths = self.ledger.root(), self._traffic.paths
+        if not ping.wide and not ping.hello and not paths.is_makeshift(ping.node):
+            self._gossip.names_for_ping(ping.node, now.monotonic_s)
+            self._traffic.ping_with_the_rest(ping.node, ping.number, root)
+            return
+        paths.doubt(ping.node)
+        endpoints = paths.several(ping.node)
+        self._traffic.ping(ping.node, ping.number, root, endpoints)
+        if ping.hello or not self._sessions.has_record(ping.node):
+            self._traffic.hello(ping.node, self._reception.own_record(), endpoints, now.monotonic_s)
+
+    def _notice(self, change: Changed) -> None:
+        if change.after is State.UP:
+            self._gossip.welcome(change.node)
+            if change.before is not State.SUSPECT:
+                self._announce("member-up", "answers", change.node)
+        elif change.after is State.DOWN:
+            self._announce("member-down", "does not answer, by the word of several", change.node)
+
+    # --- for people -------------------------------------------------------------------------------------
+
+    def _announce_members(self, before: Authority) -> None:
+        for node in sorted(set(self.authority.members) - set(before.members)):
+            self._announce("member-joined", "is a member", node)
+        for node in sorted(set(before.members) - set(self.authority.members)):
+            name = before.members[node].name
+            self._announcements.append(Announce("member-left", f"{name} is no member any more", node))
+
+    def _announce(self, kind: str, text: str, node: NodeId) -> None:
+        member = self.authority.members.get(node)
+        name = member.name if member is not None else "a device that is no member"
+        self._announcements.append(Announce(kind, f"{name} {text}", node))
+
+    def _count_error(self, error: ProtocolError) -> None:
+        self._count(error.code)
+
+    def _count(self, what: str, by: int = 1) -> None:
+        self.counters[what] = self.counters.get(what, 0) + by

@@ -1,0 +1,114 @@
+"""Where a peer may be reached: proven, signed, or only heard of.
+
+Only a proven datagram makes an endpoint the live one. It stays so while it is proven again and again, though
+others work too: two peers with two networks each would else swap theirs for ever. What a node record lists is the
+peer's own signed word; hints (mDNS, sources of datagrams that prove nothing) are knocked at and never preferred.
+The peer's overlay address comes last: it carries control traffic wherever the tunnel goes, and is left for any
+other as soon as that works.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from math import inf
+
+from clanmesh_protocol.endpoints import Endpoint
+from clanmesh_protocol.keys import NodeId
+from clanmeshd.core.limits import HINTS_MAX, LIVE_ENDPOINT_S, WIDE_ENDPOINTS_MAX
+
+
+@dataclass(slots=True)
+class _Path:
+    live: Endpoint | None = None
+    live_s: float = -inf  # when it was proven last
+    doubted: bool = False  # a datagram to it went unanswered
+    overlay: Endpoint | None = None
+    listed: tuple[Endpoint, ...] = ()
+    hints: list[Endpoint] = field(default_factory=list)  # newest last
+    turn: int = 0
+
+
+class Paths:
+    """The endpoints of all members. Bounded: one live, those of a node record and a few hints each."""
+
+    def __init__(self) -> None:
+        self._paths: dict[NodeId, _Path] = {}
+        self.version = 0  # changes when any live or listed endpoint does
+
+    def retain(self, members: frozenset[NodeId]) -> None:
+        """Forget all others, and begin to keep these."""
+        self._paths = {node: self._paths.get(node) or _Path() for node in sorted(members)}
+        self.version += 1
+
+    def set_listed(self, node: NodeId, endpoints: Iterable[Endpoint], overlay: Endpoint) -> None:
+        """Take the endpoints of a node record, and where the peer would be reached through the tunnel."""
+        path = self._paths[node]
+        path.listed = tuple(filter(_is_unicast, endpoints))
+        path.overlay = overlay
+        self.version += 1
+
+    def prove(self, node: NodeId, endpoint: Endpoint, now_s: float) -> None:
+        """A proven datagram came from here."""
+        path = self._paths[node]
+        if path.live == endpoint:
+            path.live_s, path.doubted = now_s, False
+            return
+        fresh = path.live not in (None, path.overlay) and now_s < path.live_s + LIVE_ENDPOINT_S
+        if (fresh and not path.doubted) or (path.live is not None and endpoint == path.overlay and fresh):
+            self.hint(node, endpoint)
+            return
+        before, path.live, path.live_s, path.doubted = path.live, endpoint, now_s, False
+        if before is not None:
+            self.hint(node, before)
+        self.version += 1
+
+    def doubt(self, node: NodeId) -> None:
+        """The live endpoint does not answer: the next one that is proven takes its place."""
+        self._paths[node].doubted = True
+
+    def hint(self, node: NodeId, endpoint: Endpoint) -> None:
+        """The peer may be here."""
+        path = self._paths[node]
+        if endpoint not in (path.live, path.overlay, *path.listed, *path.hints):
+            path.hints = [*path.hints, endpoint][-HINTS_MAX:]
+
+    def live(self, node: NodeId) -> Endpoint | None:
+        """The endpoint that was proven last."""
+        return self._paths[node].live
+
+    def best(self, node: NodeId) -> Endpoint | None:
+        """The one endpoint to use."""
+        return next(iter(self.all(node)), None)
+
+    def is_makeshift(self, node: NodeId) -> bool:
+        """Whether the peer is reached through the tunnel only: look for better with each ping."""
+        path = self._paths[node]
+        return path.live is not None and path.live == path.overlay
+
+    def all(self, node: NodeId) -> tuple[Endpoint, ...]:
+        """All endpoints, best first, each once; none of somebody who is no member."""
+        path = self._paths.get(node, _Path())
+        every = (path.live, *path.listed, *reversed(path.hints), path.overlay)
+        return tuple(dict.fromkeys(endpoint for endpoint in every if endpoint is not None))
+
+    def signed(self, node: NodeId) -> tuple[Endpoint, ...]:
+        """The endpoints that the peer itself stands for: a stranger cannot have put a victim's among them."""
+        path = self._paths[node]
+        every = (path.live, *path.listed, path.overlay)
+        return tuple(dict.fromkeys(endpoint for endpoint in every if endpoint is not None))
+
+    def several(self, node: NodeId) -> tuple[Endpoint, ...]:
+        """The best endpoint and some others, others each time."""
+        every = self.all(node)
+        if len(every) <= WIDE_ENDPOINTS_MAX:
+            return every
+        path, rest = self._paths[node], every[1:]
+        start = path.turn % len(rest)
+        path.turn += WIDE_ENDPOINTS_MAX - 1
+        return (every[0], *(rest + rest)[start : start + WIDE_ENDPOINTS_MAX - 1])
+
+
+def _is_unicast(endpoint: Endpoint) -> bool:
+    # A signed record must not make the whole clan shout at a multicast group.
+    address = ip_address(endpoint.ip)
+    return not (address.is_multicast or address.is_unspecified) and endpoint.ip != b"\xff\xff\xff\xff"

@@ -1,0 +1,72 @@
+"""How a member looks from this device."""
+
+from dataclasses import dataclass
+from math import log2
+
+from clanmesh_protocol.endpoints import Endpoint
+from clanmesh_protocol.keys import NodeId
+from clanmesh_protocol.records import SINGLE_SLOT, Kind, Status
+from clanmeshd.core.authority import Authority, Member
+from clanmeshd.core.ledger import Ledger
+from clanmeshd.core.membership import Membership
+from clanmeshd.core.paths import Paths
+from clanmeshd.core.subjects import State
+from clanmeshd.core.wanted import overlay_address
+
+_NEAR_S = 0.005  # a round trip within one network; finer differences are noise
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One row of `clanctl peers`. This device itself is one too: `up`, without the rest."""
+
+    node: NodeId
+    name: str
+    tags: tuple[str, ...]
+    address: bytes  # on the overlay, 16 bytes
+    state: str  # of State
+    endpoint: Endpoint | None  # the one in use
+    rtt_ms: float | None
+    last_seen_s: float | None  # ago
+    status: Status | None
+
+
+def describe(
+    member: Member,
+    own: NodeId,
+    authority: Authority,
+    ledger: Ledger,
+    membership: Membership,
+    paths: Paths,
+    now_s: float,
+) -> Peer:
+    """Put together what the parts know of a member."""
+    node = member.node
+    address = overlay_address(authority.clan, node)
+    entry = ledger.get(node, Kind.STATUS, SINGLE_SLOT)
+    status = entry.content if entry is not None and isinstance(entry.content, Status) else None
+    if node == own:
+        return Peer(node, member.name, member.tags, address, State.UP, None, None, None, status)
+    heard_s = membership.heard_s(node)
+    round_trip_s = membership.round_trip_s(node)
+    return Peer(
+        node=node,
+        name=member.name,
+        tags=member.tags,
+        address=address,
+        state=membership.state(node),
+        endpoint=paths.best(node),
+        rtt_ms=round_trip_s * 1000 if round_trip_s is not None else None,
+        last_seen_s=max(0.0, now_s - heard_s) if heard_s is not None else None,
+        status=status,
+    )
+
+
+def nearest(membership: Membership) -> list[NodeId]:
+    """The members that are up, by the magnitude of their round trip: fine differences change no order."""
+
+    def distance(node: NodeId) -> tuple[int, NodeId]:
+        seconds = membership.round_trip_s(node)
+        return (round(log2(max(seconds, _NEAR_S) / _NEAR_S) / 2) if seconds is not None else 99, node)
+
+    return sorted(membership.up(), key=distance)

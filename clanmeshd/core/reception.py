@@ -1,0 +1,160 @@
+"""What comes in by datagram: opened, judged for what it proves, and each frame given to whom it concerns.
+
+From a datagram that proves nothing yet only three things are taken: a ping (answered where it came from, by no
+more bytes), an ack (which may prove it), and records, whose signatures speak for themselves.
+"""
+
+from collections.abc import Callable
+
+from clanmesh_protocol.endpoints import Endpoint
+from clanmesh_protocol.errors import MalformedError, ProtocolError, StaleError
+from clanmesh_protocol.keys import NodeId
+from clanmesh_protocol.messages import (
+    Ack,
+    Digest,
+    Frame,
+    IHave,
+    IndirectResult,
+    Leaf,
+    Ping,
+    PingRequest,
+    RecordFrame,
+    Seal,
+    UnknownFrame,
+    Want,
+)
+from clanmesh_protocol.records import SINGLE_SLOT, Kind, Record, parse_untrusted
+from clanmeshd.core.gossip import Gossip
+from clanmeshd.core.intake import KnownError
+from clanmeshd.core.membership import Membership
+from clanmeshd.core.sessions import Opened, Sessions, UnknownPrekeyError
+from clanmeshd.core.suggestions import Suggestions
+from clanmeshd.core.traffic import Traffic
+
+
+class Reception:
+    """Takes datagrams. Raises nothing: what is wrong with one is counted, by the error's code."""
+
+    def __init__(
+        self,
+        own: NodeId,
+        sessions: Sessions,
+        traffic: Traffic,
+        membership: Membership,
+        gossip: Gossip,
+        suggestions: Suggestions,
+        count: Callable[[ProtocolError], None],
+    ) -> None:
+        self._own = own
+        self._sessions = sessions
+        self._traffic = traffic
+        self._membership = membership
+        self._gossip = gossip
+        self._suggestions = suggestions
+        self._count = count
+
+    def receive(self, data: bytes, source: Endpoint, now_s: float) -> None:
+        """Take one datagram."""
+        try:
+            opened = self._sessions.prove(self._sessions.open_untrusted(data))
+        except UnknownPrekeyError as error:
+            self._count(error)
+            self._traffic.hello_to_the_deaf(error.node, self.own_record(), now_s)
+            return
+        except ProtocolError as error:
+            self._count(error)
+            return
+        if opened.seal is Seal.HELLO:
+            self._hear_hello(opened, source, len(data), now_s)
+            return
+        if opened.proven:
+            if self._sessions.is_newest(opened):
+                self._traffic.paths.prove(opened.node, source, now_s)
+                self._suggestions.settle(source)
+            self._membership.heard(opened.node, now_s)
+        for frame in opened.frames:
+            try:
+                self._hear_untrusted(frame, opened, source, len(data), now_s)
+            except ProtocolError as error:
+                self._count(error)
+
+    def own_record(self) -> Record | None:
+        """This device's node record."""
+        entry = self._gossip.ledger.get(self._own, Kind.NODE, SINGLE_SLOT)
+        return entry.value if entry is not None else None
+
+    # --- frames -----------------------------------------------------------------------------------------
+
+    def _hear_untrusted(
+        self, frame: Frame | UnknownFrame, opened: Opened, source: Endpoint, question_bytes: int, now_s: float
+    ) -> None:
+        match frame:
+            case Ping():
+                self._hear_token(opened, frame, now_s)
+                self._traffic.ack(opened, frame, self._gossip.ledger.root(), source, question_bytes, now_s)
+            case RecordFrame(data=data):
+                self._gossip.take_untrusted(data, opened.node, now_s)
+            case _ if opened.proven:
+                self._hear_proven(frame, opened, now_s)
+
+    def _hear_proven(self, frame: Frame | UnknownFrame, opened: Opened, now_s: float) -> None:
+        node = opened.node
+        match frame:
+            case Ack(number=number):
+                self._membership.acked(node, number, now_s)
+                self._hear_token(opened, frame, now_s)
+            case PingRequest(number=number, target=target):
+                self._membership.asked(node, number, NodeId(target), now_s)
+            case IndirectResult(number=number, reached=reached):
+                self._membership.vouched(number, reached=reached, now_s=now_s)
+            case IHave():
+                self._gossip.hear_ihave(node, frame, now_s)
+            case Want():
+                self._gossip.hear_want(node, frame, now_s)
+            case Digest():
+                self._gossip.hear_digest(node, frame, now_s)
+            case Leaf():
+                self._gossip.hear_leaf(node, frame, now_s)
+
+    def _hear_token(self, opened: Opened, frame: Ping | Ack, now_s: float) -> None:
+        if not opened.proven:
+            return
+        node = opened.node
+        changed = self._sessions.their_token(node) != frame.token
+        self._sessions.hear_token(opened, frame.token)
+        if changed and isinstance(frame, Ack):
+            # What we sent did not prove us, since the peer has started anew: do it now, not at the next probe.
+            self._membership.ping(node, now_s)
+        self._gossip.hear_root(node, frame.root, now_s)
+
+    # --- hellos -----------------------------------------------------------------------------------------
+
+    def _hear_hello(self, opened: Opened, source: Endpoint, question_bytes: int, now_s: float) -> None:
+        try:
+            shown = self._take_hello_untrusted(opened, now_s)
+        except ProtocolError as error:
+            self._count(error)
+            return
+        self._traffic.paths.hint(opened.node, source)
+        self._traffic.answer_hello(opened.node, shown or self.own_record(), source, question_bytes, now_s)
+
+    def _take_hello_untrusted(self, opened: Opened, now_s: float) -> Record | None:
+        """Take the node record of a hello: the peer's own, or ours as the peer knows it.
+
+        Gives a newer one of the peer's own, which it must have forgotten, to be shown to it.
+        """
+        ledger = self._gossip.ledger
+        frames = [frame for frame in opened.frames if isinstance(frame, RecordFrame)]
+        if len(frames) != 1:
+            raise MalformedError("a hello carries one node record")
+        record = parse_untrusted(frames[0].data, ledger.clan)
+        if record.kind != Kind.NODE or record.author not in (opened.node, self._own):
+            raise MalformedError("a hello carries the node record of one of the two")
+        try:
+            self._gossip.take_untrusted(record.data, opened.node, now_s)
+        except KnownError:
+            return None
+        except StaleError:
+            current = ledger.get(*record.register)
+            return current.value if current is not None and record.author == opened.node else None
+        return None

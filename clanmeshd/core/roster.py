@@ -1,0 +1,254 @@
+"""Who is a member, and how they came to be one: a pure function of credentials, revocations and redemptions.
+
+Three sets, each with its own use. *Known* keys have been vouched for by anyone who is known; whatever they
+write may be kept. *Members* are those whose word counts: admins, subjects of an admin's credential, and those
+who redeemed an invite that is not over-used. *Revoked* keys are out for ever, whatever vouches for them.
+An admin is removed through the authority chain; until then a revocation of one is void, so that two admins
+cannot throw each other out by racing.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Final, Literal, TypeAlias
+
+from clanmesh_protocol.errors import SignatureError
+from clanmesh_protocol.keys import ClanId, NodeId, RecordId, node_text, verify_detached_untrusted
+from clanmesh_protocol.limits import NAME_BYTES_MAX
+from clanmesh_protocol.records import Credential, Invite, Kind, Record, Redemption, Revocation, redemption_input
+from clanmeshd.core.chain import Chain
+from clanmeshd.core.ledger import Ledger
+
+PROOFS_REMEMBERED_MAX: Final = 4096  # two signatures each, 90 us; a fold asks for all of them again
+
+Via: TypeAlias = Literal["admin", "credential", "redemption"]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member, as all agree who hold the same records."""
+
+    node: NodeId
+    name: str  # unique among the members
+    tags: tuple[str, ...]
+    expires_unix_s: int  # 0: never
+    via: Via
+    redemption: RecordId | None = None  # what an admin has yet to confirm, with via `redemption`
+
+    @property
+    def confirmed(self) -> bool:
+        """An admin's word stands behind this member; without it there are no secrets for it."""
+        return self.via != "redemption"
+
+    def is_current(self, now_unix_s: float) -> bool:
+        """The membership has not expired."""
+        return self.expires_unix_s == 0 or now_unix_s <= self.expires_unix_s
+
+
+@dataclass(frozen=True, slots=True)
+class StandingInvite:
+    """An invite that was not withdrawn, and who came by it. It may have expired: there is no clock here."""
+
+    id: RecordId
+    author: NodeId
+    invite: Invite
+    redeemed_by: frozenset[NodeId]
+
+    @property
+    def uses_left(self) -> int:
+        """How many more devices may come by it."""
+        return max(0, self.invite.uses - len(self.redeemed_by))
+
+
+@dataclass(frozen=True, slots=True)
+class Roster:
+    """The clan's members and what goes with them."""
+
+    members: Mapping[NodeId, Member]
+    known: frozenset[NodeId]
+    revoked: frozenset[NodeId]
+    suspended: frozenset[NodeId]  # came by an invite with more redemptions than uses: wait for an admin
+    invites: Mapping[RecordId, StandingInvite]
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """A redemption whose proofs hold, by somebody known."""
+
+    record: Record
+    redemption: Redemption
+    invite: Invite
+
+    @property
+    def rank(self) -> tuple[int, int, bytes]:
+        """An admin's word comes before any redemption."""
+        return (1, *self.record.order)
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """Why somebody is a member, before names are made unique: of equal names the lowest rank keeps it."""
+
+    rank: tuple[int, int, bytes]
+    member: Member
+
+
+def enroll(ledger: Ledger, chain: Chain) -> Roster:
+    """Work out the roster. Each stage only ever adds, so its result cannot depend on an order."""
+    admins = frozenset(admin.node for admin in chain.admins)
+    revoked = _revoked(ledger, admins)
+    credentials = _credentials(ledger, chain)
+    claims = _vouched_claims(chain, credentials)
+    invites = _invites(ledger, admins)
+    uses, known = _uses(ledger, invites, frozenset(claims))
+    counted = [use for use in uses if use.record.author not in revoked or _is_confirmed(use, credentials)]
+    redeemers = _redeemers(counted)
+    pending = [use for use in counted if use.redemption.node not in claims and use.redemption.node not in revoked]
+    sound = [use for use in pending if len(redeemers[use.redemption.invite]) <= use.invite.uses]
+    claims |= _redeemed_claims(sound, frozenset(claims) - revoked)
+    return Roster(
+        members=_named([claim for node, claim in claims.items() if node not in revoked]),
+        known=known,
+        revoked=revoked,
+        suspended=frozenset(use.redemption.node for use in pending) - frozenset(claims),
+        invites={
+            key: StandingInvite(key, author, invite, redeemers.get(key, frozenset()))
+            for key, (author, invite) in invites.items()
+        },
+    )
+
+
+def _revoked(ledger: Ledger, admins: frozenset[NodeId]) -> frozenset[NodeId]:
+    contents = [entry.content for entry in ledger.of_kind(Kind.REVOCATION) if entry.value.author in admins]
+    return frozenset(content.node for content in contents if isinstance(content, Revocation)) - admins
+
+
+def _credentials(ledger: Ledger, chain: Chain) -> dict[NodeId, list[tuple[Record, Credential]]]:
+    """The admins' credentials by their subject, that of the most senior issuer first."""
+    found: dict[NodeId, list[tuple[Record, Credential]]] = {}
+    for entry in ledger.of_kind(Kind.CREDENTIAL):
+        if isinstance(entry.content, Credential) and chain.is_admin(entry.value.author):
+            found.setdefault(entry.content.node, []).append((entry.value, entry.content))
+    for several in found.values():
+        several.sort(key=lambda item: (chain.seniority(item[0].author), item[0].id))
+    return found
+
+
+def _vouched_claims(
+    chain: Chain, credentials: Mapping[NodeId, list[tuple[Record, Credential]]]
+) -> dict[NodeId, _Claim]:
+    claims: dict[NodeId, _Claim] = {}
+    for admin in chain.admins:
+        name = f"admin-{node_text(admin.node)[:6]}"  # until it has given itself a credential with a name
+        claims[admin.node] = _Claim((0, 0, admin.node), Member(admin.node, name, (), 0, "admin"))
+    for node, several in credentials.items():
+        record, credential = several[0]
+        via: Via = "admin" if chain.is_admin(node) else "credential"
+        member = Member(node, credential.name, credential.tags, credential.expires_unix_s, via)
+        claims[node] = _Claim((0, *record.order), member)
+    return claims
+
+
+def _invites(ledger: Ledger, admins: frozenset[NodeId]) -> dict[RecordId, tuple[NodeId, Invite]]:
+    return {
+        entry.value.id: (entry.value.author, entry.content)
+        for entry in ledger.of_kind(Kind.INVITE)
+        if isinstance(entry.content, Invite) and entry.value.author in admins
+    }
+
+
+def _uses(
+    ledger: Ledger, invites: Mapping[RecordId, tuple[NodeId, Invite]], vouched: frozenset[NodeId]
+) -> tuple[list[_Use], frozenset[NodeId]]:
+    """All uses of invites by known authors, and all known keys."""
+    by_author: dict[NodeId, list[_Use]] = {}
+    for entry in ledger.of_kind(Kind.REDEMPTION):
+        redemption = entry.content
+        if isinstance(redemption, Redemption) and redemption.invite in invites:
+            invite = invites[redemption.invite][1]
+            if _redeems(ledger.clan, redemption, invite):
+                by_author.setdefault(entry.value.author, []).append(_Use(entry.value, redemption, invite))
+    known = _reached(by_author, vouched)
+    return [use for author in sorted(known) for use in by_author.get(author, [])], known
+
+
+def _redeems(clan: ClanId, redemption: Redemption, invite: Invite) -> bool:
+    """Say whether a redemption holds by itself. The proofs come last: they cost 90 us."""
+    return (
+        redemption.invite_key == invite.key
+        and redemption.at_unix_s <= invite.expires_unix_s
+        and _proofs_hold(clan, redemption)
+    )
+
+
+@lru_cache(maxsize=PROOFS_REMEMBERED_MAX)
+def _proofs_hold(clan: ClanId, redemption: Redemption) -> bool:
+    statement = redemption_input(clan, redemption.invite, redemption.node, redemption.name)
+    try:
+        verify_detached_untrusted(redemption.invite_key, statement, redemption.invite_proof)
+        verify_detached_untrusted(redemption.node, statement, redemption.node_proof)
+    except SignatureError:
+        return False
+    return True
+
+
+def _reached(by_author: Mapping[NodeId, list[_Use]], start: frozenset[NodeId]) -> frozenset[NodeId]:
+    """Everyone whom those of `start` admitted, and whom these admitted, and so on."""
+    reached, waiting = set(start), list(start)
+    while waiting:
+        for use in by_author.get(waiting.pop(), []):
+            if use.redemption.node not in reached:
+                reached.add(use.redemption.node)
+                waiting.append(use.redemption.node)
+    return frozenset(reached)
+
+
+def _is_confirmed(use: _Use, credentials: Mapping[NodeId, list[tuple[Record, Credential]]]) -> bool:
+    several = credentials.get(use.redemption.node, [])
+    return any(credential.redemption == use.record.id for _, credential in several)
+
+
+def _redeemers(uses: Iterable[_Use]) -> dict[RecordId, frozenset[NodeId]]:
+    nodes: dict[RecordId, set[NodeId]] = {}
+    for use in uses:
+        nodes.setdefault(use.redemption.invite, set()).add(use.redemption.node)
+    return {invite: frozenset(several) for invite, several in nodes.items()}
+
+
+def _redeemed_claims(uses: Iterable[_Use], start: frozenset[NodeId]) -> dict[NodeId, _Claim]:
+    by_author: dict[NodeId, list[_Use]] = {}
+    for use in uses:
+        by_author.setdefault(use.record.author, []).append(use)
+    members = _reached(by_author, start)
+    claims: dict[NodeId, _Claim] = {}
+    valid = [use for author in members for use in by_author.get(author, [])]
+    for use in sorted(valid, key=lambda use: use.rank, reverse=True):  # so that the lowest rank is put in last
+        node = use.redemption.node
+        name = use.invite.name or use.redemption.name
+        member = Member(node, name, use.invite.tags, 0, "redemption", use.record.id)
+        claims[node] = _Claim(use.rank, member)
+    return claims
+
+
+def _named(claims: Iterable[_Claim]) -> dict[NodeId, Member]:
+    """Make names unique: of several claims to one, the lowest rank keeps it, the others get a number."""
+    ordered = sorted(claims, key=lambda claim: (claim.rank, claim.member.node))
+    taken = {claim.member.name for claim in ordered}
+    given: set[str] = set()
+    members: dict[NodeId, Member] = {}
+    for member in (claim.member for claim in ordered):
+        name = member.name if member.name not in given else _numbered(member.name, taken)
+        given.add(name)
+        taken.add(name)
+        members[member.node] = member if name == member.name else replace(member, name=name)
+    return dict(sorted(members.items()))
+
+
+def _numbered(name: str, taken: set[str]) -> str:
+    number = 2
+    while True:  # ends within as many steps as there are names
+        suffix = f"-{number}"
+        candidate = name[: NAME_BYTES_MAX - len(suffix)].rstrip("-") + suffix
+        if candidate not in taken:
+            return candidate
+        number += 1

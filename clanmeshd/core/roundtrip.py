@@ -1,0 +1,65 @@
+"""How long peers take to answer: ping numbers, the estimate, and the patience that follows from it."""
+
+from clanmesh_protocol.keys import NodeId
+from clanmeshd.core.limits import (
+    PING_NUMBER_MAX,
+    PINGS_OUTSTANDING_MAX,
+    PROBE_TIMEOUT_S_MAX,
+    PROBE_TIMEOUT_S_MIN,
+)
+
+
+class RoundTrip:
+    """Smoothed round trip and its variation (RFC 6298)."""
+
+    __slots__ = ("_smoothed_s", "_variation_s")
+
+    def __init__(self) -> None:
+        self._smoothed_s: float | None = None
+        self._variation_s = 0.0
+
+    @property
+    def smoothed_s(self) -> float | None:
+        """The estimate; None before the first answer."""
+        return self._smoothed_s
+
+    @property
+    def timeout_s(self) -> float:
+        """How long an answer is waited for."""
+        if self._smoothed_s is None:
+            return PROBE_TIMEOUT_S_MAX
+        patience = self._smoothed_s + 4 * self._variation_s
+        return min(max(patience, PROBE_TIMEOUT_S_MIN), PROBE_TIMEOUT_S_MAX)
+
+    def sample(self, seconds: float) -> None:
+        """Take one measured round trip."""
+        if self._smoothed_s is None:
+            self._smoothed_s, self._variation_s = seconds, seconds / 2
+            return
+        self._variation_s += (abs(seconds - self._smoothed_s) - self._variation_s) / 4
+        self._smoothed_s += (seconds - self._smoothed_s) / 8
+
+
+class PingNumbers:
+    """Numbers of pings under way, so that an answer is matched with its question. Bounded; the oldest go."""
+
+    def __init__(self, first: int) -> None:
+        self._next = first
+        self._sent: dict[int, tuple[NodeId, float]] = {}
+
+    def issue(self, node: NodeId, now_s: float) -> int:
+        """Give a fresh number for a ping to `node`."""
+        number = self._next
+        self._next = (number + 1) & PING_NUMBER_MAX
+        self._sent[number] = (node, now_s)
+        if len(self._sent) > PINGS_OUTSTANDING_MAX:
+            del self._sent[next(iter(self._sent))]
+        return number
+
+    def answered(self, node: NodeId, number: int, now_s: float) -> float | None:
+        """Give the round trip in seconds if this is the first answer to a ping that `node` was sent."""
+        sent = self._sent.get(number)
+        if sent is None or sent[0] != node:
+            return None
+        del self._sent[number]
+        return max(0.0, now_s - sent[1])

@@ -1,0 +1,333 @@
+"""Datagrams between two members: sealed for each pair and direction, with no handshake before the first.
+
+The key of a direction grows from both static keys, one prekey of each side, both identities and the clan. A
+HELLO is sealed with the identities alone (in their Montgomery form), so that two members who never met, or who
+forgot each other's prekeys, can show each other their node records; it carries nothing else.
+
+What a datagram proves. A good seal says that the peer made it once, not when. Replay windows belong to the
+random boot id of the sender's run. A boot id is *proven* when the peer, under that id, echoes the token that we
+gave it; the token changes each time a boot id is proven, so no recording of an earlier run can prove anything.
+Until then a datagram changes no liveness, no endpoint and no window.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Final, NamedTuple
+
+from nacl import bindings
+from nacl.exceptions import CryptoError
+
+from clanmesh_protocol.errors import ProtocolError
+from clanmesh_protocol.keys import ClanId, DeviceKeys, Entropy, NodeId
+from clanmesh_protocol.limits import DATAGRAM_HEADER_BYTES
+from clanmesh_protocol.messages import (
+    BOOT_BYTES,
+    NONCE_BYTES,
+    SENDER_BYTES,
+    Ack,
+    Frame,
+    Header,
+    Ping,
+    Seal,
+    UnknownFrame,
+    encode_frames,
+    parse_frames_untrusted,
+    parse_header_untrusted,
+)
+from clanmesh_protocol.records import Node
+from clanmeshd.core.limits import HELLO_PLAINTEXT_BYTES
+from clanmeshd.core.replay import ReplayWindow
+
+TOKEN_BYTES: Final = 8
+TOKEN_NONE: Final = bytes(TOKEN_BYTES)
+_NONCE_PADDING: Final = bytes(8)  # the wire carries 16 of XChaCha20's 24 bytes
+_PADDING_FRAME: Final = 0  # a type that no version will ever give a meaning
+
+
+class UnknownSenderError(ProtocolError):
+    """No member's id begins so."""
+
+    code = "unknown-sender"
+
+
+class UnknownPrekeyError(ProtocolError):
+    """A prekey that this side, or the sender's node record here, does not have. `node` is only claimed."""
+
+    code = "unknown-prekey"
+
+    def __init__(self, node: NodeId) -> None:
+        super().__init__("a prekey that is not known here")
+        self.node = node
+
+
+class SealError(ProtocolError):
+    """The seal does not hold."""
+
+    code = "seal"
+
+
+class ReplayedError(ProtocolError):
+    """The datagram came before, or is far behind."""
+
+    code = "replayed"
+
+
+class PairKeys(NamedTuple):
+    """The keys of both directions, 32 bytes each."""
+
+    send: bytes
+    receive: bytes
+
+
+class Opened(NamedTuple):
+    """An authentic datagram. Unless `proven`, it may be a recording."""
+
+    node: NodeId
+    seal: Seal
+    frames: list[Frame | UnknownFrame]
+    boot: bytes
+    counter: int
+    proven: bool
+
+
+@dataclass(slots=True)
+class _Peer:
+    record: Node | None = None
+    hello: PairKeys | None = None
+    sessions: dict[tuple[int, int], PairKeys] = field(default_factory=dict)  # (own, their prekey), at most 4 x 4
+    counter: int = 0  # of datagrams sent
+    boot: bytes | None = None  # proven
+    window: ReplayWindow = field(default_factory=ReplayWindow)
+    boots: int = 0  # proven so far; a part of our token
+    their_token: bytes = TOKEN_NONE
+
+
+class Sessions:
+    """Seals and opens datagrams. Knows members and their keys; knows no time, no address and no liveness."""
+
+    def __init__(self, keys: DeviceKeys, clan: ClanId, entropy: Entropy) -> None:
+        self.boot = entropy(BOOT_BYTES)
+        self._token_secret = entropy(32)
+        self._clan = clan
+        self._node = keys.node
+        self._keys = keys
+        self._sending_prekey = keys.prekeys[-1][0]
+        self._identity_private = _montgomery_private(keys.identity_seed)
+        self._peers: dict[NodeId, _Peer] = {}
+        self._counter_floor = 0
+        self._boots_floor = 0
+        self._by_prefix: dict[bytes, tuple[NodeId, ...]] = {}
+
+    # --- who there is -----------------------------------------------------------------------------------
+
+    def set_members(self, members: Iterable[NodeId]) -> None:
+        """Say who may speak. All others are forgotten and their datagrams dropped unread."""
+        wanted = sorted(set(members) - {self._node})
+        # One who is forgotten may come back in this run, under the same keys: no nonce may be used twice, and no
+        # token may be good again that a recording could echo. So both go on above all that were ever given out.
+        gone = [peer for node, peer in self._peers.items() if node not in set(wanted)]
+        self._counter_floor = max([self._counter_floor, *(peer.counter for peer in gone)])
+        self._boots_floor = max([self._boots_floor, *(peer.boots + 1 for peer in gone)])
+        self._peers = {node: self._peers.get(node) or self._new_peer() for node in wanted}
+        self._by_prefix = {}
+        for node in wanted:
+            prefix = node[:SENDER_BYTES]
+            self._by_prefix[prefix] = (*self._by_prefix.get(prefix, ()), node)
+
+    def _new_peer(self) -> _Peer:
+        return _Peer(counter=self._counter_floor, boots=self._boots_floor)
+
+    def set_record(self, node: NodeId, record: Node) -> None:
+        """Take a member's keys from its node record."""
+        peer = self._peers.get(node)
+        if peer is not None and peer.record != record:
+            peer.record = record
+            peer.sessions.clear()
+
+    def set_keys(self, keys: DeviceKeys, sending_prekey: int) -> None:
+        """Take this device's own keys after a change of prekeys, and which of them to seal with."""
+        if keys != self._keys:
+            for peer in self._peers.values():
+                peer.sessions.clear()
+        self._keys = keys
+        self._sending_prekey = sending_prekey
+
+    def has_record(self, node: NodeId) -> bool:
+        """Say whether a session with this member can be sealed."""
+        peer = self._peers.get(node)
+        return peer is not None and peer.record is not None
+
+    # --- boot tokens ------------------------------------------------------------------------------------
+
+    def token(self, node: NodeId) -> bytes:
+        """The token that proves a boot id of this peer when it comes back from it."""
+        boots = self._peers[node].boots
+        material = node + boots.to_bytes(8, "big")
+        return blake2b(material, digest_size=TOKEN_BYTES, key=self._token_secret).digest()
+
+    def their_token(self, node: NodeId) -> bytes:
+        """What this peer wants to hear from us; zeros while we do not know."""
+        return self._peers[node].their_token
+
+    def is_proven(self, node: NodeId) -> bool:
+        """Say whether the peer's current run was ever proven to this one."""
+        return self._peers[node].boot is not None
+
+    def prove(self, opened: Opened) -> Opened:
+        """Believe the datagram's boot id if one of its frames echoes our token; else give it back as it was."""
+        if opened.proven or opened.seal is not Seal.SESSION:
+            return opened
+        token = self.token(opened.node)
+        if not any(isinstance(frame, Ping | Ack) and frame.echo == token for frame in opened.frames):
+            return opened
+        peer = self._peers[opened.node]
+        peer.boot = opened.boot
+        peer.boots += 1
+        peer.window = ReplayWindow()
+        peer.window.accept(opened.counter)
+        return opened._replace(proven=True)
+
+    def hear_token(self, opened: Opened, token: bytes) -> None:
+        """Remember what a proven datagram's Ping or Ack says the peer wants to hear."""
+        if opened.proven:
+            self._peers[opened.node].their_token = token
+
+    def is_newest(self, opened: Opened) -> bool:
+        """Say whether no later datagram of the peer came before this one: only such a one moves its endpoint."""
+        return opened.proven and opened.counter == self._peers[opened.node].window.highest
+
+    # --- sealing ----------------------------------------------------------------------------------------
+
+    def seal(self, node: NodeId, frames: Iterable[Frame]) -> bytes | None:
+        """Seal frames that fit one datagram. None when the member's keys are not known or of no use."""
+        peer = self._peers.get(node)
+        if peer is None or peer.record is None:
+            return None
+        number, _ = peer.record.prekeys[-1]
+        keys = self._session_keys(node, peer, self._sending_prekey, number)
+        if keys is None:
+            return None
+        header = self._header(Seal.SESSION, self._sending_prekey, number, peer)
+        return _seal(keys.send, header, encode_frames(frames))
+
+    def seal_hello(self, node: NodeId, frame: Frame) -> bytes | None:
+        """Seal one node record for a member of whom nothing but the identity need be known."""
+        peer = self._peers.get(node)
+        keys = self._hello_keys(node, peer) if peer is not None else None
+        if peer is None or keys is None:
+            return None
+        plaintext = encode_frames([frame])
+        missing = HELLO_PLAINTEXT_BYTES - len(plaintext) - 3
+        if missing >= 0:
+            # An answer is then exactly as long as the question, so that nobody can make us amplify.
+            plaintext += bytes([_PADDING_FRAME]) + missing.to_bytes(2, "big") + bytes(missing)
+        return _seal(keys.send, self._header(Seal.HELLO, 0, 0, peer), plaintext)
+
+    def _header(self, seal: Seal, own_prekey: int, their_prekey: int, peer: _Peer) -> Header:
+        nonce = self.boot + peer.counter.to_bytes(8, "big")
+        peer.counter += 1
+        return Header(seal, own_prekey, their_prekey, self._node[:SENDER_BYTES], nonce)
+
+    # --- opening ----------------------------------------------------------------------------------------
+
+    def open_untrusted(self, data: bytes) -> Opened:
+        """Open a datagram: prefix, key, seal, replay window, frames. Raises ProtocolError.
+
+        Only a datagram that is authentic and proven marks its place in the window.
+        """
+        header = parse_header_untrusted(data)
+        candidates = self._by_prefix.get(header.sender, ())
+        if not candidates:
+            raise UnknownSenderError("no member's id begins so")
+        node, plaintext = self._unseal_untrusted(candidates, header, data)
+        frames = parse_frames_untrusted(plaintext)
+        peer = self._peers[node]
+        proven = header.seal is Seal.SESSION and header.boot == peer.boot
+        if proven and not peer.window.accept(header.counter):
+            raise ReplayedError("this datagram came before")
+        return Opened(node, header.seal, frames, header.boot, header.counter, proven)
+
+    def _unseal_untrusted(self, candidates: Sequence[NodeId], header: Header, data: bytes) -> tuple[NodeId, bytes]:
+        # Two members whose ids share 8 bytes: the seal tells them apart.
+        readable = [(node, keys) for node in candidates if (keys := self._keys_for(node, header)) is not None]
+        if not readable:
+            raise UnknownPrekeyError(candidates[0])
+        for node, keys in readable:
+            plaintext = _unseal(keys.receive, data)
+            if plaintext is not None:
+                return node, plaintext
+        raise SealError("the seal does not hold")
+
+    def _keys_for(self, node: NodeId, header: Header) -> PairKeys | None:
+        peer = self._peers[node]
+        if header.seal is Seal.HELLO:
+            return self._hello_keys(node, peer)
+        return self._session_keys(node, peer, header.receiver_prekey, header.sender_prekey)
+
+    # --- keys -------------------------------------------------------------------------------------------
+
+    def _hello_keys(self, node: NodeId, peer: _Peer) -> PairKeys | None:
+        if peer.hello is None:
+            public = _montgomery_public(node)
+            shared = _exchange(self._identity_private, public) if public is not None else None
+            if shared is not None:
+                peer.hello = self._derive(shared, node, b"clanmesh-hello")
+        return peer.hello
+
+    def _session_keys(self, node: NodeId, peer: _Peer, own_prekey: int, their_prekey: int) -> PairKeys | None:
+        known = peer.sessions.get((own_prekey, their_prekey))
+        if known is not None or peer.record is None:
+            return known
+        private = next((key for number, key, _ in self._keys.prekeys if number == own_prekey), None)
+        public = next((key for number, key in reversed(peer.record.prekeys) if number == their_prekey), None)
+        if private is None or public is None:
+            return None
+        static = _exchange(self._keys.static_private, peer.record.static_key)
+        prekey = _exchange(private, public)
+        if static is None or prekey is None:
+            return None
+        keys = peer.sessions[own_prekey, their_prekey] = self._derive(static + prekey, node, b"clanmesh-dgram")
+        return keys
+
+    def _derive(self, shared: bytes, node: NodeId, person: bytes) -> PairKeys:
+        def key(sender: NodeId, receiver: NodeId) -> bytes:
+            material = shared + sender + receiver + self._clan
+            return blake2b(material, digest_size=32, person=person).digest()
+
+        return PairKeys(send=key(self._node, node), receive=key(node, self._node))
+
+
+def _seal(key: bytes, header: Header, plaintext: bytes) -> bytes:
+    lead = header.encode()
+    nonce = header.nonce + _NONCE_PADDING
+    return lead + bindings.crypto_aead_xchacha20poly1305_ietf_encrypt(plaintext, lead, nonce, key)
+
+
+def _unseal(key: bytes, data: bytes) -> bytes | None:
+    lead, sealed = data[:DATAGRAM_HEADER_BYTES], data[DATAGRAM_HEADER_BYTES:]
+    nonce = lead[-NONCE_BYTES:] + _NONCE_PADDING
+    try:
+        return bindings.crypto_aead_xchacha20poly1305_ietf_decrypt(sealed, lead, nonce, key)
+    except CryptoError:
+        return None
+
+
+def _exchange(private: bytes, public: bytes) -> bytes | None:
+    """X25519. None for a public key of low order, which a hostile member may publish."""
+    try:
+        return bindings.crypto_scalarmult(private, public)
+    except (CryptoError, RuntimeError):
+        return None
+
+
+def _montgomery_private(identity_seed: bytes) -> bytes:
+    _, secret = bindings.crypto_sign_seed_keypair(identity_seed)
+    return bindings.crypto_sign_ed25519_sk_to_curve25519(secret)
+
+
+def _montgomery_public(node: NodeId) -> bytes | None:
+    try:
+        return bindings.crypto_sign_ed25519_pk_to_curve25519(node)
+    except (CryptoError, RuntimeError):
+        return None

@@ -1,0 +1,88 @@
+"""What the failure detector knows of one member, and what it can want done."""
+
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+from math import inf
+from typing import NamedTuple, TypeAlias
+
+from clanmesh_protocol.keys import NodeId
+from clanmeshd.core.relays import Relayed
+from clanmeshd.core.roundtrip import RoundTrip
+
+
+class State(StrEnum):
+    """This device's opinion of a member."""
+
+    UP = "up"
+    SUSPECT = "suspect"
+    DOWN = "down"
+    UNKNOWN = "unknown"  # not heard since this device started
+
+
+class Stage(Enum):
+    """What is under way with a member."""
+
+    IDLE = 0
+    DIRECT = 1  # pinged by turn
+    INDIRECT = 2  # pinged again, and others asked
+    CONFIRM = 3  # somebody suspects it: do we reach it?
+    SUSPECT = 4  # we do not
+
+
+class SendPing(NamedTuple):
+    """Ping a member, at its best endpoint or (wide) at all of them; with our node record when it may lack it."""
+
+    node: NodeId
+    number: int
+    wide: bool
+    hello: bool
+
+
+class AskIndirect(NamedTuple):
+    """Ask `via` to ping `target`."""
+
+    via: NodeId
+    number: int
+    target: NodeId
+
+
+class Changed(NamedTuple):
+    """The opinion of a member changed."""
+
+    node: NodeId
+    before: State
+    after: State
+
+
+Action: TypeAlias = SendPing | AskIndirect | Relayed | Changed
+
+
+@dataclass(slots=True)
+class Subject:
+    """One member under observation. Times are monotonic seconds."""
+
+    node: NodeId
+    state: State = State.UNKNOWN
+    stage: Stage = Stage.IDLE
+    due_s: float = inf  # when the stage goes on
+    probeable: bool = False  # an address of it is known
+    heard_s: float = -inf
+    tried_s: float = -inf
+    unanswered: int = 0  # pings since it was heard
+    silent_s: float = 0.0  # when the first of them was sent
+    accused_s: float = 0.0  # beginning of the refutation window
+    confirmed_s: float = -inf  # when it last answered a confirmation
+    incarnation: int = 0
+    number: int = 0  # of the ping that others were asked about
+    nacks_due: int = 0
+    round_trip: RoundTrip = field(default_factory=RoundTrip)
+
+    @property
+    def turn(self) -> float:
+        """Lowest goes first in the probing order."""
+        return max(self.heard_s, self.tried_s)
+
+    @property
+    def awaits_turn(self) -> bool:
+        """Whether it is probed by turns: the down have their own schedule, the suspect are pinged anyway."""
+        return self.probeable and self.stage is Stage.IDLE and self.state is not State.DOWN

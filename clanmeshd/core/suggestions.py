@@ -1,0 +1,55 @@
+"""Addresses where somebody of the clan may be, nobody knows who: knocked at for a while.
+
+Only the pair's key opens a datagram, so a suggested address is tried with one for each of a few lost members, the
+next few each time, until all had their turn some times. Whoever is there answers, and the suggestion has done its
+work.
+"""
+
+from collections.abc import Sequence
+from math import inf
+
+from clanmesh_protocol.endpoints import Endpoint
+from clanmesh_protocol.keys import NodeId
+from clanmeshd.core.limits import (
+    SUGGESTION_INTERVAL_S,
+    SUGGESTION_MEMBERS_MAX,
+    SUGGESTION_PASSES_MAX,
+    SUGGESTIONS_MAX,
+)
+
+
+class Suggestions:
+    """Bounded in number, passes over the lost members, and members tried at once; each pass is slower."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[Endpoint, tuple[int, float]] = {}  # endpoint -> (rounds so far, when next)
+
+    def hear(self, endpoint: Endpoint, now_s: float) -> bool:
+        """Take a suggestion; False when it is being tried already or there are too many."""
+        if endpoint in self._waiting or len(self._waiting) >= SUGGESTIONS_MAX:
+            return False
+        self._waiting[endpoint] = (0, now_s)
+        return True
+
+    def settle(self, endpoint: Endpoint) -> None:
+        """Somebody proved to be there."""
+        self._waiting.pop(endpoint, None)
+
+    def next_deadline(self) -> float:
+        """When `due` gives something; infinity for never."""
+        return min((when_s for _, when_s in self._waiting.values()), default=inf)
+
+    def due(self, lost: Sequence[NodeId], now_s: float) -> list[tuple[Endpoint, list[NodeId]]]:
+        """Give the addresses to knock at now, and for whom."""
+        knocks = []
+        ways = -(-len(lost) // SUGGESTION_MEMBERS_MAX)  # rounds of one pass
+        for endpoint, (rounds, when_s) in list(self._waiting.items()):
+            if when_s > now_s:
+                continue
+            if not lost or rounds >= ways * SUGGESTION_PASSES_MAX:
+                del self._waiting[endpoint]
+                continue
+            self._waiting[endpoint] = (rounds + 1, now_s + SUGGESTION_INTERVAL_S * 2 ** (rounds // ways))
+            start = rounds % ways * SUGGESTION_MEMBERS_MAX
+            knocks.append((endpoint, list(lost[start : start + SUGGESTION_MEMBERS_MAX])))
+        return knocks

@@ -1,0 +1,133 @@
+"""Records that others have and this node lacks: whom to ask, when to ask again, when to fetch over a stream.
+
+An IHAVE that comes from a peer which was asked for that very id is the answer "too large for a datagram". What
+was refused (stale, or by nobody we know) is not wanted again for a while, or until the authority changes.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from math import inf
+
+from clanmesh_protocol.keys import NodeId
+from clanmeshd.core.limits import (
+    ADVERTISERS_MAX,
+    FETCH_TIMEOUT_S,
+    REFUSED_MAX,
+    REFUSED_S,
+    WANT_FETCH_TRY,
+    WANT_TIMEOUT_S,
+    WANT_TRIES_MAX,
+    WANTS_MAX,
+    WANTS_PER_PEER_MAX,
+)
+
+Asked = dict[NodeId, list[bytes]]
+
+
+@dataclass(slots=True)
+class _Want:
+    advertisers: list[NodeId]
+    due_s: float
+    tries: int = 1
+    by_stream: bool = False
+
+
+class Wants:
+    """Bounded in ids, advertisers and tries. Gives lists of (peer, ids) to ask by datagram or by stream."""
+
+    def __init__(self) -> None:
+        self._wants: dict[bytes, _Want] = {}
+        self._refused: dict[bytes, float] = {}
+
+    def advertised(
+        self, peer: NodeId, ids: Iterable[bytes], known: Callable[[bytes], bool], now_s: float
+    ) -> tuple[list[bytes], list[bytes]]:
+        """A peer has these: give the ids to ask it for, and those to fetch from it over a stream."""
+        ask: list[bytes] = []
+        fetch: list[bytes] = []
+        for short_id in ids:
+            want = self._wants.get(short_id)
+            if want is None:
+                if self._is_welcome(short_id, peer, known, now_s):
+                    self._wants[short_id] = _Want([peer], now_s + WANT_TIMEOUT_S)
+                    ask.append(short_id)
+            elif want.advertisers[0] == peer and not want.by_stream:
+                self._turn_to_stream(want, now_s)
+                fetch.append(short_id)
+            elif peer not in want.advertisers and len(want.advertisers) < ADVERTISERS_MAX:
+                want.advertisers.append(peer)
+        return ask, fetch
+
+    def listed(
+        self, peer: NodeId, ids: Iterable[bytes], known: Callable[[bytes], bool], now_s: float
+    ) -> list[bytes]:
+        """A peer's set has these: give the ids to ask it for. Unlike an IHAVE this answers nothing."""
+        fresh = [short_id for short_id in ids if short_id not in self._wants]
+        ask, _ = self.advertised(peer, fresh, known, now_s)
+        return ask
+
+    def lacking(self, peer: NodeId, ids: Iterable[bytes], known: Callable[[bytes], bool], now_s: float) -> Asked:
+        """A peer has so many that a stream is cheaper: give the ids to fetch from it."""
+        fetch: list[bytes] = []
+        for short_id in ids:
+            if short_id not in self._wants and self._is_welcome(short_id, peer, known, now_s):
+                want = self._wants[short_id] = _Want([peer], inf)
+                self._turn_to_stream(want, now_s)
+                fetch.append(short_id)
+        return {peer: fetch} if fetch else {}
+
+    def arrived(self, short_id: bytes) -> None:
+        """The record came, whatever became of it."""
+        self._wants.pop(short_id, None)
+
+    def refuse(self, short_id: bytes, now_s: float) -> None:
+        """Do not want this one for a while."""
+        self._refused.pop(short_id, None)
+        self._refused[short_id] = now_s + REFUSED_S
+        if len(self._refused) > REFUSED_MAX:
+            del self._refused[next(iter(self._refused))]
+
+    def reconsider(self) -> None:
+        """The authority has changed: what was refused may be welcome now."""
+        self._refused.clear()
+
+    def next_deadline(self) -> float:
+        """When to ask again; infinity for never."""
+        return min((want.due_s for want in self._wants.values()), default=inf)
+
+    def handle_deadline(self, now_s: float) -> tuple[Asked, Asked]:
+        """Give whom to ask again by datagram, and from whom to fetch over a stream."""
+        ask: Asked = {}
+        fetch: Asked = {}
+        for short_id, want in list(self._wants.items()):
+            if want.due_s > now_s:
+                continue
+            if want.tries >= WANT_TRIES_MAX:
+                del self._wants[short_id]
+                continue
+            self._try_again(want, now_s)
+            (fetch if want.by_stream else ask).setdefault(want.advertisers[0], []).append(short_id)
+        return ask, fetch
+
+    def _try_again(self, want: _Want, now_s: float) -> None:
+        want.tries += 1
+        want.advertisers.append(want.advertisers.pop(0))
+        if want.by_stream or want.tries == WANT_FETCH_TRY:
+            # Two datagrams were lost, or the peer is too busy to answer them: a stream gets through.
+            self._turn_to_stream(want, now_s)
+        else:
+            want.due_s = now_s + WANT_TIMEOUT_S * 2 ** (want.tries - 1)
+
+    def _turn_to_stream(self, want: _Want, now_s: float) -> None:
+        want.by_stream = True
+        want.due_s = now_s + FETCH_TIMEOUT_S
+
+    def _is_welcome(self, short_id: bytes, peer: NodeId, known: Callable[[bytes], bool], now_s: float) -> bool:
+        refused = now_s < self._refused.get(short_id, -inf)
+        return not refused and not known(short_id) and self._has_room(peer)
+
+    def _has_room(self, peer: NodeId) -> bool:
+        if len(self._wants) < WANTS_PER_PEER_MAX:
+            return True
+        share = sum(1 for want in self._wants.values() if want.advertisers[0] == peer)
+        return len(self._wants) < WANTS_MAX and share < WANTS_PER_PEER_MAX

@@ -1,0 +1,114 @@
+"""The client's side of a stream: try a peer's endpoints, prove that it is the peer, say who we are and why."""
+
+import os
+from collections.abc import Sequence
+from typing import Final
+
+import trio
+
+from clanmesh_protocol.endpoints import Endpoint
+from clanmesh_protocol.errors import MalformedError, ProtocolError
+from clanmesh_protocol.keys import ClanId, NodeId
+from clanmesh_protocol.limits import ENDPOINTS_MAX, STREAM_FRAME_BYTES_MAX
+from clanmesh_protocol.streams import Accept, Greeting, make_hello
+from clanmeshd.net.certificate import check_certificate_untrusted
+from clanmeshd.net.link import Link, Stream
+from clanmeshd.net.tls import client_context
+
+CONNECT_TIMEOUT_S: Final = 10.0  # over all endpoints, to the server's answer
+ATTEMPT_TIMEOUT_S: Final = 5.0  # one endpoint, to the end of TLS: two lost segments are 3 s
+STAGGER_S: Final = 0.25  # RFC 8305's pause before the next endpoint is tried as well
+ATTEMPTS_MAX: Final = 2 * ENDPOINTS_MAX  # those of the record and those that were observed
+
+
+class Unreachable(OSError):
+    """No endpoint led to the peer. The text says what happened at each."""
+
+
+async def connect(
+    endpoints: Sequence[Endpoint],
+    *,
+    server: NodeId,
+    seed: bytes,
+    clan: ClanId,
+    purpose: str,
+    timeout_s: float = CONNECT_TIMEOUT_S,
+) -> Stream:
+    """Open a stream to a member wherever it answers first; the endpoints are tried in their order, overlapping.
+
+    `seed` is our own identity's. Raises Unreachable, StreamBroken (both OSError), StreamRefused, or another
+    ProtocolError for a peer that holds the key but not to the protocol.
+    """
+    failures: dict[Endpoint, str] = {}
+    with trio.move_on_after(timeout_s) as scope:
+        link = await _first_proven(list(dict.fromkeys(endpoints))[:ATTEMPTS_MAX], server, failures)
+        try:
+            await _introduce(link, server, seed, clan, purpose)
+        except BaseException:
+            await link.aclose()
+            raise
+        return Stream(link, server, str(purpose))
+    assert scope.cancelled_caught
+    raise _unreachable(failures, f"no answer within {timeout_s:.0f} s")
+
+
+async def _introduce(link: Link, server: NodeId, seed: bytes, clan: ClanId, purpose: str) -> None:
+    greeting = await link.receive()
+    if not isinstance(greeting, Greeting) or greeting.server != server:
+        raise MalformedError("a stream begins with the greeting of the server whose certificate it showed")
+    await link.send(make_hello(seed, clan, server, greeting.nonce, purpose))
+    if not isinstance(await link.receive(), Accept):
+        raise MalformedError("a hello is answered with an Accept or a Refuse")
+    link.frame_bytes_max = STREAM_FRAME_BYTES_MAX
+
+
+async def _first_proven(endpoints: list[Endpoint], server: NodeId, failures: dict[Endpoint, str]) -> Link:
+    """Race the endpoints; the first where the server proves itself wins and the others are closed."""
+    proven: list[Link] = []
+
+    async def attempt(endpoint: Endpoint, failed: trio.Event) -> None:
+        try:
+            with trio.fail_after(ATTEMPT_TIMEOUT_S):
+                proven.append(await _prove(endpoint, server))
+            nursery.cancel_scope.cancel()
+        except trio.TooSlowError:
+            failures[endpoint] = "no answer"
+        except OSError as error:
+            failures[endpoint] = os.strerror(error.errno) if error.errno else str(error)
+        except ProtocolError as error:
+            failures[endpoint] = f"another device answers there: {error}"
+        failed.set()
+
+    try:
+        async with trio.open_nursery() as nursery:
+            for endpoint in endpoints:
+                failed = trio.Event()
+                nursery.start_soon(attempt, endpoint, failed)
+                with trio.move_on_after(STAGGER_S):
+                    await failed.wait()
+    except BaseException:
+        for link in proven:
+            await link.aclose()
+        raise
+    for link in proven[1:]:
+        await link.aclose()
+    if not proven:
+        raise _unreachable(failures, "it has no known address")
+    return proven[0]
+
+
+async def _prove(endpoint: Endpoint, server: NodeId) -> Link:
+    family = trio.socket.AF_INET if len(endpoint.ip) == 4 else trio.socket.AF_INET6
+    opened = trio.socket.socket(family, trio.socket.SOCK_STREAM)
+    try:
+        await opened.connect((endpoint.host, endpoint.port))
+        link = Link(trio.SSLStream(trio.SocketStream(opened), client_context()))
+        check_certificate_untrusted(await link.shake_hands(), server)
+    except BaseException:
+        opened.close()  # nothing was agreed, so there is nobody to say goodbye to
+        raise
+    return link
+
+
+def _unreachable(failures: dict[Endpoint, str], otherwise: str) -> Unreachable:
+    return Unreachable("; ".join(f"{endpoint}: {why}" for endpoint, why in failures.items()) or otherwise)

@@ -1,0 +1,181 @@
+"""Finding one another on a LAN: announce a tag, listen for the clan's, suggest addresses. Nothing is believed.
+
+`run` is one long reconciliation: on whatever networks there are now it announces a fresh tag and listens; when
+the addresses or the discovery secret change it starts afresh; while there is no network it says why and waits
+for one. Its slow parts are in worker threads, so it never holds up a start.
+"""
+
+import errno
+import logging
+import os
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import trio
+
+from clanmesh_protocol.endpoints import Endpoint
+from clanmeshd.net.addresses import AddressWatch, Interface, multicast_interfaces, watch_addresses
+from clanmeshd.net.discovery import ENDPOINTS_PER_TAG_MAX, NONCE_BYTES, Sightings, make_tag, usable
+
+if TYPE_CHECKING:
+    from clanmeshd.net.radio import Radio, Service
+
+RECHECK_S: Final = 30.0  # for a change of the secret, and for changes that netlink had no room to tell
+RETRY_FIRST_S: Final = 1.0
+RETRY_S_MAX: Final = 60.0
+RETRY_JITTER: Final = 0.25  # machines that lost their network together do not come back together
+ANNOUNCE_PAUSES_S: Final = (1.0, 2.0)  # RFC 6762, 8.3: at least twice, a second apart, the pauses growing
+CLOSE_S_MAX: Final = 0.8  # 0.05 s usually; then the library's daemon threads are left to the end of the process
+FIND_RECHECK_S: Final = 1.0  # a person may be plugging in a cable while they join
+NAME_BYTES: Final = 8  # random, so never taken
+
+log = logging.getLogger(__name__)
+
+
+class _Wanted(NamedTuple):
+    """What a radio is opened for; when it changes, another one is."""
+
+    secret: bytes
+    networks: tuple[Interface, ...]
+
+
+async def run(
+    *,
+    secret: Callable[[], bytes],
+    port: int,
+    suggest: Callable[[Endpoint], None],
+    report: Callable[[str | None], None] = lambda why: None,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Announce `port` and listen for others of the clan until cancelled; ends within a second then.
+
+    `suggest` gets endpoints of services whose tag the secret made: hints, now and then repeated. `report` hears
+    why nobody can be found, and None once it works; the same is logged in one line. The network's faults never
+    end it.
+    """
+    task_status.started()
+    complaint: str | None = None
+    attempts = 0
+
+    def tell(why: str | None) -> None:
+        nonlocal complaint
+        if why != complaint:
+            log.log(logging.WARNING if why else logging.INFO, "mDNS: %s", why or "works")
+            report(why)
+        complaint = why
+
+    with watch_addresses() as watch:
+        while True:
+            try:
+                wanted = _wanted(secret())
+                async with _on_air(wanted) as radio, trio.open_nursery() as nursery:
+                    tell(None)
+                    attempts = 0
+                    nonce = os.urandom(NONCE_BYTES)
+                    nursery.start_soon(_announce, radio, _service(wanted, port, nonce))
+                    nursery.start_soon(_pass_on, radio, nonce, suggest)
+                    await _until_changed(watch, wanted, secret)
+                    nursery.cancel_scope.cancel()
+            except OSError as error:
+                attempts += 1
+                tell(error.strerror or str(error))
+                with trio.move_on_after(_pause_s(attempts)):
+                    await watch.changed()
+
+
+async def find(secret: bytes, timeout_s: float) -> AsyncIterator[Endpoint]:
+    """Listen for members of the clan that the secret is of, for `timeout_s`; each endpoint once.
+
+    Announces nothing. Drive it to its end, cancel it, or close it (`contextlib.aclosing`): it holds threads.
+    """
+    deadline = trio.current_time() + timeout_s
+    seen: set[Endpoint] = set()
+    while trio.current_time() < deadline:
+        try:
+            wanted = _wanted(secret)
+            async with _on_air(wanted) as radio:
+                while trio.current_time() < deadline and _wanted(secret) == wanted:
+                    for endpoint in await _heard_soon(radio, deadline):
+                        if endpoint not in seen:
+                            seen.add(endpoint)
+                            yield endpoint
+        except OSError as error:
+            log.debug("mDNS: %s", error)
+            await trio.sleep_until(min(deadline, trio.current_time() + FIND_RECHECK_S))
+
+
+def _wanted(secret: bytes) -> _Wanted:
+    return _Wanted(secret, multicast_interfaces())
+
+
+async def _until_changed(watch: AddressWatch, wanted: _Wanted, secret: Callable[[], bytes]) -> None:
+    while _wanted(secret()) == wanted:
+        with trio.move_on_after(RECHECK_S):
+            await watch.changed()
+
+
+def _pause_s(attempts: int) -> float:
+    pause = min(RETRY_S_MAX, RETRY_FIRST_S * 2.0 ** min(attempts - 1, 10))
+    return pause * (1 + RETRY_JITTER * random.random())
+
+
+@asynccontextmanager
+async def _on_air(wanted: _Wanted) -> AsyncIterator["Radio"]:
+    """Open a radio, and close it whatever happens. Raises OSError when it cannot be opened."""
+    if not wanted.networks:
+        why = "no network that can multicast (only loopback or tunnels have an address)"
+        raise OSError(errno.ENETUNREACH, f"{why}: nobody nearby can be found until there is one")
+    radio = await trio.to_thread.run_sync(_make_radio, wanted.secret, trio.lowlevel.current_trio_token())
+    try:
+        await trio.to_thread.run_sync(radio.open, wanted.networks, abandon_on_cancel=True)
+        yield radio
+    finally:
+        # `close` waits for an `open` that was abandoned above, so that no thread is left behind.
+        with trio.move_on_after(CLOSE_S_MAX, shield=True):
+            await trio.to_thread.run_sync(radio.close, abandon_on_cancel=True)
+
+
+def _make_radio(secret: bytes, token: trio.lowlevel.TrioToken) -> "Radio":
+    # Imported on first use and in a worker: 50 ms and 4 MB that a start need not wait for.
+    from clanmeshd.net.radio import Radio
+
+    return Radio(secret, token)
+
+
+def _service(wanted: _Wanted, port: int, nonce: bytes) -> "Service":
+    from clanmeshd.net.radio import Service
+
+    own = usable(Endpoint(address, port) for network in wanted.networks for address in network.addresses)
+    addresses = tuple(each.ip for each in own[:ENDPOINTS_PER_TAG_MAX])
+    return Service(os.urandom(NAME_BYTES).hex(), port, addresses, make_tag(wanted.secret, nonce))
+
+
+async def _announce(radio: "Radio", service: "Service") -> None:
+    if not service.addresses:
+        return  # link-local ones alone mean nothing on another machine
+    radio.announce(service)
+    for pause_s in ANNOUNCE_PAUSES_S:
+        await trio.sleep(pause_s)
+        radio.announce(service)
+
+
+async def _pass_on(radio: "Radio", own_nonce: bytes, suggest: Callable[[Endpoint], None]) -> None:
+    """Suggest what is heard, and again after growing pauses, as long as it is there."""
+    sightings = Sightings()
+    while True:
+        fresh: list[Endpoint] = []
+        with trio.move_on_at(sightings.next_at_s):
+            sighting = await radio.sightings.receive()
+            if sighting.nonce != own_nonce:
+                fresh = sightings.note(sighting, trio.current_time())
+        for endpoint in fresh + sightings.due(trio.current_time()):
+            suggest(endpoint)
+
+
+async def _heard_soon(radio: "Radio", deadline: float) -> list[Endpoint]:
+    with trio.move_on_at(min(deadline, trio.current_time() + FIND_RECHECK_S)):
+        sighting = await radio.sightings.receive()
+        return usable(sighting.endpoints)[:ENDPOINTS_PER_TAG_MAX]
+    return []

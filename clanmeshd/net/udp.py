@@ -1,0 +1,175 @@
+"""The UDP port: datagrams in, in batches, and out, at once. Both families, one port number.
+
+A datagram is read within a loop turn of its arrival while they are few. Under a flood the port pauses between
+reads, so that many are read by one turn, and leaves what exceeds its share to the kernel to drop: a stranger's
+packets cost a bounded part of a core, whatever their rate. What is dropped or fails is counted by its name.
+"""
+
+import errno
+import socket
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Final, Self
+
+import trio
+
+from clanmesh_protocol.endpoints import Endpoint
+from clanmesh_protocol.limits import DATAGRAM_BYTES_MAX
+from clanmeshd.net.pace import Allowance
+from clanmeshd.net.ports import PortInUse, refuse_port
+
+BATCH_DATAGRAMS_MAX: Final = 64  # the core takes a batch without a pause: 64 verifications are 3 ms
+PROMPT_TURNS_PER_S: Final = 200.0  # loop turns (0.1 ms each) for arriving datagrams before reads are put together
+PROMPT_TURNS_MAX: Final = 100.0  # a burst this long is still read at once
+FLOOD_PAUSE_S: Final = 0.005  # 200 reads a second instead of one a packet; a probe has 500 ms
+FLOOD_BATCHES_MAX: Final = 4  # of one read: 51,000 packets a second, and the kernel drops the rest
+RECEIVE_BUFFER_BYTES: Final = 4 << 20  # 5 ms of a flooded gigabit, with the kernel's own cost per packet
+OPEN_ATTEMPTS_MAX: Final = 16  # port 0: the number that one family got may be taken in the other
+
+_SO_RCVBUFFORCE: Final = 33  # Linux: root may pass net.core.rmem_max; not in the socket module
+
+Batch = list[tuple[bytes, Endpoint]]
+
+__all__ = ["Batch", "DatagramPort", "PortInUse"]
+
+
+class DatagramPort:
+    """One port in both families. Close it when `run` has ended.
+
+    `counters` counts by name what did not get through: `oversize`, `empty`, `source-port`, `no-family`, and
+    errno names such as `ENETUNREACH` or `EMSGSIZE`, with `receive-` before those of reading.
+    """
+
+    def __init__(self, port: int, sockets: dict[int, socket.socket]) -> None:
+        self.port = port
+        self.counters: Counter[str] = Counter()
+        self._sockets = sockets  # by length of a packed address: 4, 16
+
+    @classmethod
+    def open(cls, port: int) -> Self:
+        """Bind `port` (0: any) on all addresses. Raises PortInUse, or OSError when there is no network at all."""
+        for attempts_left in reversed(range(OPEN_ATTEMPTS_MAX)):
+            try:
+                sockets = _bind_both(port)
+            except OSError as error:
+                if port == 0 and error.errno == errno.EADDRINUSE and attempts_left:
+                    continue
+                refuse_port("UDP", port, error)
+            return cls(next(iter(sockets.values())).getsockname()[1], sockets)
+        raise AssertionError("the last attempt returns or raises")
+
+    def send(self, data: bytes, destination: Endpoint) -> None:
+        """Send once. Never blocks and never fails: what the network refuses is counted and forgotten."""
+        sender = self._sockets.get(len(destination.ip))
+        if sender is None:
+            self.counters["no-family"] += 1
+            return
+        try:
+            sender.sendto(data, (socket.inet_ntop(sender.family, destination.ip), destination.port))
+        except OSError as error:
+            self.counters[errno_name(error)] += 1
+
+    async def run(self, deliver: Callable[[Batch], Awaitable[None]]) -> None:
+        """Hand over what arrives, for ever, in batches of at most 64 with their sources."""
+        async with trio.open_nursery() as nursery:
+            for receiver in self._sockets.values():
+                nursery.start_soon(self._receive, receiver, deliver)
+
+    async def _receive(self, receiver: socket.socket, deliver: Callable[[Batch], Awaitable[None]]) -> None:
+        allowance = Allowance(PROMPT_TURNS_PER_S, PROMPT_TURNS_MAX, trio.current_time())
+        while True:
+            await trio.lowlevel.wait_readable(receiver)
+            for _ in range(FLOOD_BATCHES_MAX):
+                batch, more = self._drain(receiver)
+                if batch:
+                    await deliver(batch)
+                if not more:
+                    break
+            if not allowance.take(trio.current_time()):
+                await trio.sleep(FLOOD_PAUSE_S)
+
+    def _drain(self, receiver: socket.socket) -> tuple[Batch, bool]:
+        """Read what waits, up to one batch; also whether more may wait."""
+        batch: Batch = []
+        family, receive = receiver.family, receiver.recvfrom
+        for _ in range(BATCH_DATAGRAMS_MAX):
+            try:
+                data, source = receive(DATAGRAM_BYTES_MAX + 1)
+            except BlockingIOError:
+                return batch, False
+            except OSError as error:
+                self.counters[f"receive-{errno_name(error)}"] += 1
+                return batch, False
+            if 0 < len(data) <= DATAGRAM_BYTES_MAX and source[1]:
+                batch.append((data, Endpoint(socket.inet_pton(family, source[0].partition("%")[0]), source[1])))
+            else:
+                self._count_useless(data)
+        return batch, True
+
+    def _count_useless(self, data: bytes) -> None:
+        cause = "empty" if not data else "oversize" if len(data) > DATAGRAM_BYTES_MAX else "source-port"
+        self.counters[cause] += 1
+
+    def close(self) -> None:
+        """Free the port."""
+        for opened in self._sockets.values():
+            opened.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def errno_name(error: OSError) -> str:
+    """Name an OSError as errno.h does."""
+    return errno.errorcode.get(error.errno or 0, type(error).__name__)
+
+
+def _bind_both(port: int) -> dict[int, socket.socket]:
+    """Bind one port number in every family that the machine has."""
+    sockets: dict[int, socket.socket] = {}
+    refused: OSError | None = None
+    try:
+        for family, ip_bytes in ((socket.AF_INET, 4), (socket.AF_INET6, 16)):
+            try:
+                sockets[ip_bytes] = opened = _bind(family, port)
+            except OSError as error:
+                if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+                    raise
+                refused = error
+                continue
+            port = opened.getsockname()[1]
+    except OSError:
+        for opened in sockets.values():
+            opened.close()
+        raise
+    if refused is not None and not sockets:
+        raise refused
+    return sockets
+
+
+def _bind(family: int, port: int) -> socket.socket:
+    opened = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        opened.setblocking(False)
+        if family == socket.AF_INET6:
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        _enlarge(opened)
+        opened.bind(("", port))
+    except OSError:
+        opened.close()
+        raise
+    return opened
+
+
+def _enlarge(opened: socket.socket) -> None:
+    """Ask for a large receive buffer, and for what the system allows when we may not pass its limit."""
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+    with suppress(PermissionError):
+        opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES)

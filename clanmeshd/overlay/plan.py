@@ -1,0 +1,191 @@
+"""The difference between the overlay that is and the one that is wanted, as steps. Pure.
+
+1. Only differences are sent: an unchanged peer is not mentioned, so its session lives on.
+2. Peers that are not wanted go first: an evicted one loses its way in even if a later step fails.
+3. Each peer's AllowedIPs are replaced as a whole. WireGuard gives an address to one peer only, so moving an
+   address takes it from the old owner.
+4. An endpoint is sent when it is another than the one last wanted, not when it is another than the one that
+   WireGuard uses: WireGuard follows an authentic packet to wherever its peer went, and knows better.
+   A device that we find after a restart keeps the endpoints of its live sessions.
+5. Link-local addresses, IPv4 ones and routes to elsewhere are none of our business.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from clanmesh_protocol.endpoints import Endpoint
+from clanmeshd.core.effects import SetTunnels, Tunnel
+from clanmeshd.overlay.device import Device, Link, Network, Peer, WireGuard
+
+MTU_BYTES: Final = 1420  # WireGuard over IPv6 in an Ethernet frame: 1500 - 40 - 8 - 32
+SESSION_S: Final = 180  # WireGuard's REJECT_AFTER_TIME: no session is older
+ADDRESS_BITS: Final = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """Make the interface."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetPeer:
+    """Add a peer, or change what is not None of one that is there."""
+
+    public_key: bytes
+    present: bool
+    allowed: frozenset[Network] | None
+    endpoint: Endpoint | None
+    keepalive_s: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Configure:
+    """Change the WireGuard half; None: leave as it is."""
+
+    private_key: bytes | None = field(default=None, repr=False)
+    listen_port: int | None = None
+    removed: tuple[bytes, ...] = ()
+    peers: tuple[SetPeer, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SetMtu:
+    """Set the largest packet, in bytes."""
+
+    mtu: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetUp:
+    """Switch the interface on."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddAddress:
+    """Add an address to the interface."""
+
+    address: Network
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveAddress:
+    """Remove an address from the interface."""
+
+    address: Network
+
+
+@dataclass(frozen=True, slots=True)
+class AddRoute:
+    """Route a network through the interface."""
+
+    route: Network
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveRoute:
+    """No longer route a network through the interface."""
+
+    route: Network
+
+
+Step: TypeAlias = Create | Configure | SetMtu | SetUp | AddAddress | RemoveAddress | AddRoute | RemoveRoute
+
+_FRESH: Final = Device(Link(index=0, kind="", alias="", mtu=0, up=False), WireGuard())
+
+
+def plan(
+    current: Device | None,
+    wanted: SetTunnels,
+    *,
+    applied: Mapping[bytes, Endpoint | None],
+    now_unix_s: float,
+) -> list[Step]:
+    """The steps from `current` (None: there is no interface) to `wanted`; none when nothing differs.
+
+    `applied` holds the endpoint that was last wanted for each peer that we have configured, by public key.
+    """
+    if current is None:
+        return [Create(), *plan(_FRESH, wanted, applied={}, now_unix_s=now_unix_s)]
+    steps: list[Step] = []
+    configure = _configure(current.wireguard, wanted, applied, now_unix_s)
+    if configure != Configure():
+        steps.append(configure)
+    steps.extend(_link_steps(current.link, wanted))
+    return steps
+
+
+def network_of(ip: bytes, bits: int) -> Network:
+    """The network of this prefix length that a 16-byte address lies in."""
+    mask = (1 << ADDRESS_BITS) - (1 << (ADDRESS_BITS - bits))
+    return Network((int.from_bytes(ip, "big") & mask).to_bytes(16, "big"), bits)
+
+
+def _link_steps(link: Link, wanted: SetTunnels) -> Iterator[Step]:
+    own = Network(wanted.address, ADDRESS_BITS)
+    route = network_of(wanted.address, wanted.prefix_bits)
+    foreign = sorted(link.addresses - {own})
+    # A former address's network is a route that we made for it: the device has changed its clan.
+    former = {network_of(address.ip, wanted.prefix_bits) for address in foreign}
+    yield from (RemoveRoute(stale) for stale in sorted((former & link.routes) - {route}))
+    yield from map(RemoveAddress, foreign)
+    if link.mtu != MTU_BYTES:
+        yield SetMtu(MTU_BYTES)
+    if not link.up:
+        yield SetUp()
+    if own not in link.addresses:
+        yield AddAddress(own)
+    if route not in link.routes:
+        yield AddRoute(route)
+
+
+def _configure(
+    current: WireGuard, wanted: SetTunnels, applied: Mapping[bytes, Endpoint | None], now_unix_s: float
+) -> Configure:
+    keys = {tunnel.public_key for tunnel in wanted.tunnels}
+    return Configure(
+        private_key=wanted.private_key if current.private_key != _clamped(wanted.private_key) else None,
+        listen_port=wanted.listen_port if current.listen_port != wanted.listen_port else None,
+        removed=tuple(sorted(current.peers.keys() - keys)),
+        peers=tuple(_changed_peers(current, wanted, applied, now_unix_s)),
+    )
+
+
+def _clamped(private_key: bytes) -> bytes:
+    """The form in which WireGuard keeps a key; to send one again would end every session."""
+    return bytes((private_key[0] & 248, *private_key[1:31], private_key[31] & 127 | 64))
+
+
+def _changed_peers(
+    current: WireGuard, wanted: SetTunnels, applied: Mapping[bytes, Endpoint | None], now_unix_s: float
+) -> Iterator[SetPeer]:
+    for tunnel in wanted.tunnels:
+        key = tunnel.public_key
+        peer = current.peers.get(key)
+        allowed = frozenset({Network(tunnel.address, ADDRESS_BITS)})
+        if peer is None:
+            yield SetPeer(key, False, allowed, tunnel.endpoint, tunnel.keepalive_s)
+            continue
+        change = SetPeer(
+            key,
+            True,
+            allowed if peer.allowed != allowed else None,
+            _endpoint_to_send(tunnel, peer, applied, now_unix_s),
+            tunnel.keepalive_s if peer.keepalive_s != tunnel.keepalive_s else None,
+        )
+        if change.allowed is not None or change.endpoint is not None or change.keepalive_s is not None:
+            yield change
+
+
+def _endpoint_to_send(
+    tunnel: Tunnel, peer: Peer, applied: Mapping[bytes, Endpoint | None], now_unix_s: float
+) -> Endpoint | None:
+    """None: leave the peer's endpoint as it is. WireGuard has no way to forget one."""
+    if tunnel.endpoint is None or tunnel.endpoint == peer.endpoint:
+        return None
+    if peer.endpoint is None:
+        return tunnel.endpoint
+    if tunnel.public_key in applied:
+        return tunnel.endpoint if applied[tunnel.public_key] != tunnel.endpoint else None
+    alive = now_unix_s - peer.handshake_unix_s < SESSION_S
+    return None if alive else tunnel.endpoint

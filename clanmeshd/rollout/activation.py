@@ -1,0 +1,168 @@
+"""What the daemon hands to the activator and what it reads back: two files in one directory.
+
+    activation.json        the request: complete, written once by the daemon, never changed
+    activation.state.json  the step that is under way, written by the activator before it takes the step
+    activation.lock        held while an activator lives: two never run
+
+Standard library only, and little of it: the activator's start is on the way of every rollout. Fields that a reader
+does not know are ignored, so the version before a rollback still reads what the version after it wrote.
+"""
+
+import fcntl
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+FORMAT = 1
+REQUEST_NAME = "activation.json"
+STATE_NAME = "activation.state.json"
+LOCK_NAME = "activation.lock"
+FILE_BYTES_MAX = 1 << 20  # both are a few kilobytes
+
+MARKER = "CLAN_ACTIVATION"  # in the environment of all that an activation starts: how leftovers are found
+
+# Steps, in the order in which they are taken.
+TESTING = "testing"
+HEALTH = "health"
+COMMITTING = "committing"
+ROLLING_BACK = "rolling-back"
+DONE = "done"
+
+# Results of a step DONE.
+GOOD = "good"
+ROLLED_BACK = "rolled-back"
+FAILED = "failed"  # neither the new revision nor the last good one is known to be healthy
+
+
+class Revision(NamedTuple):
+    """A built checkout and how it is activated."""
+
+    commit: str
+    checkout: str
+    activate: list[str]
+    health: list[str]
+    health_timeout_s: int
+    activate_timeout_s: int
+
+
+class Activation(NamedTuple):
+    """One request."""
+
+    id: str
+    revision: Revision
+    last_good: Revision | None
+    environment: dict[str, str]
+    log: str
+
+
+class State(NamedTuple):
+    """How far an activation is."""
+
+    id: str
+    step: str
+    result: str | None = None  # of a step DONE
+    why: str = ""  # it did not succeed: for people, one line
+    at_unix_s: float = 0.0
+
+
+def request_bytes(activation: Activation) -> bytes:
+    """The request file's content."""
+    value = activation._asdict()
+    value["revision"] = activation.revision._asdict()
+    value["last_good"] = activation.last_good._asdict() if activation.last_good else None
+    return json.dumps({"format": FORMAT, **value}, indent=1).encode() + b"\n"
+
+
+def read_request(path: Path) -> Activation:
+    """Read a request. Raises ValueError for a damaged one, OSError."""
+    value = _load(path)
+    try:
+        last_good = _revision(value["last_good"]) if value["last_good"] is not None else None
+        return Activation(
+            id=str(value["id"]),
+            revision=_revision(value["revision"]),
+            last_good=last_good,
+            environment={str(key): str(text) for key, text in value["environment"].items()},
+            log=str(value["log"]),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: not an activation") from error
+
+
+def _revision(value: dict[str, Any]) -> Revision:
+    return Revision(
+        commit=str(value["commit"]),
+        checkout=str(value["checkout"]),
+        activate=[str(word) for word in value["activate"]],
+        health=[str(word) for word in value["health"]],
+        health_timeout_s=int(value["health_timeout_s"]),
+        activate_timeout_s=int(value["activate_timeout_s"]),
+    )
+
+
+def read_state(directory: Path) -> State | None:
+    """The newest state; None when no activation ever began. Raises ValueError for a damaged file, OSError."""
+    path = directory / STATE_NAME
+    try:
+        value = _load(path)
+    except FileNotFoundError:
+        return None
+    try:
+        result = str(value["result"]) if value["result"] is not None else None
+        return State(str(value["id"]), str(value["step"]), result, str(value["why"]), float(value["at_unix_s"]))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not an activation's state") from error
+
+
+def write_state(directory: Path, state: State) -> None:
+    """Replace the state, durably, before the step that it names is taken."""
+    value = {"format": FORMAT, **state._replace(at_unix_s=round(time.time(), 3))._asdict()}
+    temporary = directory / f".{STATE_NAME}.new"  # who writes holds the lock
+    with open(temporary, "wb", opener=_private) as file:
+        file.write(json.dumps(value).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(temporary, directory / STATE_NAME)
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    with open(path, "rb") as file:
+        data = file.read(FILE_BYTES_MAX + 1)
+    try:
+        value = json.loads(data)
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged") from error
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        raise ValueError(f"{path}: not of format {FORMAT}")
+    return value
+
+
+def try_lock(directory: Path) -> int | None:
+    """Take the lock; give its descriptor (closing it gives the lock back), or None when somebody has it."""
+    descriptor = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def activator_lives(directory: Path) -> bool:
+    """Say whether somebody holds the lock. Raises OSError."""
+    descriptor = try_lock(directory)
+    if descriptor is None:
+        return True
+    os.close(descriptor)
+    return False

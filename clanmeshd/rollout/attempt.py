@@ -1,0 +1,226 @@
+"""One revision from a commit to a result: checkout, build, launch, watch, remember."""
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from clanmesh_protocol.control import Fault
+from clanmesh_protocol.records import RolloutState
+from clanmeshd.rollout import steward
+from clanmeshd.rollout.activation import (
+    DONE,
+    FAILED,
+    GOOD,
+    REQUEST_NAME,
+    ROLLED_BACK,
+    STATE_NAME,
+    Activation,
+    Revision,
+    State,
+    activator_lives,
+    read_request,
+    read_state,
+    request_bytes,
+)
+from clanmeshd.rollout.build import BuildFailed, Place, build, prune_checkouts, read_config, revision_of
+from clanmeshd.rollout.journal import Entry, Journal, Memory
+from clanmeshd.rollout.repository import GOOD as GOOD_REF
+from clanmeshd.rollout.repository import RefChange, Repository
+from clanmeshd.rollout.selection import short
+
+WATCH_S: Final = 0.05  # between two looks at the activator's state file: one stat each, only while it works
+ALIVE_CHECK_S: Final = 1.0  # between two looks at whether the activator still lives
+LAUNCHES_MAX: Final = 3  # of one activation: it dies each time, or cannot be started at all
+
+log = logging.getLogger(__name__)
+
+_STATES: Final = {GOOD: "current", ROLLED_BACK: "rolled-back", FAILED: "failed"}
+
+
+class Attempt:
+    """The one attempt that is under way, if any. All methods raise OSError for this device's faults."""
+
+    def __init__(
+        self, directory: Path, repository: Repository, journal: Journal, changed: Callable[[], None]
+    ) -> None:
+        self._directory = directory
+        self._repository = repository
+        self._journal = journal
+        self._changed = changed
+        self._building: trio.CancelScope | None = None
+        self._saving = trio.Lock()
+        self.commit: bytes | None = None  # the newest that was tried in this life of the daemon
+        self.state: RolloutState | None = None  # BUILDING or TESTING, while it lasts
+
+    @property
+    def _request(self) -> Path:
+        return self._directory / REQUEST_NAME
+
+    @property
+    def _checkouts(self) -> Path:
+        return self._directory / "checkouts"
+
+    def is_open(self, commit: bytes) -> bool:
+        """Say whether this commit is still to be tried: it neither runs nor has failed."""
+        memory = self._journal.memory
+        return commit != memory.good and memory.failure_of(commit) is None
+
+    def keep_only(self, target: bytes | None) -> None:
+        """Give a build up that is for another commit than this."""
+        if self._building is not None and self.commit != target:
+            self._building.cancel()
+
+    async def run(self, commit: bytes, place: Place) -> None:
+        """Take a commit to a result. A build that is given up ends without one."""
+        self.commit = commit
+        started = time.monotonic()
+        try:
+            self._enter(RolloutState.BUILDING)
+            path = await trio.to_thread.run_sync(self._journal.begin_log, commit)
+            with trio.CancelScope() as self._building:
+                try:
+                    revision = await build(self._repository, commit, self._checkout(commit), place, path)
+                    last_good = await self._last_good(place, path)
+                except BuildFailed as failure:
+                    await self._remember(commit, FAILED, str(failure), started, activation="")
+                    return
+            if self._building.cancelled_caught:
+                log.info("%s: given up for a newer commit", short(commit))
+                return
+            self._building = None
+            await self._activate(
+                Activation(os.urandom(8).hex(), revision, last_good, place.environment(), str(path))
+            )
+        finally:
+            self._building = None
+            self._enter(None)
+
+    async def resume(self) -> None:
+        """Watch an activation to its end that an earlier life of the daemon had launched."""
+        try:
+            activation = read_request(self._request)
+        except FileNotFoundError:
+            return
+        except ValueError as error:
+            log.warning("%s; it is set aside", error)
+            self._request.rename(self._request.with_suffix(".damaged"))
+            return
+        if activation.id == self._journal.memory.activation:
+            return
+        self.commit = bytes.fromhex(activation.revision.commit)
+        log.info("%s: its activation was under way", short(self.commit))
+        try:
+            await self._watch(activation, launches=0)
+        finally:
+            self._enter(None)
+
+    # --- building ------------------------------------------------------------------------------------------
+
+    def _checkout(self, commit: bytes) -> Path:
+        return self._checkouts / commit.hex()
+
+    async def _last_good(self, place: Place, path: Path) -> Revision | None:
+        """The way back: the running revision's checkout, made again should somebody have removed it."""
+        good = self._journal.memory.good
+        if good is None:
+            return None
+        checkout = self._checkout(good)
+        try:
+            if checkout.is_dir():
+                return revision_of(await read_config(self._repository, good), good, checkout)
+            log.warning("%s: the running revision's checkout is gone; building it again", checkout)
+            return await build(self._repository, good, checkout, place, path)
+        except (BuildFailed, Fault) as error:
+            log.warning("%s, the running revision, cannot be gone back to: %s", short(good), error)
+            return None
+
+    # --- activating ----------------------------------------------------------------------------------------
+
+    async def _activate(self, activation: Activation) -> None:
+        self._journal.files.write_atomic(self._request, request_bytes(activation))
+        await self._watch(activation, launches=0)
+
+    async def _watch(self, activation: Activation, launches: int) -> None:
+        """See an activation through: start the activator when none lives, and read how far it is."""
+        self._enter(RolloutState.TESTING)
+        started = time.monotonic()
+        failure = "it died each time"
+        # Looked at before each reading: a step that is taken between the two is no step that we wait for.
+        seen = self._state_identity()
+        while (done := self._result(activation)) is None:
+            if not activator_lives(self._directory):
+                if (done := self._result(activation)) is not None:
+                    break  # it wrote the result and ended between our two looks
+                if launches == LAUNCHES_MAX:
+                    done = State(activation.id, DONE, FAILED, f"the activator does not work: {failure}")
+                    break
+                launches += 1
+                try:
+                    await steward.launch(self._request)
+                except OSError as error:
+                    failure = str(error)
+                    log.warning("%s", error)
+            await self._wait_for_state(seen)
+            seen = self._state_identity()
+        commit = bytes.fromhex(activation.revision.commit)
+        await self._remember(commit, done.result or FAILED, done.why, started, activation=activation.id)
+
+    def _result(self, activation: Activation) -> State | None:
+        try:
+            state = read_state(self._directory)
+        except ValueError as error:
+            log.warning("%s", error)
+            return None  # the activator writes it anew
+        return state if state is not None and state.id == activation.id and state.step == DONE else None
+
+    async def _wait_for_state(self, before: tuple[int, int] | None) -> None:
+        """Wait until the activator has taken a step since `before`, or it is time to see whether it lives."""
+        with trio.move_on_after(ALIVE_CHECK_S):
+            while self._state_identity() == before:  # noqa: ASYNC110 - another process writes the file
+                await trio.sleep(WATCH_S)
+
+    def _state_identity(self) -> tuple[int, int] | None:
+        try:
+            status = os.stat(self._directory / STATE_NAME)
+        except FileNotFoundError:
+            return None
+        return status.st_ino, status.st_mtime_ns
+
+    # --- remembering ---------------------------------------------------------------------------------------
+
+    async def _remember(self, commit: bytes, result: str, why: str, started: float, *, activation: str) -> None:
+        seconds = round(time.monotonic() - started, 3)
+        entry = Entry(commit.hex(), _STATES[result], why, round(time.time(), 3), seconds)
+        level = logging.INFO if result == GOOD else logging.WARNING
+        log.log(level, "%s: %s%s in %s s", short(commit), entry.state, f" ({why})" if why else "", seconds)
+        await self._save(lambda memory: memory.with_result(entry, activation))
+        self._changed()
+        if result == GOOD:
+            await self._repository.update([RefChange(GOOD_REF, commit)])
+        keep = [self._journal.memory.good] if self._journal.memory.good else []
+        await trio.to_thread.run_sync(prune_checkouts, self._checkouts, keep)
+
+    async def forget_failures(self) -> None:
+        """Let failed commits be tried again."""
+        await self._save(lambda memory: replace(memory, bad=()))
+
+    async def remember_anchor_keys(self, keys: frozenset[str]) -> None:
+        """Keep under which signers the anchor was verified."""
+        ordered = tuple(sorted(keys))
+        if ordered != self._journal.memory.anchor_keys:
+            await self._save(lambda memory: replace(memory, anchor_keys=ordered))
+
+    async def _save(self, change: Callable[[Memory], Memory]) -> None:
+        async with self._saving:
+            await trio.to_thread.run_sync(lambda: self._journal.save(change(self._journal.memory)))
+
+    def _enter(self, state: RolloutState | None) -> None:
+        if state is not self.state:
+            self.state = state
+            self._changed()

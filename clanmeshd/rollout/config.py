@@ -1,0 +1,117 @@
+"""`clan.toml` at the repository's root: what a commit's signer decides about its own rollout."""
+
+import tomllib
+from dataclasses import dataclass
+from typing import Any, Final
+
+from clanmesh_protocol.control import Fault
+
+FILE_NAME: Final = "clan.toml"
+FILE_BYTES_MAX: Final = 65_536  # a page of settings
+ARGUMENTS_MAX: Final = 64
+ARGUMENT_BYTES_MAX: Final = 4096
+
+HEALTH_TIMEOUT_S: Final = 30
+HEALTH_TIMEOUT_S_MAX: Final = 3600
+BUILD_TIMEOUT_S: Final = 1800
+BUILD_TIMEOUT_S_MAX: Final = 86_400
+ACTIVATE_TIMEOUT_S: Final = 300
+ACTIVATE_TIMEOUT_S_MAX: Final = 3600
+
+EXAMPLE: Final = '[rollout] with driver = "command", activate = ["./activate"] and health = ["./health"]'
+_TABLES: Final = frozenset({"rollout"})
+_KEYS: Final = frozenset(
+    {"driver", "build", "activate", "health", "health_timeout_s", "build_timeout_s", "activate_timeout_s"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutConfig:
+    """How a commit is built, activated and found healthy."""
+
+    build: tuple[str, ...]  # empty: nothing to build
+    activate: tuple[str, ...]
+    health: tuple[str, ...]
+    health_timeout_s: int
+    build_timeout_s: int
+    activate_timeout_s: int
+
+
+def parse_config_untrusted(data: bytes | None) -> RolloutConfig:
+    """Read the file's content; None means that the commit has none. Raises Fault with the line or the key."""
+    if data is None:
+        raise _refused("the commit has none", f"put a {FILE_NAME} at the repository's root: {EXAMPLE}")
+    if len(data) > FILE_BYTES_MAX:
+        raise _refused(f"it is over {FILE_BYTES_MAX} bytes", "leave out what is not a setting of the rollout")
+    try:
+        document = tomllib.loads(data.decode())
+    except UnicodeDecodeError as error:
+        raise _refused("it is not UTF-8", "save it as UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
+        raise _refused(str(error), "correct the file") from error
+    except RecursionError as error:
+        raise _refused("it nests too deeply", "correct the file") from error
+    _check_keys(document, _TABLES, "", data)
+    table = document.get("rollout")
+    if not isinstance(table, dict):
+        raise _refused("it has no table [rollout]", f"the least of it is {EXAMPLE}")
+    _check_keys(table, _KEYS, "rollout.", data)
+    if table.get("driver") != "command":
+        raise _refused(f"rollout.driver is {table.get('driver')!r}", 'this version knows driver = "command"')
+    return RolloutConfig(
+        build=_command(table, "build", required=False),
+        activate=_command(table, "activate", required=True),
+        health=_command(table, "health", required=True),
+        health_timeout_s=_seconds(table, "health_timeout_s", HEALTH_TIMEOUT_S, HEALTH_TIMEOUT_S_MAX),
+        build_timeout_s=_seconds(table, "build_timeout_s", BUILD_TIMEOUT_S, BUILD_TIMEOUT_S_MAX),
+        activate_timeout_s=_seconds(table, "activate_timeout_s", ACTIVATE_TIMEOUT_S, ACTIVATE_TIMEOUT_S_MAX),
+    )
+
+
+def _check_keys(table: dict[str, Any], known: frozenset[str], prefix: str, data: bytes) -> None:
+    for key in table:
+        if key not in known:
+            where = _line_of(key, data)
+            raise _refused(
+                f"no setting {prefix}{key}{where}", f"known are {', '.join(sorted(known))}; correct or remove it"
+            )
+
+
+def _line_of(key: str, data: bytes) -> str:
+    """Where a key stands, as well as a search can tell (tomllib keeps no positions)."""
+    for number, line in enumerate(data.decode().splitlines(), 1):
+        bare = line.strip().strip("[]").strip()
+        if bare.split("=")[0].split(".")[0].strip().strip("\"'") == key:
+            return f" (line {number})"
+    return ""
+
+
+def _command(table: dict[str, Any], key: str, *, required: bool) -> tuple[str, ...]:
+    value = table.get(key)
+    if value is None and not required:
+        return ()
+    if value is None:
+        raise _refused(f"rollout.{key} is missing", f"the least of it is {EXAMPLE}")
+    if (
+        not isinstance(value, list)
+        or not all(isinstance(word, str) for word in value)
+        or not value
+        or not value[0]
+    ):
+        raise _refused(f"rollout.{key} is not a list of words", f'write it as {key} = ["./{key}"]')
+    if len(value) > ARGUMENTS_MAX or any(len(word.encode()) > ARGUMENT_BYTES_MAX for word in value):
+        raise _refused(f"rollout.{key} is too long", "put it into a script of the repository")
+    if any("\0" in word for word in value):
+        raise _refused(f"rollout.{key} has a zero byte", "remove it")
+    return tuple(value)
+
+
+def _seconds(table: dict[str, Any], key: str, default: int, maximum: int) -> int:
+    value = table.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= maximum:
+        raise _refused(f"rollout.{key} is {value!r}", f"give whole seconds from 1 to {maximum}")
+    return value
+
+
+def _refused(why: str, remedy: str) -> Fault:
+    return Fault("refused", FILE_NAME, why, remedy)

@@ -1,0 +1,286 @@
+"""From claims to a decision: verify what others say the head is, fetch it, select, move the anchor.
+
+Every device checks for itself, whoever it has a commit from. What has been checked is remembered under a digest of
+the authority, so a change of signers or checkpoints has everything looked at anew.
+"""
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Final, TypeVar
+
+import trio
+
+from clanmesh_protocol.control import Fault
+from clanmesh_protocol.errors import ProtocolError
+from clanmesh_protocol.records import RolloutState
+from clanmeshd.core.effects import HeadClaim, Holder, SetRollout
+from clanmeshd.rollout.commits import Authority, authority_of, verify_commits, verify_head_untrusted
+from clanmeshd.rollout.objects import Objects, is_commit_id
+from clanmeshd.rollout.repository import PUSHED_MAX, Quarantine, Repository
+from clanmeshd.rollout.selection import Decision, Follow, Held, Nothing, select, short
+from clanmeshd.rollout.transfer import fetch_untrusted
+
+REF: Final = "main"  # the one that is followed
+CLAIMS_MAX: Final = 1024  # one of each member; a clan has at most a thousand
+VERDICTS_MAX: Final = 4096  # remembered; forgetting one costs a few milliseconds
+HOLDERS_MAX: Final = 8  # asked for one commit in one round
+
+log = logging.getLogger(__name__)
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+
+Fetch = Callable[[Holder], AbstractAsyncContextManager[trio.abc.Stream]]
+Tell = Callable[[RolloutState], None]  # FETCHING or VERIFYING, for the status
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one look at the claims."""
+
+    decision: Decision
+    refused: tuple[str, ...]  # claims that do not count, each with its reason; for people
+    missing: tuple[bytes, ...]  # claimed commits that no holder gave: look again
+
+
+class Following:
+    """The verified heads of one ref."""
+
+    def __init__(self, repository: Repository, fetch: Fetch) -> None:
+        self._repository = repository
+        self._fetch = fetch
+        self._signatures: dict[tuple[bytes, bytes], str | Fault] = {}
+        self._verdicts: dict[tuple[bytes, bytes], Fault | None] = {}
+        self._pending: list[bytes] = []  # pushed here in this life of the daemon, not yet seen as a claim
+        self.anchor_keys: frozenset[str] = frozenset()  # under which the anchor was verified; kept by the journal
+
+    # --- what both a push and a claim need ---------------------------------------------------------------
+
+    async def base(self, authority: Authority) -> bytes | None:
+        """The head that others must descend from: the anchor while it holds, else the newest checkpoint here."""
+        anchor = self._repository.main
+        if anchor is not None and await self._anchor_holds(anchor, authority):
+            return anchor
+        here = await self._repository.commits_here(set(authority.checkpoints))
+        return next((commit for commit in reversed(authority.checkpoints) if commit in here), None)
+
+    async def _anchor_holds(self, anchor: bytes, authority: Authority) -> bool:
+        keys = frozenset(signer.fingerprint for signer in authority.signers)
+        if self.anchor_keys and self.anchor_keys <= keys:
+            return True  # nobody who may have signed it has been removed
+        if await self._verdict(self._repository, anchor, authority, base=None) is not None:
+            return False
+        self.anchor_keys = keys
+        return True
+
+    async def verify(self, objects: Objects, head: bytes, authority: Authority, base: bytes | None) -> None:
+        """Check the commits that a head adds. Raises Fault."""
+        fault = await self._verdict(objects, head, authority, base)
+        if fault is not None:
+            raise fault
+
+    async def _verdict(
+        self, objects: Objects, head: bytes, authority: Authority, base: bytes | None
+    ) -> Fault | None:
+        """Why a head does not count, or None. `base` is one that counts: what it contains is not re-checked."""
+        key = (authority.digest, head)
+        if key not in self._verdicts:
+            accepted = await objects.commits_here(
+                {commit for commit in authority.checkpoints if is_commit_id(commit)}
+            )
+            if base is not None:
+                accepted.add(base)
+            try:
+                await verify_commits(objects, authority, accepted, head)
+                verdict = None
+            except Fault as fault:
+                verdict = fault
+            _remember(self._verdicts, key, verdict)
+        return self._verdicts[key]
+
+    async def publish_push(self, quarantine: Quarantine, head: bytes) -> None:
+        """Publish a verified head that was pushed here; it is followed once its record comes back as a claim."""
+        self._pending.append(head)
+        try:
+            await self._repository.publish(quarantine, head)
+        except BaseException:
+            self._pending.remove(head)
+            raise
+
+    @property
+    def head(self) -> bytes | None:
+        """The newest head that others may build upon: what is followed, or was pushed here a moment ago."""
+        return self._pending[-1] if self._pending else self._repository.main
+
+    # --- claims ------------------------------------------------------------------------------------------
+
+    async def decide(self, wanted: SetRollout, tell: Tell) -> Outcome:
+        """Look at all claims, fetch what is missing, and move the anchor when one head is ahead of all others.
+
+        Raises OSError for the world's faults on this device; a holder's faults end in `Outcome.missing`.
+        """
+        authority = authority_of(wanted, REF)
+        refused: list[str] = []
+        signed = await self._signed_claims(wanted.heads, authority, refused)
+        base = await self.base(authority)
+        here = await self._repository.commits_here(set(signed))
+        for commit in _newest_first(wanted.heads, set(signed) - here):
+            if commit in here:
+                continue  # it came with a newer one
+            tell(RolloutState.FETCHING)
+            if await self._obtain(commit, signed[commit], wanted.holders, authority, base, refused):
+                here = await self._repository.commits_here(set(signed))
+        tell(RolloutState.VERIFYING)
+        heads = await self._counting(signed, here, authority, base, refused)
+        tips = await self._repository.tips({*heads, *([base] if base else [])})
+        decision = self._decision(base, heads, tips, authority)
+        if isinstance(decision, Follow):
+            await self._follow(decision.commit, authority)
+        await self._forget_unclaimed(signed)
+        missing = tuple(sorted(set(signed) - here - self._refused_commits(signed, authority)))
+        return Outcome(decision, tuple(refused), missing)
+
+    def _decision(
+        self, base: bytes | None, heads: dict[bytes, str], tips: frozenset[bytes], authority: Authority
+    ) -> Decision:
+        decision = select(base, heads, tips)
+        anchor = self._repository.main
+        if isinstance(decision, Held) or (isinstance(decision, Follow) and decision.commit in {*heads, anchor}):
+            return decision
+        # A checkpoint alone accepts history; nobody has said that this device should run it.
+        return Nothing() if anchor is None else Held((anchor,), self._why_not(anchor, authority))
+
+    def _why_not(self, anchor: bytes, authority: Authority) -> str:
+        verdict = self._verdicts.get((authority.digest, anchor))
+        return f"the head {short(anchor)} does not hold any more: {verdict}"
+
+    async def _follow(self, commit: bytes, authority: Authority) -> None:
+        if commit != self._repository.main:
+            await self._repository.follow(commit)
+        self.anchor_keys = frozenset(signer.fingerprint for signer in authority.signers)
+
+    async def _forget_unclaimed(self, signed: Collection[bytes]) -> None:
+        """Drop heads that were pushed to a daemon that died before it could tell anybody."""
+        self._pending = [head for head in self._pending if head not in signed]
+        await self._repository.forget(self._repository.pushed - set(signed) - set(self._pending))
+
+    async def _signed_claims(
+        self, claims: Sequence[HeadClaim], authority: Authority, refused: list[str]
+    ) -> dict[bytes, str]:
+        """The commits whose head statement a signer of now signed, with the signer's name."""
+        found: dict[bytes, str] = {}
+        for claim in claims[:CLAIMS_MAX]:
+            if claim.ref != REF or not is_commit_id(claim.new):
+                continue
+            key = (authority.digest, _fingerprint(claim))
+            if key not in self._signatures:
+                _remember(self._signatures, key, await _check_signature(authority, claim))
+            verdict = self._signatures[key]
+            if isinstance(verdict, Fault):
+                refused.append(f"head {short(claim.new)}: {verdict.why}")
+            else:
+                found[claim.new] = verdict
+        return found
+
+    async def _counting(
+        self,
+        signed: dict[bytes, str],
+        here: Collection[bytes],
+        authority: Authority,
+        base: bytes | None,
+        refused: list[str],
+    ) -> dict[bytes, str]:
+        """Of the signed heads that are here, those whose commits hold too.
+
+        Old heads lie behind newer ones: only tips are checked, and what a refused tip hid comes up in its place.
+        """
+        left = {commit for commit in here if commit in signed}
+        heads: dict[bytes, str] = {}
+        for _ in range(len(left) + 1):
+            tips = await self._repository.tips(left | ({base} if base else set()))
+            bad = set()
+            for commit in sorted(tips & left):
+                fault = None if commit == base else await self._verdict(self._repository, commit, authority, base)
+                if fault is None:
+                    heads[commit] = signed[commit]
+                else:
+                    refused.append(f"head {short(commit)}: {fault}")
+                    bad.add(commit)
+            if not bad:
+                break
+            left -= bad
+        return heads
+
+    def _refused_commits(self, signed: Iterable[bytes], authority: Authority) -> set[bytes]:
+        return {commit for commit in signed if self._verdicts.get((authority.digest, commit)) is not None}
+
+    # --- fetching ----------------------------------------------------------------------------------------
+
+    async def _obtain(
+        self,
+        commit: bytes,
+        signer: str,
+        holders: Sequence[Holder],
+        authority: Authority,
+        base: bytes | None,
+        refused: list[str],
+    ) -> bool:
+        """Fetch a commit from the nearest holder that gives it, verify and publish it; say if it is here."""
+        known = self._verdicts.get((authority.digest, commit))
+        if known is not None:
+            refused.append(f"head {short(commit)}: {known}")
+            return False
+        if len(self._repository.pushed) >= PUSHED_MAX:
+            refused.append(f"head {short(commit)} by {signer}: too many diverging heads are here already")
+            return False
+        for holder in [holder for holder in holders if commit in holder.commits][:HOLDERS_MAX]:
+            async with self._repository.quarantine() as quarantine:
+                if not await self._fetch_from(holder, commit, quarantine):
+                    continue
+                fault = await self._verdict(quarantine, commit, authority, base)
+                if fault is not None:
+                    refused.append(f"head {short(commit)}: {fault}")
+                    return False
+                await self._repository.publish(quarantine, commit)
+                return True
+        return False
+
+    async def _fetch_from(self, holder: Holder, commit: bytes, quarantine: Quarantine) -> bool:
+        """Fetch from one holder; give whether the commit has come."""
+        try:
+            async with self._fetch(holder) as stream:
+                why = await fetch_untrusted(quarantine, commit, stream)
+        except (ProtocolError, trio.BrokenResourceError, trio.TooSlowError, OSError) as error:
+            why = str(error) or type(error).__name__
+        if why is not None:
+            log.info("fetching %s from %s: %s", short(commit), holder.node.hex()[:8], why)
+            return False
+        return commit in await quarantine.commits_here({commit})
+
+
+def _fingerprint(claim: HeadClaim) -> bytes:
+    """What a verdict on a claim's signature depends upon, in short: signatures are large and there may be many."""
+    return blake2b(b"".join((claim.old or b"-", claim.new, claim.signature)), digest_size=16).digest()
+
+
+async def _check_signature(authority: Authority, claim: HeadClaim) -> str | Fault:
+    try:
+        signer, _ = await verify_head_untrusted(authority, claim.ref, claim.old, claim.new, claim.signature)
+    except Fault as fault:
+        return fault
+    return signer.name
+
+
+def _newest_first(claims: Sequence[HeadClaim], missing: Collection[bytes]) -> list[bytes]:
+    """Missing commits in an order that fetches few: those that no claim moved on from come first."""
+    left_behind = {claim.old for claim in claims}
+    return sorted(missing, key=lambda commit: (commit in left_behind, commit))
+
+
+def _remember(table: dict[_Key, _Value], key: _Key, value: _Value) -> None:
+    if len(table) >= VERDICTS_MAX:
+        table.pop(next(iter(table)))
+    table[key] = value

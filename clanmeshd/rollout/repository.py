@@ -1,0 +1,222 @@
+"""The published repository, and the quarantine in front of it.
+
+`repo.git` holds nothing but objects of verified heads, so it can be served as a whole: a client that asks for an
+object by its hash gets nothing that was not published. What comes from outside is unpacked into a quarantine, a
+repository of its own that borrows the published objects, and moves over only when it has been verified.
+
+    refs/heads/main          the head that is followed (the anchor): moves last
+    refs/heads/pushed/<hex>  verified heads that are not followed: just pushed, or the other side of a fork
+    refs/rollout/good        the revision that runs, kept for the day when state.json is lost; never served
+"""
+
+import os
+import shutil
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Final
+
+import trio
+
+from clanmesh_protocol.control import Fault
+from clanmeshd import process
+from clanmeshd.rollout.git import FSCK_TOLERATED, GitFailed, complaint, environment, run_git
+from clanmeshd.rollout.objects import Objects
+from clanmeshd.rollout.selection import SHORT_HEX
+
+MAIN: Final = "refs/heads/main"
+GOOD: Final = "refs/rollout/good"
+PUSHED: Final = "refs/heads/pushed/"
+PUSHED_MAX: Final = 64  # heads beside the followed one; more forks than that are no accident
+PACK_BYTES_MAX: Final = 256 << 20  # of one push or fetch: configurations are small, images do not belong in git
+UNPACK_TIMEOUT_S: Final = 300.0
+UNPACK_MEMORY_KIB_MAX: Final = 1 << 20  # of address space: a delta bomb ends here and not in the OOM killer
+PACKS_MAX: Final = 40  # then they are joined: lookups cost one probe for each pack
+
+_QUARANTINE_CONFIG: Final = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n"
+_UNPACK: Final = 'ulimit -v "$1"; pack=$2; shift 2; exec "$@" <"$pack"'
+
+
+@dataclass(frozen=True, slots=True)
+class RefChange:
+    """One ref's new place; None deletes it."""
+
+    name: str
+    commit: bytes | None
+
+
+class Quarantine(Objects):
+    """A place for objects that nobody has verified."""
+
+    @property
+    def pack_directory(self) -> Path:
+        """Where git puts packs."""
+        return self.path / "objects" / "pack"
+
+    async def unpack_untrusted(self, pack: Path) -> None:
+        """Index a pack and check every object in it. Raises Fault for a bad one, OSError for the world."""
+        tolerated = ",".join(f"{name}=ignore" for name in FSCK_TOLERATED)
+        words = ["git", f"--git-dir={self.path}", "index-pack", "--stdin", "--fix-thin", f"--strict={tolerated}"]
+        words.append(f"--max-input-size={PACK_BYTES_MAX}")
+        finished = await process.run(
+            ["/bin/sh", "-c", _UNPACK, "unpack", str(UNPACK_MEMORY_KIB_MAX), pack, *words],
+            env=environment(),
+            timeout_s=UNPACK_TIMEOUT_S,
+        )
+        if finished.ok:
+            return
+        why = "checking it took too long" if finished.timed_out else complaint(finished)
+        if "missing" in why or "unresolved delta" in why or "did not receive" in why:
+            remedy = "`git pull clan main` first; if this device is behind, wait until it has caught up"
+        else:
+            remedy = "`git fsck --strict` in your repository finds the object; the commit must be made anew"
+        raise Fault("refused", "the push", f"its objects were refused: {why}", remedy)
+
+
+class Repository(Objects):
+    """The published repository of one clan on this device."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory / "repo.git")
+        self._quarantines = directory / "quarantine"
+        self._refs: dict[str, bytes] = {}
+        self._publishing = trio.Lock()
+
+    async def open(self) -> str | None:
+        """Make the repository, or read its refs. Gives a line for people when a damaged one was put aside."""
+        await trio.to_thread.run_sync(self._prepare)
+        damage = None
+        if not await self._load_refs():
+            aside = self.path.with_name("repo.git.damaged")
+            if self.path.exists():
+                shutil.rmtree(aside, ignore_errors=True)
+                self.path.rename(aside)
+                damage = f"{self.path}: damaged, put aside as {aside.name}; the commits come from other members"
+            await self._init()
+        return damage
+
+    def _prepare(self) -> None:
+        shutil.rmtree(self._quarantines, ignore_errors=True)
+        self._quarantines.mkdir(mode=0o700, parents=True)
+
+    async def _init(self) -> None:
+        finished = await run_git(self.path, "init", "--quiet", "--bare", "--template=", "--initial-branch=main")
+        if not finished.ok:
+            raise GitFailed("init", finished)
+        self._refs = {}
+
+    async def _load_refs(self) -> bool:
+        if not (self.path / "objects").is_dir():
+            return False
+        finished = await run_git(self.path, "for-each-ref", "--format=%(objectname) %(refname)")
+        if not finished.ok or finished.stderr:
+            return False
+        rows = [line.split(" ", 1) for line in finished.stdout.decode().splitlines()]
+        self._refs = {name: bytes.fromhex(commit) for commit, name in rows}
+        found = await self.commits_here(set(self._refs.values()))
+        return found == set(self._refs.values())
+
+    @property
+    def main(self) -> bytes | None:
+        """The anchor: the head that is followed."""
+        return self._refs.get(MAIN)
+
+    @property
+    def good(self) -> bytes | None:
+        """The revision that was last found good here."""
+        return self._refs.get(GOOD)
+
+    @property
+    def pushed(self) -> frozenset[bytes]:
+        """Verified heads beside the followed one."""
+        return frozenset(commit for name, commit in self._refs.items() if name.startswith(PUSHED))
+
+    async def update(self, changes: Sequence[RefChange]) -> None:
+        """Move refs, all or none, durably."""
+        changes = [change for change in changes if self._refs.get(change.name) != change.commit]
+        if not changes:
+            return
+        text = "".join(_instruction(change) for change in changes)
+        finished = await run_git(self.path, "update-ref", "--stdin", stdin=text.encode())
+        if not finished.ok:
+            raise GitFailed("update-ref", finished)
+        for change in changes:
+            if change.commit is None:
+                self._refs.pop(change.name, None)
+            else:
+                self._refs[change.name] = change.commit
+
+    async def follow(self, commit: bytes) -> None:
+        """Move the anchor, and forget the pushed heads that it contains."""
+        obsolete = [
+            RefChange(_pushed_ref(head), None) for head in self.pushed if await self.descends(commit, head)
+        ]
+        await self.update([RefChange(MAIN, commit), *obsolete])
+
+    async def forget(self, heads: Collection[bytes]) -> None:
+        """Stop offering heads that nobody claims."""
+        await self.update([RefChange(_pushed_ref(head), None) for head in sorted(heads)])
+
+    @asynccontextmanager
+    async def quarantine(self) -> AsyncIterator[Quarantine]:
+        """A fresh quarantine, gone with all that was not published at the end."""
+        path = Path(mkdtemp(dir=self._quarantines))
+        try:
+            _make_quarantine(path, self.path / "objects")
+            yield Quarantine(path)
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(lambda: shutil.rmtree(path, ignore_errors=True))
+
+    async def publish(self, quarantine: Quarantine | None, head: bytes) -> None:
+        """Take a verified head over, with its objects (None: they are here already)."""
+        async with self._publishing:
+            if quarantine is not None:
+                await trio.to_thread.run_sync(_move_packs, quarantine.pack_directory, self.path)
+            if head != self.main:
+                await self.update([RefChange(_pushed_ref(head), head)])
+            await self._join_packs()
+
+    async def _join_packs(self) -> None:
+        if len(list((self.path / "objects" / "pack").glob("*.pack"))) <= PACKS_MAX:
+            return
+        finished = await run_git(self.path, "repack", "-a", "-d", "-q", timeout_s=UNPACK_TIMEOUT_S)
+        if not finished.ok:
+            raise GitFailed("repack", finished)
+
+
+def _pushed_ref(commit: bytes) -> str:
+    return PUSHED + commit.hex()[:SHORT_HEX]
+
+
+def _instruction(change: RefChange) -> str:
+    if change.commit is None:
+        return f"delete {change.name}\n"
+    return f"update {change.name} {change.commit.hex()}\n"
+
+
+def _make_quarantine(path: Path, published: Path) -> None:
+    """What `git init` would make, without a process: the borrowed objects are the point of it."""
+    for part in ("objects/info", "objects/pack", "refs/heads"):
+        (path / part).mkdir(parents=True)
+    (path / "HEAD").write_text("ref: refs/heads/incoming\n")
+    (path / "config").write_text(_QUARANTINE_CONFIG)
+    (path / "objects/info/alternates").write_text(f"{published}\n")
+
+
+def _move_packs(source: Path, repository: Path) -> None:
+    """Move complete packs, the index last: a reader that sees an index finds its pack."""
+    target = repository / "objects" / "pack"
+    target.mkdir(exist_ok=True)
+    for index in sorted(source.glob("pack-*.idx")):
+        for suffix in (".pack", ".rev", ".idx"):
+            part = index.with_suffix(suffix)
+            if part.exists():
+                part.rename(target / part.name)
+    descriptor = os.open(target, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

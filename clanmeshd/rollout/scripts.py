@@ -1,0 +1,124 @@
+"""Running the repository's executables from the activator: bounded in time, their output in the log.
+
+Standard library only. Nothing here raises for what a script does: it gives a line that says why it failed.
+"""
+
+import os
+import select
+import signal
+import time
+from pathlib import Path
+from subprocess import DEVNULL, Popen
+
+from clanmeshd.rollout.activation import MARKER, Activation, Revision
+
+LOG_BYTES_MAX = 16 << 20  # of one activation; a script that writes more is ended
+LEFTOVER_ROUNDS_MAX = 50  # a process that forks while it is being looked for is found in a later round
+LEFTOVER_PAUSE_S = 0.02
+_WATCH_S = 1.0  # between two looks at the log's size
+_ENVIRON_BYTES_MAX = 1 << 20
+
+TEST = "test"
+COMMIT = "commit"
+ROLLBACK = "rollback"
+
+
+def activate(activation: Activation, revision: Revision, phase: str) -> str | None:
+    """Call a revision's activate executable. Gives None, or why it failed."""
+    return _run(activation, revision, revision.activate, phase, revision.activate_timeout_s, f"activate ({phase})")
+
+
+def check_health(activation: Activation, revision: Revision, phase: str) -> str | None:
+    """Call a revision's health executable. Gives None when it is healthy, or why it is not."""
+    return _run(activation, revision, revision.health, phase, revision.health_timeout_s, "health")
+
+
+def _run(
+    activation: Activation, revision: Revision, argv: list[str], phase: str, timeout_s: int, what: str
+) -> str | None:
+    environment = {
+        **activation.environment,
+        "CLAN_COMMIT": revision.commit,
+        "CLAN_PHASE": phase,
+        MARKER: activation.id,
+    }
+    with open(activation.log, "ab") as log:
+        log.write(f"--- {what} of {revision.commit[:12]}\n".encode())
+        log.flush()
+        why: str | None
+        try:
+            process = Popen(
+                argv,
+                cwd=revision.checkout,
+                env=environment,
+                stdin=DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        except OSError as error:
+            why = f"{what}: {argv[0]} cannot be run: {error.strerror}"
+        else:
+            why = _wait(process, activation.id, timeout_s, log.fileno(), what)
+        if why is not None:
+            log.write(f"--- {why}\n".encode())
+    return why
+
+
+def _wait(process: "Popen[bytes]", activation_id: str, timeout_s: int, log: int, what: str) -> str | None:
+    deadline = time.monotonic() + timeout_s
+    grown_max = os.fstat(log).st_size + LOG_BYTES_MAX
+    with open(os.pidfd_open(process.pid), "rb", buffering=0) as pidfd:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        while not poll.poll(max(0.0, min(_WATCH_S, deadline - time.monotonic())) * 1000):
+            if time.monotonic() >= deadline:
+                _end(process, activation_id)
+                return f"{what} did not end within {timeout_s} s"
+            if os.fstat(log).st_size > grown_max:
+                _end(process, activation_id)
+                return f"{what} wrote over {LOG_BYTES_MAX >> 20} MiB of output"
+    status = process.wait()
+    if status < 0:
+        return f"{what} was killed by {signal.Signals(-status).name}"
+    return f"{what} exited with {status}" if status else None
+
+
+def _end(process: "Popen[bytes]", activation_id: str) -> None:
+    """Kill a script that hangs, with all that it started."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    end_leftovers(activation_id)
+
+
+def end_leftovers(activation_id: str) -> int:
+    """Kill whatever an activation started and left behind, except this process; give how many it were.
+
+    They are known by the marker in their environment, so it does not matter whose children they became.
+    """
+    mark = f"{MARKER}={activation_id}".encode()
+    ended: set[int] = set()
+    for _ in range(LEFTOVER_ROUNDS_MAX):
+        found = [pid for pid in _processes() if pid != os.getpid() and _is_marked(pid, mark)]
+        if not found:
+            break
+        for pid in found:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+            ended.add(pid)
+        time.sleep(LEFTOVER_PAUSE_S)
+    return len(ended)
+
+
+def _processes() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def _is_marked(pid: int, mark: bytes) -> bool:
+    try:
+        environment = Path(f"/proc/{pid}/environ").read_bytes()[:_ENVIRON_BYTES_MAX]
+    except OSError:
+        return False  # gone, or another user's
+    return mark in environment.split(b"\0")

@@ -1,0 +1,62 @@
+"""The one way from the daemon to what needs root: start the activator on a request, and let go of it."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+import clanmeshd
+from clanmeshd import process
+from clanmeshd.rollout.git import complaint
+
+LAUNCH_TIMEOUT_S: Final = 15.0  # to hold the lock; 60 ms in practice
+RESTART_S: Final = "1"
+_SYSTEMD_BOOTED: Final = Path("/run/systemd/system")
+
+
+async def launch(activation: Path) -> None:
+    """Start the activator on a request file, detached from this process. Raises OSError when it did not begin."""
+    words = [sys.executable, "-S", "-P", "-m", "clanmeshd.rollout.activator"]
+    where = {"PYTHONPATH": str(_package_root()), "PATH": os.environ.get("PATH", os.defpath)}
+    if is_systemd_service():
+        finished = await process.run(
+            [*_systemd_run(activation, where), *words, activation], env=where, timeout_s=LAUNCH_TIMEOUT_S
+        )
+    else:
+        finished = await process.run([*words, "--detach", activation], env=where, timeout_s=LAUNCH_TIMEOUT_S)
+    if not finished.ok:
+        why = "it took too long" if finished.timed_out else complaint(finished)
+        raise OSError(f"the activator could not be started: {why}")
+
+
+def is_systemd_service() -> bool:
+    """Say whether systemd started this very process as root: then stopping our unit would end our children too."""
+    return (
+        os.geteuid() == 0 and _SYSTEMD_BOOTED.is_dir() and os.environ.get("SYSTEMD_EXEC_PID") == str(os.getpid())
+    )
+
+
+def _systemd_run(activation: Path, environment: dict[str, str]) -> list[str]:
+    """A transient unit: outside of ours, started again by PID 1 if somebody kills it.
+
+    `KillMode=process` leaves alone what a revision started and wants to keep.
+    """
+    return [
+        "systemd-run",
+        "--quiet",
+        "--collect",
+        "--no-ask-password",
+        "--service-type=exec",
+        f"--description=clanmesh activation {activation}",
+        "--property=KillMode=process",
+        "--property=Restart=on-failure",
+        f"--property=RestartSec={RESTART_S}",
+        *(f"--setenv={key}={value}" for key, value in environment.items()),
+        "--",
+    ]
+
+
+def _package_root() -> Path:
+    """What to import the running version from, whatever gets installed meanwhile."""
+    assert clanmeshd.__file__ is not None
+    return Path(clanmeshd.__file__).resolve().parent.parent

@@ -1,0 +1,123 @@
+"""Sealing a value to its recipients, and opening it.
+
+The value is encrypted once under a fresh key (XChaCha20-Poly1305), and that key is sealed to each recipient's
+X25519 key (libsodium's `crypto_box_seal`). The plaintext begins with a hash of clan, author, name and epoch, so
+that a recipient cannot pass a ciphertext off as another secret, or an old value as a new one.
+"""
+
+import hmac
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Final
+
+from nacl import bindings
+from nacl.exceptions import CryptoError
+
+from clanmesh_protocol.encoding import UINT64_MAX, encode
+from clanmesh_protocol.keys import ClanId, DeviceKeys, Entropy, NodeId, RecordId, exchange_public
+from clanmesh_protocol.limits import KEY_BYTES, PAYLOAD_BYTES_MAX, RECIPIENTS_MAX, SECRET_VALUE_BYTES_MAX
+from clanmesh_protocol.records import Kind, Secret, Wrap
+from clanmeshd.core.effects import WantedSecret
+
+NONCE_BYTES: Final = 24
+BINDING_BYTES: Final = 32
+
+_CONTEXT: Final = b"clanmesh/secret/1\0"
+_PERSON: Final = b"clanmesh-secret"
+
+
+class SealedError(Exception):
+    """A value cannot be sealed, or not be opened with this device's keys; one sentence says why."""
+
+
+def seal(
+    clan: ClanId,
+    author: NodeId,
+    name: str,
+    epoch: int,
+    predecessor: RecordId | None,
+    value: bytes,
+    owner: str,
+    group: str,
+    mode: int,
+    targets: tuple[str, ...],
+    recipients: Mapping[NodeId, bytes],
+    entropy: Entropy,
+) -> Secret:
+    """Seal a value to the X25519 keys of its recipients. `targets` is what later members are matched with.
+
+    A recipient whose published key is no good is left out: nobody can keep a secret from the others that way.
+    Raises SealedError.
+    """
+    if len(value) > SECRET_VALUE_BYTES_MAX:
+        raise SealedError(f"a value of {len(value)} bytes where {SECRET_VALUE_BYTES_MAX} are allowed")
+    if len(recipients) > RECIPIENTS_MAX:
+        raise SealedError(f"{len(recipients)} recipients where {RECIPIENTS_MAX} are allowed")
+    if epoch > UINT64_MAX:
+        raise SealedError("its epochs are used up: give the secret another name, or remove who used them up")
+    key, nonce = entropy(KEY_BYTES), entropy(NONCE_BYTES)
+    plaintext = _binding(clan, author, name, epoch) + value
+    ciphertext = bindings.crypto_aead_xchacha20poly1305_ietf_encrypt(plaintext, _CONTEXT, nonce, key)
+    wraps = tuple(wrap for node in sorted(recipients) for wrap in _wraps(key, node, recipients[node]))
+    if not wraps:
+        raise SealedError("none of its recipients has a key that it could be sealed to")
+    secret = Secret(epoch, predecessor, owner, group, mode, tuple(sorted(targets)), wraps, nonce, ciphertext)
+    if len(encode(secret.fields())) > PAYLOAD_BYTES_MAX[Kind.SECRET]:
+        raise SealedError("the value and its recipients do not fit one record together")
+    return secret
+
+
+def open_secret(keys: DeviceKeys, clan: ClanId, wanted: WantedSecret) -> bytes:
+    """Open a value that this device has a key to. Raises SealedError."""
+    secret = wanted.secret
+    own = keys.node
+    wrap = next((wrap for wrap in secret.wraps if wrap.node == own), None)
+    if wrap is None:
+        raise SealedError("it is not sealed to this device")
+    try:
+        key = bindings.crypto_box_seal_open(
+            wrap.sealed, exchange_public(keys.sealing_private), keys.sealing_private
+        )
+        plaintext = bindings.crypto_aead_xchacha20poly1305_ietf_decrypt(
+            secret.ciphertext, _CONTEXT, secret.nonce, key
+        )
+    except (CryptoError, ValueError) as error:
+        raise SealedError("it does not open with this device's key") from error
+    binding = _binding(clan, wanted.author, wanted.name, secret.epoch)
+    if not hmac.compare_digest(plaintext[:BINDING_BYTES], binding):
+        raise SealedError("what is sealed in it was made as another secret, or as another epoch of this one")
+    return plaintext[BINDING_BYTES:]
+
+
+def seal_again(
+    keys: DeviceKeys, clan: ClanId, item: WantedSecret, recipients: Mapping[NodeId, bytes], entropy: Entropy
+) -> Secret:
+    """Seal the same value under the next epoch, with this device as its author. Raises SealedError."""
+    before = item.secret
+    return seal(
+        clan=clan,
+        author=keys.node,
+        name=item.name,
+        epoch=before.epoch + 1,
+        predecessor=item.record_id,
+        value=open_secret(keys, clan, item),
+        owner=before.owner,
+        group=before.group,
+        mode=before.mode,
+        targets=before.targets,
+        recipients=recipients,
+        entropy=entropy,
+    )
+
+
+def _wraps(key: bytes, node: NodeId, sealing_key: bytes) -> list[Wrap]:
+    try:
+        return [Wrap(node, bindings.crypto_box_seal(key, sealing_key))]
+    except (CryptoError, RuntimeError, ValueError):
+        return []  # a point of small order: only its owner can have published it
+
+
+def _binding(clan: ClanId, author: NodeId, name: str, epoch: int) -> bytes:
+    # The name comes last since it alone has no fixed length.
+    statement = clan + author + epoch.to_bytes(8, "big") + name.encode()
+    return blake2b(statement, digest_size=BINDING_BYTES, person=_PERSON).digest()

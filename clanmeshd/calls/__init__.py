@@ -1,0 +1,47 @@
+"""What `clanctl` can ask for: one async function a call, found by its name.
+
+Each takes the daemon, the request's arguments (of a local user, but checked all the same) and the conversation,
+and gives plain values or raises `Fault`.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from clanmesh_protocol.control import WRITES, Request
+from clanmeshd.calls import joining, repository, secrets, signers, views
+from clanmeshd.control import Conversation
+
+if TYPE_CHECKING:
+    from clanmeshd.daemon import Daemon
+
+Call: TypeAlias = "Callable[[Daemon, dict[str, Any], Conversation], Awaitable[Any]]"
+
+_CALLS: "dict[str, Call]" = {
+    "init": joining.init,
+    "join": joining.join,
+    "invite": joining.invite,
+    "peers": views.peers,
+    "watch": views.watch,
+    "status": views.status,
+    "version": views.version,
+    "signer-list": signers.list_signers,
+    "signer-add": signers.add,
+    "signer-remove": signers.remove,
+    "repo-info": repository.info,
+    "repo-checkpoint": repository.checkpoint,
+    "push": repository.push,
+    "git-upload-pack": repository.upload_pack,
+    "rollout-status": repository.rollout_status,
+    "rollout-history": repository.rollout_history,
+    "rollout-log": repository.rollout_log,
+    "rollout-retry": repository.rollout_retry,
+    "secrets-list": secrets.list_secrets,
+    "secrets-set": secrets.set_secret,
+    "secrets-show": secrets.show,
+}
+assert _CALLS.keys() == WRITES.keys()
+
+
+async def answer(daemon: "Daemon", request: Request, conversation: Conversation) -> Any:
+    """Perform a call. Raises Fault."""
+    return await _CALLS[request.call](daemon, request.args, conversation)

@@ -1,0 +1,141 @@
+"""`init`, `invite` and `join`: how a clan comes to be and how it grows."""
+
+import ipaddress
+import os
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+from clanmesh_protocol.control import Fault
+from clanmesh_protocol.errors import ProtocolError
+from clanmesh_protocol.keys import fingerprint_slot, signing_public
+from clanmesh_protocol.limits import INVITE_USES_MAX, NAME_BYTES_MAX, TAGS_MAX, TOKEN_ENDPOINTS_MAX
+from clanmesh_protocol.names import is_label
+from clanmesh_protocol.records import Invite
+from clanmesh_protocol.signing import Verified
+from clanmesh_protocol.tokens import Token, decode_token_untrusted, encode_token
+from clanmeshd import founding, joining
+from clanmeshd.calls.arguments import label, number, text, text_or, texts
+from clanmeshd.calls.signers import need_admin, signer_line
+from clanmeshd.clan import Clan
+from clanmeshd.control import Conversation
+from clanmeshd.core.wanted import overlay_address
+from clanmeshd.driver import instant
+from clanmeshd.store import Membership
+
+if TYPE_CHECKING:
+    from clanmeshd.daemon import Daemon
+
+INVITE_TTL_S_DEFAULT = 86_400  # a day: long enough to walk to the other machine, short enough to forget
+INVITE_TTL_S_MAX = 30 * 86_400
+
+
+async def init(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
+    """`init`: found a clan with this device as its admin."""
+    async with daemon.beginning:
+        _refuse_second_clan(daemon)
+        name = label(text(args, "name"), "clan name")
+        node_name = label(text_or(args, "node_name", own_name()), "node name")
+        signers = tuple(signer_line(line) for line in texts(args, "signers"))
+        founded = founding.found(name, node_name, signers, daemon.keys, os.urandom, time.time())
+        clan = await _begin(daemon, founded.membership, list(founded.records))
+    return {**_introduction(clan), "recovery": founded.recovery}
+
+
+async def join(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
+    """`join`: redeem a token with the member that made it."""
+    async with daemon.beginning:
+        _refuse_second_clan(daemon)
+        try:
+            token = decode_token_untrusted(text(args, "token"))
+        except ProtocolError as error:
+            raise Fault(
+                "refused", "the token", str(error), "copy it again, whole, from `clanctl invite`"
+            ) from error
+        name = label(text_or(args, "name", own_name()), "node name")
+        joined = await joining.join(daemon.config, daemon.keys, token, name, conversation.progress)
+        await conversation.progress("admitted; starting the overlay")
+        clan = await _begin(daemon, joined.membership, joined.records)
+    return _introduction(clan)
+
+
+async def invite(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
+    """`invite`: make a one-time key, publish its public half, and give the token with the private one."""
+    clan = daemon.need_clan()
+    need_admin(clan, "inviting")
+    name = label(text(args, "name"), "node name") if args.get("name") is not None else None
+    if name is not None and any(member.name == name for member in clan.mesh.authority.members.values()):
+        raise Fault("conflict", f"the name {name}", "a member has it already", "choose another")
+    tags = tuple(sorted({label(tag, "tag") for tag in texts(args, "tags")}))
+    if len(tags) > TAGS_MAX:
+        raise Fault("usage", "the tags", f"there are over {TAGS_MAX}")
+    uses = number(args, "uses", 1, 1, INVITE_USES_MAX)
+    ttl_s = number(args, "ttl_s", INVITE_TTL_S_DEFAULT, 1, INVITE_TTL_S_MAX)
+    token = await _make_token(clan, name, tags, uses, int(time.time()) + ttl_s)
+    return {
+        "token": encode_token(token),
+        "id": token.invite_id.hex()[:16],
+        "expires_unix_s": token.expires_unix_s,
+        "endpoints": [str(at) for at in token.endpoints],
+    }
+
+
+async def _make_token(
+    clan: Clan, name: str | None, tags: tuple[str, ...], uses: int, expires_unix_s: int
+) -> Token:
+    seed = os.urandom(32)
+    key = signing_public(seed)
+    record = clan.mesh.publish(
+        Invite(key, name, tags, uses, expires_unix_s), slot=fingerprint_slot(key), now=instant()
+    )
+    await clan.driver.settle()
+    return Token(
+        clan=clan.membership.clan,
+        clan_name=clan.membership.name,
+        invite_seed=seed,
+        invite_id=record.id,
+        authority_head=clan.mesh.authority.head,
+        inviter=clan.keys.node,
+        floor=record.seq,
+        discovery=clan.membership.discovery,
+        expires_unix_s=expires_unix_s,
+        endpoints=tuple(clan.mesh.endpoints[:TOKEN_ENDPOINTS_MAX]),
+    )
+
+
+def own_name() -> str:
+    """This machine's host name as far as it can be a name in the clan, else `node`."""
+    first = socket.gethostname().partition(".")[0].lower().replace("_", "-")[:NAME_BYTES_MAX].strip("-")
+    return first if is_label(first) else "node"
+
+
+def _refuse_second_clan(daemon: "Daemon") -> None:
+    if daemon.clan is not None:
+        raise Fault(
+            "conflict",
+            "this device",
+            f"it is in the clan {daemon.clan.membership.name} already",
+            "run a second instance with --state-dir and --runtime-dir for another clan",
+        )
+
+
+async def _begin(daemon: "Daemon", membership: Membership, records: list[Verified[Any]]) -> Clan:
+    # Records first: a membership without them would be a clan that nobody vouches for.
+    daemon.store.compact(record.value.data for record in records)
+    daemon.store.save_membership(membership)
+    try:
+        return await daemon.begin(membership, records)
+    except OSError as error:
+        raise Fault(
+            "failed", "taking part in the clan", str(error), "the daemon tries again at its next start"
+        ) from error
+
+
+def _introduction(clan: Clan) -> dict[str, Any]:
+    address = ipaddress.IPv6Address(overlay_address(clan.membership.clan, clan.keys.node))
+    member = clan.mesh.authority.members[clan.keys.node]
+    return {
+        "clan": {"id": clan.membership.clan.hex(), "name": clan.membership.name},
+        "self": member.name,
+        "address": str(address),
+    }

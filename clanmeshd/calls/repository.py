@@ -1,0 +1,112 @@
+"""The configuration's repository and its rollout: push, fetch, and how far this device is."""
+
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from clanmesh_protocol.control import Fault
+from clanmesh_protocol.records import Checkpoint, Head
+from clanmeshd.calls.arguments import blob, commit, commit_or_none, number, text
+from clanmeshd.calls.signers import REF, need_admin
+from clanmeshd.control import Conversation
+from clanmeshd.driver import instant
+
+if TYPE_CHECKING:
+    from clanmeshd.daemon import Daemon
+
+BUNDLE_BYTES_MAX: Final = 1 << 30  # a configuration, not an archive; the rollout has its own smaller bound
+SIGNATURE_BYTES_MAX: Final = 16_384
+
+
+async def info(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
+    """`repo-info`: what a push needs to know."""
+    clan = daemon.need_clan()
+    head = clan.rollout.head
+    return {
+        "clan": {"id": clan.membership.clan.hex(), "name": clan.membership.name},
+        "ref": REF,
+        "head": head.hex() if head else None,
+        "signers": list(clan.mesh.authority.signers),
+    }
+
+
+async def checkpoint(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
+    """`repo-checkpoint`: accept a commit and all behind it by hash."""
+    clan = daemon.need_clan()
+    need_admin(clan, "setting the checkpoint")
+    wanted = commit(args, "commit")
+    if not any(wanted):
+        raise Fault("usage", "the checkpoint", "an id of zeros names no commit", "give the id of one")
+    clan.mesh.publish_operation(Checkpoint(REF, wanted), instant())
+    await clan.driver.settle()
+    return {"commit": wanted.hex()}
+
+
+async def push(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
+    """`push`: check a bundle and its head statement, publish the commits, gossip the head."""
+    clan = daemon.need_clan()
+    if text(args, "ref") != REF:
+        raise Fault("refused", "the push", f"only {REF} is followed", f"push to {REF}")
+    old, new = commit_or_none(args, "old"), commit(args, "new")
+    signature = blob(args, "signature", SIGNATURE_BYTES_MAX)
+    size = number(args, "bundle_bytes", 0, 0, BUNDLE_BYTES_MAX)
+    wanted = clan.driver.slots.rollout.newest
+    if wanted is None:
+        raise Fault("failed", "the push", "the daemon has just started", "try again")
+    binary = await clan.rollout.push(
+        wanted,
+        ref=REF,
+        old=old,
+        new=new,
+        signature=signature,
+        bundle=_bundle(conversation, size),
+        progress=conversation.progress,
+    )
+    clan.mesh.publish(Head(old, new, binary), slot=REF, now=instant())
+    await clan.driver.settle()
+    return {"commit": new.hex()}
+
+
+async def _bundle(conversation: Conversation, size: int) -> Any:
+    """Give the bundle's bytes as they come: an async iterator that ends after `size` of them."""
+    left = size
+    while True:
+        frame = await conversation.receive()
+        data = frame.get("data")
+        if not isinstance(data, bytes) or len(data) > left:
+            raise Fault("usage", "the bundle", "it is not of the size that was announced")
+        left -= len(data)
+        if not data:
+            if left:
+                raise Fault("usage", "the bundle", "it ended early")
+            return
+        yield data
+
+
+async def upload_pack(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
+    """`git-upload-pack`: after an empty result, the connection is git's."""
+    clan = daemon.need_clan()
+    await conversation.result({})
+    await clan.rollout.upload_pack(conversation.stream)
+
+
+async def rollout_status(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
+    """`rollout-status`."""
+    return daemon.need_clan().rollout.view()
+
+
+async def rollout_history(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
+    """`rollout-history`."""
+    return {"entries": daemon.need_clan().rollout.history()}
+
+
+async def rollout_log(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
+    """`rollout-log`: of a commit, or of the last that was tried."""
+    wanted = commit_or_none(args, "commit")
+    return {"text": await trio.to_thread.run_sync(daemon.need_clan().rollout.log, wanted)}
+
+
+async def rollout_retry(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
+    """`rollout-retry`: forget that revisions failed here."""
+    await daemon.need_clan().rollout.retry()
+    return {}

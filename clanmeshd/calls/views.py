@@ -1,0 +1,174 @@
+"""What `clanctl peers` and `status` show: the core's opinion and WireGuard's counters, put together."""
+
+import ipaddress
+import logging
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from clanmesh_protocol.control import CONTROL_VERSION, Fault
+from clanmesh_protocol.keys import node_text, tunnel_public_untrusted
+from clanmeshd.calls.arguments import number
+from clanmeshd.clan import Clan
+from clanmeshd.control import Conversation
+from clanmeshd.core.mesh import Peer
+from clanmeshd.core.wanted import node_record, overlay_address
+from clanmeshd.driver import instant
+from clanmeshd.overlay.backend import TunnelState
+from clanmeshd.version import version_text
+
+if TYPE_CHECKING:
+    from clanmeshd.daemon import Daemon
+
+WATCH_INTERVAL_S_MAX: Final = 60
+WATCHERS_MAX: Final = 32  # half of the control socket's places, so that others can always ask
+HANDSHAKE_FRESH_S: Final = 180  # WireGuard's own limit of a session's life (REJECT_AFTER_TIME)
+
+log = logging.getLogger(__name__)
+
+
+async def version(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
+    """`version`."""
+    return {"version": version_text(), "control": CONTROL_VERSION}
+
+
+async def peers(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
+    """`peers`: every member as this device sees it, itself first."""
+    return await peers_view(daemon.need_clan())
+
+
+async def watch(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
+    """`watch`: the result of `peers`, again and again, until the client hangs up."""
+    interval_s = number(args, "interval_s", 1, 1, WATCH_INTERVAL_S_MAX)
+    clan = daemon.need_clan()
+    if daemon.watchers.available_tokens == 0:
+        raise Fault("refused", "watching", f"{WATCHERS_MAX} others watch already", "close one of them")
+    async with daemon.watchers:
+        while True:
+            await conversation.item(await peers_view(clan))
+            await trio.sleep(interval_s)
+
+
+async def peers_view(clan: Clan) -> dict[str, Any]:
+    """Put the view of all members together."""
+    observed = await clan.overlay.observe()
+    own = clan.keys.node
+    members = sorted(clan.mesh.peers(instant()), key=lambda peer: (peer.node != own, peer.name))
+    return {
+        "clan": {"id": clan.membership.clan.hex(), "name": clan.membership.name},
+        "self": next((peer.name for peer in members if peer.node == own), None),
+        "peers": [_peer_view(clan, peer, _tunnel_of(clan, peer, observed)) for peer in members],
+    }
+
+
+def _tunnel_of(clan: Clan, peer: Peer, observed: Mapping[bytes, TunnelState]) -> TunnelState | None:
+    record = node_record(clan.mesh.ledger, peer.node)
+    return observed.get(tunnel_public_untrusted(record.tunnel_key)) if record is not None else None
+
+
+def _peer_view(clan: Clan, peer: Peer, tunnel: TunnelState | None) -> dict[str, Any]:
+    is_self = peer.node == clan.keys.node
+    status = clan.status.value if is_self else peer.status
+    handshake_age_s = (
+        round(time.time() - tunnel.handshake_unix_s, 1) if tunnel and tunnel.handshake_unix_s else None
+    )
+    return {
+        "name": peer.name,
+        "id": node_text(peer.node),
+        "address": str(ipaddress.IPv6Address(peer.address)),
+        "tags": list(peer.tags),
+        "state": "up" if is_self else peer.state,
+        "path": _path_view(peer, tunnel, handshake_age_s, is_self=is_self),
+        "wireguard": {
+            "handshake_age_s": handshake_age_s,
+            "rx_bytes": tunnel.rx_bytes if tunnel else 0,
+            "tx_bytes": tunnel.tx_bytes if tunnel else 0,
+        },
+        "revision": {
+            "commit": status.commit.hex() if status and status.commit else None,
+            "wanted": status.wanted.hex() if status and status.wanted else None,
+            "state": status.rollout.text if status else "behind",
+        },
+        "secrets": {
+            "epoch": status.secrets_epoch if status else 0,
+            "state": status.secrets.text if status else "current",
+        },
+        "last_seen_s": 0.0 if is_self else _rounded(peer.last_seen_s),
+    }
+
+
+def _path_view(
+    peer: Peer, tunnel: TunnelState | None, handshake_age_s: float | None, *, is_self: bool
+) -> dict[str, Any]:
+    endpoint = (tunnel.endpoint if tunnel else None) or peer.endpoint
+    fresh = handshake_age_s is not None and handshake_age_s < HANDSHAKE_FRESH_S
+    why = None
+    if is_self:
+        kind = "self"
+    elif endpoint is None:
+        kind, why = "none", "no address of it is known yet"
+    elif not fresh and peer.state != "up":
+        kind, why = "none", "it does not answer"
+    else:
+        kind = "lan" if ipaddress.ip_address(endpoint.ip).is_private else "direct"
+    return {
+        "kind": kind,
+        "endpoint": str(endpoint) if endpoint is not None and kind not in ("self", "none") else None,
+        "via": None,
+        "why_not_direct": why,
+        "rtt_ms": _rounded(peer.rtt_ms),
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return round(value, 1) if value is not None else None
+
+
+async def status(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
+    """`status`: this device, what is wrong with it, and what to do."""
+    clan = daemon.need_clan()
+    problems = _problems(daemon, clan)
+    mesh = clan.mesh
+    return {
+        "clan": {"id": clan.membership.clan.hex(), "name": clan.membership.name},
+        "self": next((p.name for p in mesh.peers(instant()) if p.node == clan.keys.node), None),
+        "address": str(ipaddress.IPv6Address(overlay_address(clan.membership.clan, clan.keys.node))),
+        "healthy": not problems,
+        "problems": problems,
+        "counters": {**mesh.counters, "inbox-dropped": clan.driver.inbox_dropped},
+        "overlay": {
+            "backend": clan.overlay.backend.kind if clan.overlay.backend else None,
+            "interface": clan.overlay.interface,
+            "state": "up" if clan.overlay.backend and not clan.overlay.failure else "down",
+            "why": clan.overlay.failure,
+        },
+        "revision": {
+            "commit": clan.status.value.commit.hex() if clan.status.value.commit else None,
+            "wanted": clan.status.value.wanted.hex() if clan.status.value.wanted else None,
+            "state": clan.status.value.rollout.text,
+        },
+        "secrets": {"epoch": clan.status.value.secrets_epoch, "state": clan.status.value.secrets.text},
+        "uptime_s": round(time.monotonic() - daemon.started_monotonic_s, 1),
+        "version": (await version(daemon, {}, conversation))["version"],
+        "records": len(mesh.ledger),
+    }
+
+
+def _problems(daemon: "Daemon", clan: Clan) -> list[dict[str, str]]:
+    found = [(note, "nothing: it mends itself") for note in daemon.notes]
+    if clan.driver.disk_failure:
+        remedy = "make room there, or repair the disk: this device says nothing until it can store"
+        found.append((f"state: {clan.driver.disk_failure}", remedy))
+    if clan.overlay.failure and clan.overlay.kind != "none":
+        found.append((f"overlay: {clan.overlay.failure}", clan.overlay.remedy))
+    if clan.placement_failure:
+        found.append((f"secrets: {clan.placement_failure}", "see `journalctl -u clanmeshd`"))
+    if clan.discovery_failure and len(clan.mesh.authority.members) > 1:
+        found.append(
+            (f"mDNS: {clan.discovery_failure}", "connect this device to a network, or set `mdns = false`")
+        )
+    if clan.status.value.rollout.text in ("rolled-back", "failed", "held"):
+        found.append((f"rollout: {clan.status.value.rollout.text}", "see `clanctl rollout status`"))
+    return [{"what": what, "remedy": remedy} for what, remedy in found]

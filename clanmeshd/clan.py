@@ -1,0 +1,240 @@
+"""One clan's membership while it runs: which tasks there are, what they share, and in which order they stop.
+
+`run_clan` is the inner part of the daemon's nursery tree. Everything here lives on the trio thread and dies
+together: the world's faults are handled by the task that meets them, so whatever reaches this nursery is ours.
+"""
+
+import ipaddress
+import logging
+import os
+import random
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from clanmesh_protocol.endpoints import Endpoint
+from clanmesh_protocol.keys import DeviceKeys, NodeId
+from clanmesh_protocol.records import Record, RolloutState, SecretsState
+from clanmesh_protocol.signing import Verified
+from clanmesh_protocol.streams import Purpose
+from clanmeshd import admitting
+from clanmeshd.config import Config
+from clanmeshd.core.effects import Holder, SetNames, SetSecrets
+from clanmeshd.core.mesh import Mesh
+from clanmeshd.core.wanted import overlay_prefix
+from clanmeshd.driver import Driver, instant
+from clanmeshd.fetching import fetch_records, serve_records
+from clanmeshd.files import RealFiles
+from clanmeshd.net import mdns, stream
+from clanmeshd.net.addresses import local_endpoints, watch_addresses
+from clanmeshd.net.udp import DatagramPort
+from clanmeshd.overlays import Overlay
+from clanmeshd.reconcile import reconcile
+from clanmeshd.resealing import keep_sealed
+from clanmeshd.rollout.machine import Rollout
+from clanmeshd.secrets.place import PlacementError, place
+from clanmeshd.status import OwnStatus
+from clanmeshd.store import Membership, Store
+
+ADDRESSES_POLL_S: Final = 60.0  # changes are told by the kernel; this is for where it may not tell
+SECRETS_RECHECK_S: Final = 300.0  # somebody may have deleted a placed file
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Clan:
+    """What the control calls and the tasks of one clan share."""
+
+    config: Config
+    store: Store
+    keys: DeviceKeys
+    membership: Membership
+    driver: Driver
+    status: OwnStatus
+    overlay: Overlay
+    rollout: Rollout
+    placement_failure: str | None = None
+    discovery_failure: str | None = None
+
+    @property
+    def mesh(self) -> Mesh:
+        """The core."""
+        return self.driver.mesh
+
+
+def start_mesh(
+    config: Config, keys: DeviceKeys, membership: Membership, records: Iterable[Verified[Record]]
+) -> Mesh:
+    """Make the core of a clan from what is on disk."""
+    return Mesh(
+        keys,
+        membership.clan,
+        records,
+        rng=random.Random(os.urandom(16)),
+        entropy=os.urandom,
+        now=instant(),
+        control_port=config.port,
+        tunnel_port=config.tunnel_port,
+    )
+
+
+async def run_clan(
+    config: Config,
+    store: Store,
+    keys: DeviceKeys,
+    membership: Membership,
+    records: Iterable[Verified[Record]],
+    *,
+    task_status: trio.TaskStatus[Clan] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Take part in a clan until cancelled. Raises PortInUse before it has started anything."""
+    port = DatagramPort.open(config.port)
+    with port:
+        listeners = await stream.open_listeners(config.port)
+        mesh = start_mesh(config, keys, membership, records)
+        driver = Driver(mesh, store, port)
+        clan = _assemble(config, store, keys, membership, driver)
+        async with trio.open_nursery() as nursery:
+            _refresh_endpoints(clan)
+            clan.status.publish()
+            await driver.settle()
+            nursery.start_soon(port.run, driver.deliver)
+            nursery.start_soon(driver.run)
+            nursery.start_soon(_serve_streams, clan, listeners)
+            nursery.start_soon(_fetch, clan)
+            nursery.start_soon(_watch_addresses, clan)
+            nursery.start_soon(clan.overlay.run, driver.slots.tunnels)
+            nursery.start_soon(_keep_names, clan)
+            nursery.start_soon(_keep_secrets, clan)
+            nursery.start_soon(keep_sealed, driver, keys)
+            nursery.start_soon(clan.rollout.run, driver.slots.rollout)
+            if config.mdns:
+                nursery.start_soon(_discover, clan)
+            task_status.started(clan)
+
+
+def _assemble(config: Config, store: Store, keys: DeviceKeys, membership: Membership, driver: Driver) -> Clan:
+    status = OwnStatus(driver)
+
+    @asynccontextmanager
+    async def fetch(holder: Holder) -> AsyncIterator[trio.abc.HalfCloseableStream]:
+        channel = await stream.connect(
+            holder.endpoints,
+            server=holder.node,
+            seed=keys.identity_seed,
+            clan=membership.clan,
+            purpose=Purpose.GIT,
+        )
+        async with stream.Pipe(channel) as pipe:
+            yield pipe
+
+    async def report(
+        commit: bytes | None, wanted: bytes | None, state: RolloutState, bad: tuple[bytes, ...]
+    ) -> None:
+        await status.change(commit=commit, wanted=wanted, rollout=state, bad_commits=bad)
+
+    rollout = Rollout(config.state_directory / "rollout", config.runtime_directory, fetch=fetch, report=report)
+    overlay = Overlay(config.interface, config.overlay)
+    return Clan(config, store, keys, membership, driver, status, overlay, rollout)
+
+
+# --- tasks ---------------------------------------------------------------------------------------------
+
+
+def _refresh_endpoints(clan: Clan) -> None:
+    own = overlay_prefix(clan.membership.clan)
+    seen = local_endpoints(clan.config.port, own)
+    clan.mesh.set_endpoints((*clan.config.endpoints, *seen), instant())
+
+
+async def _watch_addresses(clan: Clan) -> None:
+    with watch_addresses() as watch:
+        while True:
+            with trio.move_on_after(ADDRESSES_POLL_S):
+                await watch.changed()
+            _refresh_endpoints(clan)
+            await clan.driver.settle()
+
+
+async def _discover(clan: Clan) -> None:
+    def suggest(endpoint: Endpoint) -> None:
+        clan.mesh.suggest(endpoint, instant())
+        nursery.start_soon(clan.driver.settle)
+
+    def report(why: str | None) -> None:
+        clan.discovery_failure = why
+
+    async with trio.open_nursery() as nursery:
+        await mdns.run(
+            secret=lambda: clan.membership.discovery, port=clan.config.port, suggest=suggest, report=report
+        )
+
+
+async def _serve_streams(clan: Clan, listeners: list[trio.SocketListener]) -> None:
+    def may(node: NodeId, purpose: str) -> bool:
+        return purpose == Purpose.JOIN or node in clan.mesh.authority.members
+
+    async def handle(channel: stream.Stream) -> None:
+        match channel.purpose:
+            case Purpose.JOIN:
+                await admitting.admit(clan.driver, clan.membership, channel)
+            case Purpose.RECORDS:
+                await serve_records(clan.mesh, channel)
+            case Purpose.GIT:
+                async with stream.Pipe(channel) as pipe:
+                    await clan.rollout.upload_pack(pipe)
+
+    await stream.serve(
+        listeners,
+        seed=clan.keys.identity_seed,
+        clan=lambda: clan.membership.clan,
+        may=may,
+        handle=handle,
+    )
+
+
+async def _fetch(clan: Clan) -> None:
+    await fetch_records(clan.driver, clan.keys.identity_seed, clan.membership.clan)
+
+
+async def _keep_names(clan: Clan) -> None:
+    files, path = RealFiles(), clan.config.runtime_directory / "hosts"
+
+    async def write(wanted: SetNames) -> None:
+        files.write_atomic(path, hosts_file(wanted), mode=0o644)
+
+    await reconcile(clan.driver.slots.names, write, what="names")
+
+
+def hosts_file(wanted: SetNames) -> bytes:
+    """The clan's names in the form of /etc/hosts: for dnsmasq's `addn-hosts`, or for people."""
+    lines = [f"{ipaddress.IPv6Address(address)} {name}\n" for name, address in wanted.addresses]
+    return "".join(lines).encode()
+
+
+async def _keep_secrets(clan: Clan) -> None:
+    async def apply(wanted: SetSecrets) -> None:
+        await place(clan.config.runtime_directory, wanted, clan.keys)
+        await clan.status.change(secrets_epoch=wanted.generation, secrets=SecretsState.CURRENT)
+
+    async def failed() -> None:
+        await clan.status.change(secrets=SecretsState.FAILED)
+
+    def report(error: Exception | None) -> None:
+        clan.placement_failure = str(error) if error is not None else None
+        if error is not None:
+            nursery.start_soon(failed)
+
+    async with trio.open_nursery() as nursery:
+        await reconcile(
+            clan.driver.slots.secrets,
+            apply,
+            what="secrets",
+            recheck_s=SECRETS_RECHECK_S,
+            failed=(OSError, PlacementError),
+            report=report,
+        )

@@ -1,0 +1,110 @@
+"""The one configuration file, read once into a frozen value."""
+
+import os
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from clanmesh_protocol.endpoints import Endpoint, parse_endpoint
+from clanmesh_protocol.limits import PORT_DEFAULT, TUNNEL_PORT_DEFAULT
+
+STATE_DIRECTORY: Final = Path("/var/lib/clanmesh")
+RUNTIME_DIRECTORY: Final = Path("/run/clanmesh")
+CONFIG_FILE: Final = Path("/etc/clanmesh/clanmesh.toml")
+CONFIG_BYTES_MAX: Final = 65_536  # a handful of lines in practice
+INTERFACE_BYTES_MAX: Final = 15  # IFNAMSIZ less its final zero
+
+OVERLAY_BACKENDS: Final = ("auto", "kernel", "userspace", "none")
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used: one line with the file, the key and what would be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What a person may set. The defaults need no file at all."""
+
+    state_directory: Path = STATE_DIRECTORY
+    runtime_directory: Path = RUNTIME_DIRECTORY
+    port: int = PORT_DEFAULT  # UDP gossip and TCP streams
+    tunnel_port: int = TUNNEL_PORT_DEFAULT
+    interface: str = "clan0"
+    overlay: str = "auto"
+    mdns: bool = True
+    endpoints: tuple[Endpoint, ...] = field(default=())  # where others reach us, beside what we see ourselves
+
+
+_KEYS: Final = frozenset({"port", "tunnel_port", "interface", "overlay", "mdns", "endpoints"})
+
+
+def load_config(path: Path | None, state_directory: Path | None, runtime_directory: Path | None) -> Config:
+    """Read the file (the default one may be missing), then the directories of the command line on top.
+
+    Raises ConfigError.
+    """
+    values = _read(path or CONFIG_FILE, required=path is not None)
+    unknown = sorted(set(values) - _KEYS)
+    if unknown:
+        raise ConfigError(
+            f"{path or CONFIG_FILE}: no setting {unknown[0]!r}; known are {', '.join(sorted(_KEYS))}"
+        )
+    try:
+        return Config(
+            state_directory=_directory(state_directory, "CLANMESH_STATE_DIR", STATE_DIRECTORY),
+            runtime_directory=_directory(runtime_directory, "CLANMESH_RUNTIME_DIR", RUNTIME_DIRECTORY),
+            port=_port(values, "port", PORT_DEFAULT),
+            tunnel_port=_port(values, "tunnel_port", TUNNEL_PORT_DEFAULT),
+            interface=_interface(values),
+            overlay=_overlay(values),
+            mdns=_typed(values, "mdns", bool, True),
+            endpoints=tuple(parse_endpoint(str(text)) for text in _typed(values, "endpoints", list, [])),
+        )
+    except ValueError as error:
+        raise ConfigError(f"{path or CONFIG_FILE}: {error}") from error
+
+
+def _directory(given: Path | None, variable: str, default: Path) -> Path:
+    return (given or Path(os.environ.get(variable) or default)).absolute()
+
+
+def _read(path: Path, *, required: bool) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > CONFIG_BYTES_MAX:
+            raise ConfigError(f"{path}: over {CONFIG_BYTES_MAX} bytes, which no configuration needs")
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        if required:
+            raise ConfigError(f"{path}: no such file; leave --config out to use the defaults") from None
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _typed(values: dict[str, Any], key: str, kind: type, default: Any) -> Any:
+    value = values.get(key, default)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ValueError(f"{key} must be of type {kind.__name__}, not {type(value).__name__}")
+    return value
+
+
+def _port(values: dict[str, Any], key: str, default: int) -> int:
+    port: int = _typed(values, key, int, default)
+    if not 0 < port < 65_536:
+        raise ValueError(f"{key} must be from 1 to 65535")
+    return port
+
+
+def _interface(values: dict[str, Any]) -> str:
+    name: str = _typed(values, "interface", str, "clan0")
+    if not 0 < len(name.encode()) <= INTERFACE_BYTES_MAX or "/" in name or any(map(str.isspace, name)):
+        raise ValueError(f"interface {name!r} is not a name of at most {INTERFACE_BYTES_MAX} characters")
+    return name
+
+
+def _overlay(values: dict[str, Any]) -> str:
+    backend: str = _typed(values, "overlay", str, "auto")
+    if backend not in OVERLAY_BACKENDS:
+        raise ValueError(f"overlay must be one of {', '.join(OVERLAY_BACKENDS)}")
+    return backend

@@ -1,0 +1,200 @@
+"""The loop between the world and the core: datagrams and deadlines in, effects out, in their order.
+
+One rule makes it safe: what the core wants stored is durable before anything that tells of it is sent. All
+other slow effects are complete wanted states and go into latest-wins slots, so the loop never waits for the
+kernel, for git or for a disk other than the state directory's.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, Protocol, assert_never
+
+import trio
+
+from clanmesh_protocol.endpoints import Endpoint
+from clanmesh_protocol.keys import DeviceKeys
+from clanmeshd.core.effects import (
+    Announce,
+    Effect,
+    FetchRecords,
+    Instant,
+    SendDatagram,
+    SetNames,
+    SetRollout,
+    SetSecrets,
+    SetTunnels,
+    StoreKeys,
+    StoreRecord,
+)
+from clanmeshd.core.mesh import Mesh
+from clanmeshd.reconcile import Latest
+from clanmeshd.store import Store
+
+INBOX_DATAGRAMS_MAX: Final = 4096  # 5 MB; the core takes as many in 0.2 s
+TURN_DATAGRAMS_MAX: Final = 256  # 12 ms of signatures; what they want stored shares one sync
+FETCHES_MAX: Final = 32  # waiting for a stream; the core asks again for what is lost
+EVENTS_MAX: Final = 1000  # kept for `clanctl events`
+DISK_RETRY_S: Final = 2.0
+TURN_S_MAX: Final = 3600.0  # so that a core with nothing to do has a finite deadline
+
+log = logging.getLogger(__name__)
+
+Batch = list[tuple[bytes, Endpoint]]
+
+
+class DatagramSender(Protocol):
+    """What the driver needs of the UDP port."""
+
+    def send(self, data: bytes, destination: Endpoint) -> None:
+        """Send once; never blocks and never fails."""
+        ...
+
+
+@dataclass(slots=True)
+class Slots:
+    """Where the wanted states lie for the adapters."""
+
+    tunnels: Latest[SetTunnels] = field(default_factory=Latest)
+    names: Latest[SetNames] = field(default_factory=Latest)
+    secrets: Latest[SetSecrets] = field(default_factory=Latest)
+    rollout: Latest[SetRollout] = field(default_factory=Latest)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened, for people."""
+
+    at_unix_s: float
+    kind: str
+    text: str
+
+
+def instant() -> Instant:
+    """Read both clocks: trio's (which tests replace) and the wall's."""
+    return Instant(trio.current_time(), time.time())
+
+
+class Driver:
+    """Owns the core of one clan. Everything runs on the trio thread; only `Store` goes to a worker."""
+
+    def __init__(self, mesh: Mesh, store: Store, port: DatagramSender) -> None:
+        self.mesh = mesh
+        self.slots = Slots()
+        self.events: deque[Event] = deque(maxlen=EVENTS_MAX)
+        self.inbox_dropped = 0
+        self.disk_failure: str | None = None  # why nothing can be stored now
+        self._store = store
+        self._port = port
+        self._inbox: deque[tuple[bytes, Endpoint]] = deque()
+        self._nudge = trio.Event()
+        self._fetch_send, self.fetches = trio.open_memory_channel[FetchRecords](FETCHES_MAX)
+        self._performing = trio.Lock()
+        self._pending: list[Effect] = []  # drained from the core, not performed yet
+
+    async def deliver(self, batch: Batch) -> None:
+        """Take datagrams from the port; when the core is behind, they are dropped and counted."""
+        taken = batch[: INBOX_DATAGRAMS_MAX - len(self._inbox)]
+        self._inbox += taken
+        self.inbox_dropped += len(batch) - len(taken)
+        self._nudge.set()
+        await trio.lowlevel.checkpoint()
+
+    async def run(self) -> None:
+        """Turn for ever."""
+        while True:
+            deadline = min(self.mesh.next_deadline(), trio.current_time() + TURN_S_MAX)
+            with trio.move_on_at(deadline):
+                await self._nudge.wait()
+            self._receive()
+            now = instant()
+            if now.monotonic_s >= self.mesh.next_deadline():
+                self.mesh.handle_deadline(now)
+            await self.settle()
+
+    def _receive(self) -> None:
+        now = instant()
+        for _ in range(min(len(self._inbox), TURN_DATAGRAMS_MAX)):
+            data, source = self._inbox.popleft()
+            self.mesh.receive(data, source, now)
+        if not self._inbox:
+            self._nudge = trio.Event()
+
+    async def settle(self) -> None:
+        """Perform what the core wants by now. When this returns, what was published before is durable and sent.
+
+        A caller that is cancelled meanwhile (a join that takes too long, a fetch) loses nothing of what is not its
+        own: the next turn goes on where it stopped.
+        """
+        async with self._performing:
+            self._pending += self.mesh.effects()
+            await self._make_durable(self._pending)
+            performing, self._pending = self._pending, []
+            for effect in performing:
+                self._perform(effect)
+        self._wake()
+
+    def _wake(self) -> None:
+        # A caller from outside may have moved the next deadline nearer than the loop's timer.
+        if self._nudge.statistics().tasks_waiting:
+            self._nudge.set()
+
+    async def _make_durable(self, effects: list[Effect]) -> None:
+        records = [effect.record.value.data for effect in effects if isinstance(effect, StoreRecord)]
+        keys = [effect.keys for effect in effects if isinstance(effect, StoreKeys)]
+        if not records and not keys:
+            return
+        await self._patiently(lambda: self._write(records, keys))
+        if self._store.wants_compaction(len(self.mesh.ledger)):
+            live = [record.data for record in self.mesh.ledger.records()]
+            await self._patiently(lambda: self._store.compact(live))
+
+    def _write(self, records: list[bytes], keys: list[DeviceKeys]) -> None:
+        if keys:
+            self._store.save_keys(keys[-1])
+        if records:
+            self._store.append(records)
+
+    async def _patiently(self, write: Callable[[], None]) -> None:
+        # With a full or failing disk nothing is sent until it is stored: we would announce what we forget.
+        while True:
+            try:
+                await trio.to_thread.run_sync(write)
+            except OSError as error:
+                if self.disk_failure is None:
+                    log.error("state: %s; free some room: this device says nothing until it can store", error)
+                self.disk_failure = str(error)
+                await trio.sleep(DISK_RETRY_S)
+            else:
+                self.disk_failure = None
+                return
+
+    def _perform(self, effect: Effect) -> None:
+        match effect:
+            case SendDatagram():
+                self._port.send(effect.data, effect.destination)
+            case StoreRecord() | StoreKeys():
+                return
+            case FetchRecords():
+                self._request_fetch(effect)
+            case SetTunnels():
+                self.slots.tunnels.put(effect)
+            case SetNames():
+                self.slots.names.put(effect)
+            case SetSecrets():
+                self.slots.secrets.put(effect)
+            case SetRollout():
+                self.slots.rollout.put(effect)
+            case Announce():
+                self.events.append(Event(time.time(), effect.kind, effect.text))
+                log.info("%s: %s", effect.kind, effect.text)
+            case _:
+                assert_never(effect)
+
+    def _request_fetch(self, effect: FetchRecords) -> None:
+        try:
+            self._fetch_send.send_nowait(effect)
+        except trio.WouldBlock:
+            log.debug("too many fetches wait; the core will ask again")

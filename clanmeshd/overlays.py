@@ -1,0 +1,77 @@
+"""The overlay's life in the daemon: find a backend, apply what is wanted, repair, or say why there is none."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import trio
+
+from clanmeshd.core.effects import SetTunnels
+from clanmeshd.overlay.backend import Backend, OverlayUnavailable, TunnelState, open_backend
+from clanmeshd.overlay.greeting import Greeter
+from clanmeshd.reconcile import Latest, reconcile
+
+DRIFT_CHECK_S: Final = 5.0  # how long a foreign change of our interface can last
+UNAVAILABLE_RETRY_S: Final = 60.0  # somebody may install a backend meanwhile
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Overlay:
+    """Holds the backend while there is one. `failure` is the line for people while there is none."""
+
+    interface: str
+    kind: str  # `auto`, `kernel`, `userspace` or `none`
+    backend: Backend | None = None
+    failure: str | None = None
+    remedy: str = ""
+    _observed: Mapping[bytes, TunnelState] = field(default_factory=dict)
+
+    async def run(self, wanted: Latest[SetTunnels]) -> None:
+        """Keep the overlay as wanted until cancelled; the interface goes away with us."""
+        if self.kind == "none":
+            self.failure = "switched off in the configuration"
+            return
+        while True:
+            await self._run_with_backend(wanted)
+            await trio.sleep(UNAVAILABLE_RETRY_S)
+
+    async def _run_with_backend(self, wanted: Latest[SetTunnels]) -> None:
+        async with trio.open_nursery() as nursery:
+            try:
+                backend = await open_backend(self.interface, nursery, self.kind)
+            except OverlayUnavailable as reason:
+                self._explain(reason)
+                return
+            self.backend, self.failure = backend, None
+            log.info("overlay: %s WireGuard on %s", backend.kind, self.interface)
+            try:
+                greeter = Greeter(backend, nursery)
+                await reconcile(
+                    wanted, greeter.apply, what="overlay", recheck_s=DRIFT_CHECK_S, report=self._report
+                )
+            finally:
+                self.backend = None
+                with trio.move_on_after(1, shield=True):
+                    await backend.close()
+                nursery.cancel_scope.cancel()
+
+    def _report(self, error: Exception | None) -> None:
+        self.failure = str(error) if error is not None else None
+        self.remedy = error.remedy if isinstance(error, OverlayUnavailable) else ""
+
+    def _explain(self, reason: OverlayUnavailable) -> None:
+        if str(reason) != self.failure:
+            log.warning("overlay: %s; %s", reason, reason.remedy)
+        self._report(reason)
+
+    async def observe(self) -> Mapping[bytes, TunnelState]:
+        """What WireGuard knows of each peer, by public key; the last that was seen while it does not answer."""
+        if self.backend is not None:
+            try:
+                self._observed = await self.backend.read()
+            except OSError as error:
+                log.debug("overlay: %s", error)
+        return self._observed

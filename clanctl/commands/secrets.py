@@ -1,0 +1,129 @@
+"""`secrets`: values that only chosen devices can read."""
+
+import sys
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import click
+
+from clanctl import render, show
+from clanctl.client import Instance, call
+from clanctl.failures import EXIT_USAGE, Failure
+from clanctl.options import json_option, pass_instance
+from clanmesh_protocol.limits import SECRET_VALUE_BYTES_MAX
+
+MODE_MAX: Final = 0o777
+
+
+@click.group()
+def secrets() -> None:
+    """Values that only chosen devices can read."""
+
+
+@secrets.command("set")
+@click.argument("name")
+@click.option("--for", "targets", multiple=True, required=True, metavar="TAG|NODE", help="Who may read it.")
+@click.option("--file", "path", metavar="FILE", help="Read the value from here [stdin, or a prompt].")
+@click.option("--owner", default="root", show_default=True, metavar="USER", help="Who owns the placed file.")
+@click.option("--group", default="root", show_default=True, metavar="GROUP", help="Its group.")
+@click.option("--mode", default="0400", show_default=True, metavar="OCTAL", help="Its mode.")
+@json_option
+@pass_instance
+def set_secret(
+    where: Instance,
+    name: str,
+    targets: tuple[str, ...],
+    path: str | None,
+    owner: str,
+    group: str,
+    mode: str,
+    as_json: bool,
+) -> None:
+    """Give the secret NAME a value, from a file, from stdin (every byte counts, a last line break too), or typed.
+
+    Each device it is for finds it at /run/clanmesh/secrets/NAME. `--for all` is every device.
+    """
+    number = file_mode(mode)
+    args = {"name": name, "value": read_value(path, name), "for": list(targets)}
+    result = call(where, "secrets-set", {**args, "owner": owner, "group": group, "mode": number})
+    if as_json:
+        show.as_json(result)
+    else:
+        readers = " ".join(map(str, result.get("recipients") or [])) or "nobody"
+        show.lines(f"{result.get('name')} (epoch {result.get('epoch')}) can be read by: {readers}")
+
+
+def file_mode(text: str) -> int:
+    """Read an octal mode. Raises Failure."""
+    try:
+        mode = int(text, 8)
+    except ValueError:
+        mode = -1
+    if not 0 <= mode <= MODE_MAX:
+        raise Failure("--mode", f"{text!r} is not from 0000 to 0777", "write 0400 or 0440", status=EXIT_USAGE)
+    return mode
+
+
+def read_value(path: str | None, name: str) -> bytes:
+    """Read the value from where it was said to be. Raises Failure."""
+    if path is not None and path != "-":
+        try:
+            with Path(path).open("rb") as opened:
+                return _bounded(opened)
+        except OSError as error:
+            raise Failure("--file", f"{path}: {error.strerror}", "name a file that you can read") from error
+    if path is None and sys.stdin.isatty():
+        typed = str(click.prompt(f"value of {name}", hide_input=True, confirmation_prompt=True, err=True))
+        return typed.encode()
+    return _bounded(sys.stdin.buffer)
+
+
+def _bounded(source: BinaryIO) -> bytes:
+    value = source.read(SECRET_VALUE_BYTES_MAX + 1)
+    if not value:
+        raise Failure(
+            "the value", "it is empty", "give it by --file, on stdin or at the prompt", status=EXIT_USAGE
+        )
+    if len(value) > SECRET_VALUE_BYTES_MAX:
+        raise Failure("the value", f"it has over {SECRET_VALUE_BYTES_MAX} bytes", "share a key, not the data")
+    return value
+
+
+@secrets.command("list")
+@json_option
+@pass_instance
+def list_secrets(where: Instance, as_json: bool) -> None:
+    """Show names and readers, never values."""
+    result = call(where, "secrets-list")
+    if as_json:
+        show.as_json(result)
+    elif not result.get("secrets"):
+        show.lines("no secret yet: `clanctl secrets set NAME --for TAG` makes one")
+    else:
+        show.table(render.secrets_sheet(result))
+
+
+@secrets.command("show")
+@click.argument("name")
+@json_option
+@pass_instance
+def show_secret(where: Instance, name: str, as_json: bool) -> None:
+    """Print the value of NAME, byte by byte, if this device may read it."""
+    result = call(where, "secrets-show", {"name": name})
+    if as_json:
+        show.as_json(_as_text(result))
+        return
+    value = bytes(result["value"])
+    if show.is_terminal():
+        show.lines(value.decode("utf-8", "replace"))
+    else:
+        sys.stdout.buffer.write(value)
+
+
+def _as_text(result: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no bytes: text stays text, anything else becomes base64 under a name of its own."""
+    value = bytes(result["value"])
+    try:
+        return {**result, "value": value.decode()}
+    except UnicodeDecodeError:
+        return {"value_base64": value}

@@ -1,0 +1,50 @@
+"""`status` and `version`: this device and its daemon."""
+
+import click
+
+from clanctl import render, show
+from clanctl.client import Instance, call
+from clanctl.failures import EXIT_DONE, EXIT_UNHEALTHY, EXIT_UNREACHABLE, Failure
+from clanctl.options import json_option, pass_instance
+
+
+@click.command()
+@json_option
+@pass_instance
+def status(where: Instance, as_json: bool) -> int:
+    """Show this device, what is wrong with it, and what to do. Exits with 4 when something is."""
+    result = call(where, "status")
+    if as_json:
+        show.as_json(result)
+    else:
+        show.lines(render.status_text(result))
+    return EXIT_DONE if result.get("healthy") else EXIT_UNHEALTHY
+
+
+@click.command()
+@json_option
+@pass_instance
+def version(where: Instance, as_json: bool) -> None:
+    """Show the versions of clanctl and, where one runs, of the daemon."""
+    own = own_version()
+    try:
+        daemon = str(call(where, "version").get("version"))
+    except Failure as failure:
+        if failure.status != EXIT_UNREACHABLE:
+            raise
+        daemon = None
+    if as_json:
+        show.as_json({"clanctl": own, "clanmeshd": daemon})
+    else:
+        show.lines(f"clanctl    {own}\nclanmeshd  {daemon or 'not running'}")
+
+
+def own_version() -> str:
+    """The installed version; a checkout that was never installed says so."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as installed
+
+    try:
+        return installed("clanmesh")
+    except PackageNotFoundError:
+        return "0.1.0+checkout"

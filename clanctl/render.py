@@ -1,0 +1,301 @@
+"""What the daemon answers, as people read it. Pure: values in, tables and lines out.
+
+The daemon's answers are read with tolerance: what a later version leaves out or adds does not break the view.
+"""
+
+import base64
+import binascii
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+from clanctl.sheets import Cell, Column, Sheet, Tone, sheet
+
+Values: TypeAlias = Mapping[str, Any]
+
+COMMIT_DIGITS: Final = 7  # as git shortens them
+KEY_TEXT_WORDS: Final = 2  # of a signer line: type and key; the rest is the comment
+
+STATE_TONES: Final[dict[str, Tone]] = {"up": "good", "suspect": "warn", "down": "bad", "unknown": "faint"}
+REVISION_TONES: Final[dict[str, Tone]] = {
+    "current": "good",
+    "rolled-back": "bad",
+    "failed": "bad",
+    "held": "warn",
+    "behind": "warn",
+}
+
+
+# --- small texts ---------------------------------------------------------------------------------------
+
+
+def duration(seconds: float) -> str:
+    """Spell a span in its largest unit: `12 s`, `3 min`, `5 h`, `2 d`."""
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(max(seconds, 0))} s"
+
+
+def moment(unix_s: float) -> str:
+    """Spell a time as local people read it."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(unix_s))
+
+
+def short_commit(commit: str | None) -> str:
+    """Shorten a commit id."""
+    return commit[:COMMIT_DIGITS] if commit else "none"
+
+
+def size(count: int) -> str:
+    """Spell a count of bytes."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000 or unit == "GB":
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    raise AssertionError("GB has no limit")
+
+
+def _part(values: Values, key: str) -> Values:
+    part = values.get(key)
+    return part if isinstance(part, Mapping) else {}
+
+
+def _rows(values: Values, key: str) -> Sequence[Any]:
+    rows = values.get(key)
+    return rows if isinstance(rows, list) else []
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+# --- peers ---------------------------------------------------------------------------------------------
+
+_PEER_COLUMNS: Final = (
+    Column("NAME"),
+    Column("STATE"),
+    Column("PATH", 1),
+    Column("RUNS", 1),
+    Column("ADDRESS", 3),
+    Column("SECRETS", 2, right=True),
+    Column("TAGS", 4),
+    Column("ENDPOINT", 5),
+    Column("RECEIVED", 6, right=True),
+    Column("SENT", 6, right=True),
+)
+
+
+def peers_title(result: Values) -> str:
+    """The line above the table."""
+    peers = _rows(result, "peers")
+    up = sum(1 for peer in peers if peer.get("state") == "up")
+    return f"{_text(_part(result, 'clan').get('name'))}: {up} of {len(peers)} up, seen from {result.get('self')}"
+
+
+def peers_sheet(result: Values) -> Sheet:
+    """Every device: who it is, whether it lives, how it is reached and what it runs."""
+    return sheet(_PEER_COLUMNS, [_peer_row(peer) for peer in _rows(result, "peers")])
+
+
+def _peer_row(peer: Values) -> list[Cell | str]:
+    secrets, tunnel = _part(peer, "secrets"), _part(peer, "wireguard")
+    failed = secrets.get("state") == "failed"
+    return [
+        _text(peer.get("name")),
+        _state(peer),
+        _path(_part(peer, "path")),
+        _revision(_part(peer, "revision")),
+        _text(peer.get("address")),
+        Cell("failed", "bad") if failed else _text(secrets.get("epoch")),
+        " ".join(map(str, _rows(peer, "tags"))),
+        _text(_part(peer, "path").get("endpoint")),
+        size(int(tunnel.get("rx_bytes") or 0)),
+        size(int(tunnel.get("tx_bytes") or 0)),
+    ]
+
+
+def _state(peer: Values) -> Cell:
+    state, seen = _text(peer.get("state")), peer.get("last_seen_s")
+    text = state if state in ("up", "unknown") or seen is None else f"{state} {duration(seen)}"
+    return Cell(text, STATE_TONES.get(state, "plain"))
+
+
+def _path(path: Values) -> str:
+    kind, rtt_ms = _text(path.get("kind")), path.get("rtt_ms")
+    if path.get("via"):
+        kind = f"{kind} by {path['via']}"
+    return f"{kind} {rtt_ms:.1f} ms" if isinstance(rtt_ms, int | float) and kind != "self" else kind
+
+
+def _revision(revision: Values) -> Cell:
+    state, commit = _text(revision.get("state")), revision.get("commit")
+    if not commit and not revision.get("wanted"):
+        return Cell("nothing yet", "faint")
+    return Cell(f"{short_commit(commit)} {state}", REVISION_TONES.get(state, "plain"))
+
+
+def peers_notes(result: Values) -> list[str]:
+    """What the table has no room for and somebody should know."""
+    notes = []
+    for peer in _rows(result, "peers"):
+        name, revision = peer.get("name"), _part(peer, "revision")
+        wanted = short_commit(revision.get("wanted"))
+        match revision.get("state"):
+            case "rolled-back":
+                notes.append(f"{name}: {wanted} was not healthy there and was undone")
+            case "failed":
+                notes.append(f"{name}: {wanted} could not be switched to")
+            case "held":
+                notes.append(f"{name}: rollout is held; see `clanctl rollout status` there")
+        if _part(peer, "secrets").get("state") == "failed":
+            notes.append(f"{name}: its secrets could not be placed; see `clanctl status` there")
+        if _part(peer, "path").get("why_not_direct") and peer.get("state") != "up":
+            notes.append(f"{name}: {_part(peer, 'path')['why_not_direct']}")
+    return notes
+
+
+# --- status --------------------------------------------------------------------------------------------
+
+
+def status_text(result: Values) -> str:
+    """This device in a few lines, then what is wrong."""
+    overlay, revision, secrets = (_part(result, key) for key in ("overlay", "revision", "secrets"))
+    why = f" ({overlay['why']})" if overlay.get("why") else ""
+    facts = [
+        ("clan", f"{_part(result, 'clan').get('name')} ({_part(result, 'clan').get('id')})"),
+        ("device", f"{result.get('self')} at {result.get('address')}"),
+        ("overlay", f"{overlay.get('state')} on {overlay.get('interface')}{why}"),
+        ("runs", f"{short_commit(revision.get('commit'))} {_text(revision.get('state'))}"),
+        ("secrets", f"{_text(secrets.get('state'))}, epoch {_text(secrets.get('epoch'))}"),
+        ("daemon", f"{result.get('version')}, up for {duration(float(result.get('uptime_s') or 0))}"),
+        ("records", _text(result.get("records"))),
+    ]
+    return "\n".join([f"{name:<9}{value}" for name, value in facts] + [""] + _health(result)) + "\n"
+
+
+def _health(result: Values) -> list[str]:
+    problems = _rows(result, "problems")
+    if result.get("healthy") and not problems:
+        return ["healthy"]
+    found = [f"problem: {_with_remedy(problem)}" for problem in problems]
+    return found or ["problem: the daemon calls itself unhealthy and names no reason"]
+
+
+def _with_remedy(problem: Values) -> str:
+    what, remedy = _text(problem.get("what")), _text(problem.get("remedy"))
+    return f"{what}; {remedy}" if remedy else what
+
+
+# --- joining -------------------------------------------------------------------------------------------
+
+
+def introduction_text(result: Values, verb: str) -> str:
+    """What a new member reads: who it is now."""
+    clan = _part(result, "clan")
+    return f"{verb} {clan.get('name')} ({clan.get('id')})\nthis device is {result.get('self')} at " + (
+        f"{result.get('address')}\n"
+    )
+
+
+def recovery_text(result: Values) -> str:
+    """The recovery key, of which there is no second copy; empty where there is none."""
+    if not result.get("recovery"):
+        return ""
+    return (
+        f"\nrecovery key: {result['recovery']}\n"
+        "Write it down and keep it away from your devices: it is shown only now, and it is the way back\n"
+        "when the admins' devices are lost.\n"
+    )
+
+
+def invite_text(result: Values) -> str:
+    """The token and how to use it."""
+    until = moment(float(result.get("expires_unix_s") or 0))
+    reach = ", ".join(map(str, _rows(result, "endpoints"))) or "no address is known: the LAN's mDNS alone"
+    return (
+        f"{result.get('token')}\n\n"
+        f"On the new device:  clanctl join TOKEN\n"
+        f"It is good until {until}; whoever reads it can join. It leads to {reach}.\n"
+    )
+
+
+# --- signers, secrets, rollout -------------------------------------------------------------------------
+
+
+def signers_sheet(result: Values) -> Sheet:
+    """The keys that may sign, by fingerprint as `ssh-keygen -l` spells it."""
+    columns = (Column("FINGERPRINT"), Column("TYPE", 1), Column("COMMENT"))
+    return sheet(columns, [_signer_row(str(line)) for line in _rows(result, "signers")])
+
+
+def _signer_row(line: str) -> list[Cell | str]:
+    words = [*line.split(maxsplit=KEY_TEXT_WORDS), "", ""]
+    return [fingerprint(words[1]), words[0], words[2]]
+
+
+def fingerprint(key: str) -> str:
+    """Name a key of an authorized_keys line (base64) as OpenSSH does."""
+    try:
+        digest = hashlib.sha256(base64.b64decode(key, validate=True)).digest()
+    except binascii.Error:
+        return "unreadable"
+    return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+
+
+def secrets_sheet(result: Values) -> Sheet:
+    """The secrets' names and who may read them."""
+    columns = (
+        Column("NAME"),
+        Column("EPOCH", 2, right=True),
+        Column("FOR", 1),
+        Column("READ BY", 1),
+        Column("OWNER", 3),
+        Column("MODE", 3),
+        Column("HERE"),
+    )
+    return sheet(columns, [_secret_row(secret) for secret in _rows(result, "secrets")])
+
+
+def _secret_row(secret: Values) -> list[Cell | str]:
+    return [
+        _text(secret.get("name")),
+        _text(secret.get("epoch")),
+        " ".join(map(str, _rows(secret, "targets"))),
+        " ".join(map(str, _rows(secret, "recipients"))),
+        f"{secret.get('owner')}:{secret.get('group')}",
+        f"{int(secret.get('mode') or 0):04o}",
+        Cell("placed", "good") if secret.get("placed") else Cell("no", "faint"),
+    ]
+
+
+def rollout_text(result: Values) -> str:
+    """Where this device is."""
+    facts = [
+        ("wanted", short_commit(result.get("wanted"))),
+        ("runs", short_commit(result.get("commit"))),
+        ("state", _text(result.get("state"))),
+        ("last good", short_commit(result.get("last_good"))),
+        ("bad", ", ".join(short_commit(str(bad)) for bad in _rows(result, "bad"))),
+        ("why", _text(result.get("why"))),
+    ]
+    return "".join(f"{name:<11}{value}\n" for name, value in facts if value)
+
+
+def history_sheet(result: Values) -> Sheet:
+    """What was tried, the newest last."""
+    columns = (Column("WHEN", 1), Column("COMMIT"), Column("STATE"), Column("TOOK", 2, right=True), Column("WHY"))
+    return sheet(columns, [_attempt_row(entry) for entry in _rows(result, "entries")])
+
+
+def _attempt_row(entry: Values) -> list[Cell | str]:
+    state, seconds = _text(entry.get("state")), entry.get("seconds")
+    return [
+        moment(float(entry.get("at_unix_s") or 0)),
+        short_commit(entry.get("commit")),
+        Cell(state, REVISION_TONES.get(state, "plain")),
+        f"{seconds:.1f} s" if isinstance(seconds, int | float) else "",
+        _text(entry.get("why")),
+    ]

@@ -1,0 +1,194 @@
+"""The driver: what is announced is durable first; a disk that fails silences the device instead of lying."""
+
+import os
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from clanmesh_protocol.endpoints import Endpoint, endpoint
+from clanmesh_protocol.keys import DeviceKeys, fingerprint_slot, make_device_keys
+from clanmesh_protocol.records import Credential, Kind
+from clanmesh_protocol.signing import read_untrusted, sign_record
+from clanmeshd.core.mesh import Mesh
+from clanmeshd.driver import INBOX_DATAGRAMS_MAX, Driver, instant
+from clanmeshd.founding import found
+from clanmeshd.store import Store
+
+NOW_UNIX_S = 1_800_000_000
+
+
+class Wire:
+    """Carries datagrams between drivers; keeps the order of what happened."""
+
+    def __init__(self) -> None:
+        self.drivers: dict[Endpoint, Driver] = {}
+        self.happened: list[str] = []
+
+    def port(self, own: Endpoint) -> "Port":
+        return Port(self, own)
+
+
+class Port:
+    def __init__(self, wire: Wire, own: Endpoint) -> None:
+        self._wire = wire
+        self._own = own
+
+    def send(self, data: bytes, destination: Endpoint) -> None:
+        self._wire.happened.append("send")
+        receiver = self._wire.drivers.get(destination)
+        if receiver is not None:
+            trio.lowlevel.spawn_system_task(receiver.deliver, [(data, self._own)])
+
+
+class WatchedStore(Store):
+    def __init__(self, directory: Path, wire: Wire) -> None:
+        super().__init__(directory)
+        self._wire = wire
+        self.failures = 0
+
+    def append(self, records: Sequence[bytes]) -> None:
+        if self.failures:
+            self.failures -= 1
+            self._wire.happened.append("full")
+            raise OSError(28, "No space left on device")
+        super().append(records)
+        self._wire.happened.append("stored")
+
+
+def _pair(tmp_path: Path, wire: Wire) -> list[tuple[Driver, WatchedStore, DeviceKeys]]:
+    entropy = random.Random(1).randbytes
+    keys = [make_device_keys(entropy, NOW_UNIX_S) for _ in range(2)]
+    founded = found("family", "one", (), keys[0], entropy, NOW_UNIX_S)
+    clan = founded.membership.clan
+    second = sign_record(
+        keys[0].identity_seed,
+        clan,
+        Credential(keys[1].node, "two", (), 0, None),
+        kind=Kind.CREDENTIAL,
+        slot=fingerprint_slot(keys[1].node),
+        seq=(NOW_UNIX_S * 1000) << 16,
+    )
+    records = [*founded.records, read_untrusted(second, clan)]
+    made = []
+    for number, own in enumerate(keys):
+        at = endpoint(f"192.0.2.{number + 1}", 51871)
+        (tmp_path / str(number)).mkdir()
+        store = WatchedStore(tmp_path / str(number), wire)
+        mesh = Mesh(
+            own,
+            clan,
+            records,
+            rng=random.Random(number),
+            entropy=os.urandom,
+            now=instant(),
+            control_port=51871,
+            tunnel_port=51872,
+        )
+        mesh.set_endpoints([at], instant())
+        driver = Driver(mesh, store, wire.port(at))
+        wire.drivers[at] = driver
+        made.append((driver, store, own))
+    made[1][0].mesh.suggest(endpoint("192.0.2.1", 51871), instant())
+    return made
+
+
+async def _until_up(drivers: list[Driver]) -> None:
+    with trio.fail_after(30):
+        while any(peer.state != "up" for driver in drivers for peer in driver.mesh.peers(instant())):
+            await trio.sleep(0.05)
+
+
+async def test_a_record_is_durable_before_it_is_sent(tmp_path: Path) -> None:
+    wire = Wire()
+    (one, store, _), (two, _, _) = _pair(tmp_path, wire)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        nursery.start_soon(two.run)
+        await _until_up([one, two])
+        wire.happened.clear()
+        published = one.mesh.withdraw(Kind.SECRET, "gone", instant())
+        await one.settle()
+        assert wire.happened[:2] == ["stored", "send"]
+        assert published.data in store.load_records().records
+        with trio.fail_after(5):
+            while two.mesh.ledger.get(published.author, Kind.SECRET, "gone") is None:
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_full_disk_silences_until_it_has_room(tmp_path: Path) -> None:
+    wire = Wire()
+    (one, store, _), (two, _, _) = _pair(tmp_path, wire)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        nursery.start_soon(two.run)
+        await _until_up([one, two])
+        await wait_all_tasks_blocked()
+        store.failures = 1
+        published = one.mesh.withdraw(Kind.SECRET, "gone", instant())
+        before = len(wire.happened)
+        await one.settle()
+        own = wire.happened[before:]
+        assert own.count("full") == 1
+        assert published.data in store.load_records().records
+        with trio.fail_after(30):
+            while two.mesh.ledger.get(published.author, Kind.SECRET, "gone") is None:
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_full_inbox_drops_and_counts(tmp_path: Path) -> None:
+    wire = Wire()
+    (one, _, _), _ = _pair(tmp_path, wire)
+    noise = [(b"noise", endpoint("192.0.2.9", 1))] * 64
+    for _ in range(INBOX_DATAGRAMS_MAX // 64 + 1):
+        await one.deliver(noise)
+    await one.deliver(noise[:3])
+    assert one.inbox_dropped == 64 + 3
+
+
+async def test_datagrams_of_one_moment_share_a_sync(tmp_path: Path) -> None:
+    """Group commit: a node that is behind catches up, since its disk is asked once a turn, not once a record."""
+    wire = Wire()
+    (one, store, _), (two, _, keys) = _pair(tmp_path, wire)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        nursery.start_soon(two.run)
+        await _until_up([one, two])
+        await wait_all_tasks_blocked()
+        wire.happened.clear()
+        for number in range(20):
+            two.mesh.withdraw(Kind.SECRET, f"gone{number}", instant())
+        await two.settle()
+        with trio.fail_after(5):
+            while one.mesh.ledger.get(keys.node, Kind.SECRET, "gone19") is None:
+                await trio.sleep(0.01)
+        await one.settle()
+        assert len(store.load_records().records) >= 20
+        assert wire.happened.count("stored") <= 6  # two of them at least: one a side
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_cancelled_caller_loses_nothing(tmp_path: Path) -> None:
+    """A stranger can have a join cut off while it settles: what the core wanted by then is stored all the same."""
+    wire = Wire()
+    (one, store, _), _ = _pair(tmp_path, wire)
+    published = one.mesh.withdraw(Kind.SECRET, "gone", instant())
+    with trio.CancelScope() as cut_off:
+        cut_off.cancel()
+        await one.settle()
+    assert cut_off.cancelled_caught
+    store.failures = 1
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.settle)
+        with trio.fail_after(5):
+            while one.disk_failure is None:
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+    assert not store.load_records().records
+    await one.settle()
+    assert published.data in store.load_records().records
+    assert one.disk_failure is None

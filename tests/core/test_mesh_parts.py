@@ -1,0 +1,249 @@
+"""The small parts of the core by themselves: bounds, order, pace."""
+
+from math import inf
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clanmesh_protocol.keys import NodeId
+from clanmesh_protocol.limits import FRAMES_PER_DATAGRAM_MAX
+from clanmesh_protocol.messages import (
+    PLAINTEXT_BYTES_MAX,
+    Frame,
+    IHave,
+    Ping,
+    RecordFrame,
+    Want,
+    encode_frames,
+)
+from clanmesh_protocol.records import Kind, Record
+from clanmesh_protocol.signing import read_untrusted
+from clanmeshd.core.buckets import TokenBucket
+from clanmeshd.core.dissemination import Dissemination
+from clanmeshd.core.limits import (
+    LAZY_ROUNDS,
+    OUTBOX_FRAMES_MAX,
+    PARKED_BYTES_MAX,
+    PARKED_RECORDS_MAX,
+    PUSH_ALL_PEERS_MAX,
+    RECENT_RECORDS_MAX,
+    REFUSED_MAX,
+    REFUSED_S,
+    WANT_TRIES_MAX,
+    WANTS_MAX,
+    WANTS_PER_PEER_MAX,
+)
+from clanmeshd.core.outbox import URGENCY_PROBE, Outbox, urgency_of
+from clanmeshd.core.own_status import OwnStatus, refresh_s
+from clanmeshd.core.parking import Parking
+from clanmeshd.core.wants import Wants
+from tests.core.worlds import START_SEQ, found, status
+
+CLAN = found(1)
+OWN = NodeId(bytes(32))
+PEERS = [NodeId(bytes([number]) * 32) for number in range(1, 40)]
+
+
+def ids(count: int, start: int = 0) -> list[bytes]:
+    """Distinct short ids."""
+    return [(start + number).to_bytes(8, "big") for number in range(count)]
+
+
+def unknown(short_id: bytes) -> bool:
+    """Nothing is known."""
+    return not short_id
+
+
+def record(number: int, kind: int = Kind.SECRET) -> Record:
+    """Some record."""
+    return read_untrusted(CLAN.sign(0, None, kind=kind, slot=f"s{number}", seq=START_SEQ), CLAN.id).value
+
+
+class TestWants:
+    def test_asks_once_then_others_then_by_stream_then_gives_up(self) -> None:
+        wants = Wants()
+        one = ids(1)
+        assert wants.advertised(PEERS[0], one, unknown, 0.0) == (one, [])
+        assert wants.advertised(PEERS[1], one, unknown, 0.0) == ([], [])
+        tries = []
+        while (due_s := wants.next_deadline()) < inf:
+            ask, fetch = wants.handle_deadline(due_s)
+            tries += [("ask", *ask)] if ask else []
+            tries += [("fetch", *fetch)] if fetch else []
+        assert tries == [
+            ("ask", PEERS[1]),
+            *[("fetch", PEERS[number % 2]) for number in range(WANT_TRIES_MAX - 2)],
+        ]
+
+    def test_an_ihave_that_answers_means_a_stream(self) -> None:
+        wants = Wants()
+        one = ids(1)
+        wants.advertised(PEERS[0], one, unknown, 0.0)
+        assert wants.advertised(PEERS[0], one, unknown, 0.1) == ([], one)
+        assert wants.advertised(PEERS[0], one, unknown, 0.2) == ([], [])
+
+    def test_what_came_is_wanted_no_more(self) -> None:
+        wants = Wants()
+        wants.advertised(PEERS[0], ids(2), unknown, 0.0)
+        for short_id in ids(2):
+            wants.arrived(short_id)
+        assert wants.next_deadline() == inf
+
+    def test_what_was_refused_is_let_be_for_a_while_or_until_the_authority_changes(self) -> None:
+        for how in ("time", "authority"):
+            wants = Wants()
+            wants.refuse(ids(1)[0], 0.0)
+            assert wants.advertised(PEERS[0], ids(1), unknown, REFUSED_S / 2) == ([], [])
+            if how == "authority":
+                wants.reconsider()
+            later_s = REFUSED_S / 2 if how == "authority" else REFUSED_S + 1
+            assert wants.advertised(PEERS[0], ids(1), unknown, later_s) == (ids(1), [])
+
+    def test_bounds(self) -> None:
+        wants = Wants()
+        asked, _ = wants.advertised(PEERS[0], ids(3 * WANTS_MAX), unknown, 0.0)
+        assert len(asked) == WANTS_PER_PEER_MAX
+        asked, _ = wants.advertised(PEERS[1], ids(3 * WANTS_MAX, 10**6), unknown, 0.0)
+        assert len(asked) == WANTS_MAX - WANTS_PER_PEER_MAX
+
+    def test_refusals_are_bounded_and_the_oldest_forgotten(self) -> None:
+        wants = Wants()
+        for short_id in ids(2 * REFUSED_MAX):
+            wants.refuse(short_id, 0.0)
+        first, last = ids(1), ids(1, 2 * REFUSED_MAX - 1)
+        assert wants.advertised(PEERS[0], first + last, unknown, 0.0) == (first, [])
+
+
+class TestOutbox:
+    def test_the_urgent_leave_first(self) -> None:
+        outbox = Outbox()
+        kinds = [Kind.STATUS, Kind.SECRET, Kind.NODE, Kind.CREDENTIAL, Kind.AUTHORITY, Kind.REVOCATION, 200]
+        for kind in kinds:
+            outbox.put(PEERS[0], RecordFrame(bytes([kind])), urgency_of(kind))
+        outbox.put(PEERS[0], Ping(1, bytes(8), bytes(8), bytes(16)), URGENCY_PROBE)
+        ((_, frames),) = outbox.drain()
+        order = [frame.data[0] for frame in frames if isinstance(frame, RecordFrame)]
+        assert isinstance(frames[0], Ping)
+        assert order == [
+            Kind.AUTHORITY,
+            Kind.REVOCATION,
+            Kind.CREDENTIAL,
+            Kind.NODE,
+            Kind.SECRET,
+            200,
+            Kind.STATUS,
+        ]
+
+    @given(st.lists(st.integers(1, 1000), max_size=80))
+    def test_every_datagram_fits_and_nothing_is_lost(self, sizes: list[int]) -> None:
+        outbox = Outbox()
+        frames: list[Frame] = [
+            RecordFrame(number.to_bytes(2, "big") + bytes(size)) for number, size in enumerate(sizes)
+        ]
+        for frame in frames:
+            outbox.put(PEERS[0], RecordFrame(frame.data[:1000]) if isinstance(frame, RecordFrame) else frame, 5)
+        sent = []
+        for node, packed in outbox.drain():
+            assert node == PEERS[0]
+            assert len(packed) <= FRAMES_PER_DATAGRAM_MAX
+            assert len(encode_frames(packed)) <= PLAINTEXT_BYTES_MAX
+            sent += packed
+        assert len(sent) == len(sizes)
+        assert list(outbox.drain()) == []
+
+    def test_ids_are_gathered(self) -> None:
+        outbox = Outbox()
+        for short_id in ids(100):
+            outbox.announce(PEERS[0], [short_id, short_id])
+            outbox.want(PEERS[1], [short_id])
+        sent = dict(outbox.drain())
+        assert sent[PEERS[0]] == [IHave(tuple(ids(64))), IHave(tuple(ids(36, 64)))]
+        assert sent[PEERS[1]] == [Want(tuple(ids(64))), Want(tuple(ids(36, 64)))]
+
+    def test_is_bounded_and_drops_the_least_urgent(self) -> None:
+        outbox = Outbox()
+        outbox.put(PEERS[0], Want(()), URGENCY_PROBE)
+        for number in range(3 * OUTBOX_FRAMES_MAX):
+            outbox.put(PEERS[0], RecordFrame(number.to_bytes(2, "big")), 9)
+        sent = [frame for _, frames in outbox.drain() for frame in frames]
+        assert len(sent) == OUTBOX_FRAMES_MAX
+        assert Want(()) in sent
+        assert outbox.dropped == 3 * OUTBOX_FRAMES_MAX + 1 - OUTBOX_FRAMES_MAX
+
+
+class TestDissemination:
+    def test_few_are_all_pushed_to_by_the_author_alone(self) -> None:
+        up = PEERS[:PUSH_ALL_PEERS_MAX]
+        wave = Dissemination(OWN, Random(1))
+        assert wave.spread(record(1), None, up, 0.0) == up
+        forwarded = Dissemination(OWN, Random(1)).spread(record(1), CLAN.keys[0].node, up, 0.0)
+        assert forwarded == []
+
+    def test_what_came_by_another_is_pushed_on(self) -> None:
+        up = PEERS[:4]
+        assert Dissemination(OWN, Random(1)).spread(record(1), PEERS[0], up, 0.0) == PEERS[1:4]
+
+    def test_of_many_the_ring_neighbours_and_one_more(self) -> None:
+        targets = Dissemination(PEERS[10], Random(1)).spread(record(1), None, PEERS[:10] + PEERS[11:], 0.0)
+        assert targets[:2] == [PEERS[9], PEERS[11]]
+        assert len(set(targets)) == 3
+
+    def test_the_ring_closes(self) -> None:
+        targets = Dissemination(OWN, Random(1)).spread(record(1), None, PEERS, 0.0)
+        assert targets[:2] == [PEERS[-1], PEERS[0]]
+
+    def test_who_showed_it_is_not_told_of_it(self) -> None:
+        wave = Dissemination(OWN, Random(1))
+        wave.spread(record(1), PEERS[0], PEERS[:3], 0.0)
+        short_id = record(1).id[:8]
+        wave.held_by(short_id, PEERS[1])
+        assert wave.names_for(PEERS[1], 1.0) == []
+        told = [wave.names_for(PEERS[2], 1.0) for _ in range(LAZY_ROUNDS + 2)]
+        assert told == [[short_id]] * LAZY_ROUNDS + [[], []]
+        assert wave.handle_deadline(PEERS[:3], 1.0) == [(PEERS[2], short_id)]
+
+    def test_is_bounded(self) -> None:
+        wave = Dissemination(OWN, Random(1))
+        for number in range(RECENT_RECORDS_MAX + 50):
+            wave.spread(record(number), None, [], 0.0)
+        assert len(wave.names_for(PEERS[0], 1.0)) == RECENT_RECORDS_MAX
+
+
+class TestParking:
+    def test_is_bounded_in_number_and_bytes(self) -> None:
+        parking = Parking()
+        for number in range(2 * PARKED_RECORDS_MAX):
+            parking.put(record(number), PEERS[0])
+        kept = parking.take_all()
+        assert len(kept) == PARKED_RECORDS_MAX
+        assert kept[-1] == (record(2 * PARKED_RECORDS_MAX - 1).data, PEERS[0])
+        assert sum(len(data) for data, _ in kept) <= PARKED_BYTES_MAX
+        assert parking.take_all() == []
+
+
+class TestPace:
+    def test_a_bucket_gives_its_rate(self) -> None:
+        bucket = TokenBucket(10.0, 5.0, 0.0)
+        taken = sum(bucket.take(step / 100) for step in range(1001))
+        assert taken == pytest.approx(105, abs=1)
+
+    def test_a_clock_that_stands_or_goes_back_gives_nothing(self) -> None:
+        bucket = TokenBucket(10.0, 1.0, 100.0)
+        assert [bucket.take(at) for at in (100.0, 100.0, 50.0)] == [True, False, False]
+
+    @pytest.mark.parametrize(("members", "seconds"), [(2, 300.0), (15, 300.0), (100, 2000.0)])
+    def test_a_status_is_refreshed_the_more_seldom_the_larger_the_clan(self, members: int, seconds: float) -> None:
+        assert refresh_s(members) == seconds
+        own = OwnStatus()
+        own.set(status(1), 0.0)
+        assert own.take(members, 0.0) == (status(1), 3 * int(seconds))
+        assert own.take(members, seconds - 1) is None
+        assert own.take(members, seconds) is not None
+
+    def test_nothing_is_said_before_anything_was_set(self) -> None:
+        own = OwnStatus()
+        assert own.next_deadline() == inf
+        own.set(OwnStatus().value, 5.0)
+        assert own.take(2, 5.0) is not None

@@ -1,0 +1,79 @@
+"""The first handshake of a pair: who begins it, when, and that nobody begins a second one."""
+
+from collections.abc import Mapping
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from clanmesh_protocol.endpoints import endpoint
+from clanmesh_protocol.keys import NodeId
+from clanmeshd.core.effects import SetTunnels, Tunnel
+from clanmeshd.overlay.backend import TunnelState
+from clanmeshd.overlay.greeting import STAGGER_S, Greeter
+
+LOW, HIGH = b"\xfd" + bytes(15), b"\xfd" + b"\xff" * 15
+
+
+class Interface:
+    """A backend that only remembers: what was applied, and with whom there is a session."""
+
+    kind = "none"
+
+    def __init__(self) -> None:
+        self.applied = 0
+        self.sessions: dict[bytes, TunnelState] = {}
+
+    async def apply(self, wanted: SetTunnels) -> None:
+        self.applied += 1
+
+    async def read(self) -> Mapping[bytes, TunnelState]:
+        return self.sessions
+
+    async def close(self) -> None:
+        return
+
+
+def _wanted(own: bytes, *peers: bytes, reachable: bool = True) -> SetTunnels:
+    at = endpoint("192.0.2.1", 51872) if reachable else None
+    tunnels = tuple(Tunnel(NodeId(peer * 2), peer * 2, peer, at, 0) for peer in peers)
+    return SetTunnels(bytes(32), 51872, own, 48, tunnels)
+
+
+async def _greetings(wanted: list[SetTunnels], interface: Interface) -> list[tuple[bytes, float]]:
+    sent: list[tuple[bytes, float]] = []
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        greeter = Greeter(interface, nursery, lambda address: sent.append((address, trio.current_time() - began)))
+        for value in wanted:
+            await greeter.apply(value)
+        await trio.sleep(10)
+        nursery.cancel_scope.cancel()
+    return sent
+
+
+async def test_the_lower_address_begins_at_once(autojump_clock: MockClock) -> None:
+    assert await _greetings([_wanted(LOW, HIGH)], Interface()) == [(HIGH, 0.0)]
+
+
+async def test_the_higher_address_waits_a_moment(autojump_clock: MockClock) -> None:
+    assert await _greetings([_wanted(HIGH, LOW)], Interface()) == [(LOW, pytest.approx(STAGGER_S))]
+
+
+async def test_nobody_begins_where_a_session_is(autojump_clock: MockClock) -> None:
+    interface = Interface()
+    interface.sessions[LOW * 2] = TunnelState(None, 1_800_000_000, 0, 0)
+    assert await _greetings([_wanted(HIGH, LOW)], interface) == []
+
+
+async def test_a_peer_is_greeted_once_and_again_when_it_comes_back(autojump_clock: MockClock) -> None:
+    twice = [_wanted(LOW, HIGH), _wanted(LOW, HIGH)]
+    assert len(await _greetings(twice, Interface())) == 1
+    back = [_wanted(LOW, HIGH), _wanted(LOW), _wanted(LOW, HIGH)]
+    assert len(await _greetings(back, Interface())) == 2
+
+
+async def test_a_peer_without_an_address_is_waited_for(autojump_clock: MockClock) -> None:
+    interface = Interface()
+    assert await _greetings([_wanted(LOW, HIGH, reachable=False)], interface) == []
+    assert interface.applied == 1

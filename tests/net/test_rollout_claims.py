@@ -1,0 +1,206 @@
+"""Whom a device believes and where it fetches: forks, refused claims, holders that die or stall."""
+
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from clanmesh_protocol.records import RolloutState
+from clanmeshd.core.effects import HeadClaim
+from clanmeshd.rollout import transfer
+from tests.net.rollout_devices import deploy, make_devices, running, wait_until
+from tests.net.rollout_world import (
+    CLAN_TOML,
+    Author,
+    Device,
+    Key,
+    claim,
+    relay_claim,
+)
+
+FAILING = "#!/bin/sh\necho 'the service is not there' >&2\nexit 3\n"
+HANGING = "#!/bin/sh\nsleep 1000 &\nsleep 1000\n"
+GATE = """#!/bin/sh
+touch "$CLAN_RUNTIME_DIR/checking"
+while [ ! -e "$CLAN_RUNTIME_DIR/go" ]; do sleep 0.02; done
+"""
+ESCAPING = "#!/bin/sh\nsetsid sleep 1000 &\nsleep 1000\n"  # out of its process group
+QUICK = CLAN_TOML.replace("timeout_s = 5", "timeout_s = 1")
+
+
+# --- forks and refused claims ------------------------------------------------------------------------------
+
+
+async def test_a_fork_holds_until_a_merge(tmp_path: Path, author: Author, keys: dict[str, Key]) -> None:
+    alice, bob = keys["alice"], keys["bob"]
+    devices = make_devices(tmp_path, alice, 3)
+    for device in devices:
+        device.with_signers(alice, bob)
+    base = author.commit()
+    async with running(*devices):
+        first = await devices[0].push(author, alice, None, base)
+        for device in devices:
+            device.put(first)
+            await device.reaches(RolloutState.CURRENT, base)
+        left = author.commit({"left": "1"})
+        author.git("reset", "-q", "--hard", base.hex())
+        author.key = bob
+        right = author.commit({"right": "1"})
+        claims = [
+            await devices[0].push(author, alice, base, left),
+            await devices[1].push(author, bob, base, right),
+        ]
+        # One at a time on the pushers: each has begun to follow its own before it hears of the other.
+        devices[0].put(claims[0])
+        devices[1].put(claims[1])
+        await devices[0].reaches(RolloutState.CURRENT, left)
+        await devices[1].reaches(RolloutState.CURRENT, right)
+        for device in devices:
+            device.put(*claims, holders=[peer for peer in devices[:2] if peer is not device])
+        for device, commit in zip(devices, (left, right, base), strict=True):
+            await device.reaches(RolloutState.HELD, commit)
+        why = str(devices[2].rollout.view()["why"])
+        assert left.hex()[:12] in why
+        assert right.hex()[:12] in why
+        assert "alice" in why
+        assert "bob" in why
+        merged = author.merge(left)
+        claims[1] = await devices[1].push(author, bob, right, merged, author.bundle(merged, base))
+        for device in devices:
+            device.put(*claims, holders=[devices[1]] if device is not devices[1] else [])
+        for device in devices:
+            await device.reaches(RolloutState.CURRENT, merged)
+
+
+async def test_a_claim_with_an_unsigned_commit_counts_nowhere(tmp_path: Path, author: Author, alice: Key) -> None:
+    """A pusher whose daemon does not check: everybody checks alone."""
+    careless, careful = make_devices(tmp_path, alice, 2)
+    good = author.commit()
+    async with running(careful):
+        given = await careless.push(author, alice, None, good)
+        careful.put(given)
+        await careful.reaches(RolloutState.CURRENT, good)
+        author.key = None
+        author.commit(message="sneaked in", files={"a": "1"})
+        author.key = alice
+        new = author.commit()
+        careless.checkpoints = (new,)  # it takes everything
+        given = await careless.push(author, alice, good, new)
+        careful.put(given)
+        await wait_until(lambda: bool(careful.rollout.view()["refused"]))
+        assert "sneaked in" in str(careful.rollout.view()["refused"])
+        assert careful.rollout.view()["wanted"] == good.hex()
+        assert careless.served == 2
+        careful.put(given, relay_claim(given, 7))
+        await trio.testing.wait_all_tasks_blocked(0.2)
+        assert careless.served == 2, "a refused head is not fetched again"
+
+
+@pytest.mark.parametrize("kind", ["unknown key", "other ref", "other old", "forged"])
+async def test_claims_without_a_good_signature_are_not_even_fetched(
+    tmp_path: Path, author: Author, keys: dict[str, Key], kind: str
+) -> None:
+    alice, bob = keys["alice"], keys["bob"]
+    holder, device = make_devices(tmp_path, alice, 2)
+    new = author.commit()
+    await holder.push(author, alice, None, new)
+    signature = {
+        "unknown key": claim(bob, None, new).signature,
+        "other ref": claim(alice, None, new, ref="other").signature,
+        "other old": claim(alice, new, new).signature,
+        "forged": bytes(40),
+    }[kind]
+    given = HeadClaim(holder.node, "main", None, new, signature)
+    async with running(device):
+        device.put(given)
+        await wait_until(lambda: bool(device.rollout.view()["refused"]))
+    assert holder.served == 0
+    assert device.rollout.head is None
+
+
+async def test_a_removed_signers_head_falls_back_to_the_checkpoint(
+    device: Device, author: Author, keys: dict[str, Key]
+) -> None:
+    alice, bob = keys["alice"], keys["bob"]
+    device.with_signers(alice, bob)
+    base = author.commit()
+    evil = author.commit({"evil": "1"}, key=bob)
+    async with running(device):
+        await deploy(device, author, alice, None, base)
+        await device.reaches(RolloutState.CURRENT, base)
+        given = await device.push(author, bob, base, evil)
+        device.put(given)
+        await device.reaches(RolloutState.CURRENT, evil)
+        device.with_signers(alice)
+        device.checkpoints = (base,)
+        device.put(given)
+        await device.reaches(RolloutState.HELD, evil)
+        author.git("reset", "-q", "--hard", base.hex())
+        honest = author.commit({"honest": "1"})
+        device.put(await device.push(author, alice, base, honest))
+        await device.reaches(RolloutState.CURRENT, honest)
+
+
+# --- fetching ----------------------------------------------------------------------------------------------
+
+
+async def test_the_next_holder_is_asked_when_one_dies(tmp_path: Path, author: Author, alice: Key) -> None:
+    first, second, device = make_devices(tmp_path, alice, 3)
+    new = author.commit()
+    given = await first.push(author, alice, None, new)
+    await second.push(author, alice, None, new)
+
+    def hang_up(stream: trio.SocketStream) -> None:
+        stream.socket.shutdown(2)
+
+    first.before_serving = hang_up
+    async with running(device):
+        device.put(given)
+        await device.reaches(RolloutState.CURRENT, new)
+    assert (first.served, second.served) == (1, 1)
+
+
+async def test_a_stalling_holder_is_left(
+    tmp_path: Path, author: Author, alice: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "STALL_S", 0.3)
+    first, second, device = make_devices(tmp_path, alice, 3)
+    new = author.commit()
+    given = await first.push(author, alice, None, new)
+    await second.push(author, alice, None, new)
+
+    async def stall(stream: trio.SocketStream) -> None:
+        async with stream:
+            await trio.sleep_forever()
+
+    monkeypatch.setattr(first, "serve", stall)
+    async with running(device):
+        device.put(given)
+        await device.reaches(RolloutState.CURRENT, new)
+    assert second.served == 1
+
+
+async def test_a_commit_that_nobody_has_yet_is_asked_for_again(tmp_path: Path, author: Author, alice: Key) -> None:
+    holder, device = make_devices(tmp_path, alice, 2)
+    new = author.commit()
+    given = claim(alice, None, new)
+    async with running(device):
+        device.put(given)
+        await wait_until(lambda: holder.served > 0)
+        await holder.push(author, alice, None, new)
+        await device.reaches(RolloutState.CURRENT, new)
+
+
+async def test_a_fetch_beyond_the_bound_is_cut(
+    tmp_path: Path, author: Author, alice: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holder, device = make_devices(tmp_path, alice, 2)
+    new = author.commit({"noise": "".join(map(str, range(100_000)))})
+    given = await holder.push(author, alice, None, new)
+    monkeypatch.setattr(transfer, "FETCH_BYTES_MAX", 10_000)
+    async with running(device):
+        device.put(given)
+        await wait_until(lambda: holder.served > 0)
+        await trio.testing.wait_all_tasks_blocked(0.2)
+        assert device.rollout.head is None

@@ -1,0 +1,172 @@
+"""A container with the machine's own /usr and a root of its own, in which systemd is the first process.
+
+Everything that an installation writes lands in that root, so it can be compared with what was there before.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+CHECKOUT: Final = Path(__file__).resolve().parent.parent.parent
+BOOT_TIMEOUT_S: Final = 60.0  # half a second on an idle machine
+COMMAND_TIMEOUT_S: Final = 120.0
+END_TIMEOUT_S: Final = 20.0
+POLL_S: Final = 0.02
+PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
+
+# What an installation takes from a checkout.
+SOURCES: Final = ("clanmeshd", "clanctl", "protocol", "systemd", "tools")
+FILES: Final = ("Makefile", "pyproject.toml", "requirements.lock")
+
+_FOLDERS: Final = (
+    "proc",
+    "sys",
+    "dev",
+    "run",
+    "tmp",
+    "root",
+    "opt",
+    "usr",
+    "var/lib",
+    "var/log",
+    "etc/systemd/system/multi-user.target.wants",
+)
+_FROM_ETC: Final = ("os-release", "passwd", "group", "shadow", "gshadow", "nsswitch.conf", "login.defs")
+_OFF: Final = (  # units that a host's own /usr brings along and that want more of a machine than this is
+    "console-getty.service",
+    "getty@.service",
+    "nftables.service",
+    "systemd-firstboot.service",
+    "systemd-networkd.service",
+    "systemd-resolved.service",
+    "systemd-timesyncd.service",
+)
+
+
+def wait_until(holds: Callable[[], bool], timeout_s: float) -> bool:
+    """Poll until something holds; False when it does not within the time."""
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
+class Container:
+    """One booted container. `root` is its root as the host sees it, but for what is mounted inside."""
+
+    def __init__(self, directory: Path, wheels: Path) -> None:
+        self.root = directory / "root"
+        self.local = directory / "usr-local"
+        self._log = directory / "console.log"
+        _make_root(self.root)
+        for folder in ("bin", "lib"):
+            (self.local / folder).mkdir(parents=True)
+        _copy_checkout(self.root / "root" / "clanmesh")
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                self._words(directory.name, wheels), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        self._first = 0
+        try:
+            self._wait_for_boot()
+        except BaseException:
+            self.end()
+            raise
+
+    def _words(self, name: str, wheels: Path) -> list[str]:
+        return [
+            "systemd-nspawn",
+            "--quiet",
+            "--register=no",
+            "--keep-unit",
+            "--private-network",
+            f"--machine=clanmesh-{os.getpid()}-{name}",
+            f"--directory={self.root}",
+            "--bind-ro=/usr",
+            f"--bind={self.local}:/usr/local",
+            f"--bind-ro={wheels}:/wheels",
+            "--boot",
+            "systemd.unit=multi-user.target",
+        ]
+
+    def run(self, *words: str, check: bool = True, env: Mapping[str, str] | None = None) -> str:
+        """Run a command inside and give what it printed on both channels. Raises AssertionError when it fails."""
+        status, output = self.attempt(*words, env=env)
+        assert not check or status == 0, f"{' '.join(words)} ended with {status}:\n{output}"
+        return output
+
+    def attempt(self, *words: str, env: Mapping[str, str] | None = None) -> tuple[int, str]:
+        """Run a command inside; give its status and what it printed on both channels."""
+        variables = {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8", **(env or {})}
+        entering = ["nsenter", "--all", f"--target={self._first}", "env", "--chdir=/root", "-i"]
+        finished = subprocess.run(
+            [*entering, *(f"{name}={value}" for name, value in variables.items()), *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            timeout=COMMAND_TIMEOUT_S,
+            check=False,
+        )
+        return finished.returncode, finished.stdout
+
+    def show(self, unit: str, *names: str) -> dict[str, str]:
+        """Properties of a unit, as systemd tells them."""
+        told = self.run("systemctl", "show", unit, *(f"--property={name}" for name in names))
+        return dict(line.split("=", 1) for line in told.splitlines() if "=" in line)
+
+    def end(self) -> None:
+        """Power it off; by force when it does not go."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)  # nspawn powers it off
+            try:
+                self._process.wait(END_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+    def _wait_for_boot(self) -> None:
+        assert wait_until(self._is_up, BOOT_TIMEOUT_S), (
+            f"it did not boot:\n{self._log.read_text(errors='replace')}"
+        )
+
+    def _is_up(self) -> bool:
+        assert self._process.poll() is None, f"it ended:\n{self._log.read_text(errors='replace')}"
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        if not children:
+            return False
+        self._first = int(children[0])
+        status, said = self.attempt("systemctl", "is-system-running")
+        return status == 0 or said.strip() == "degraded"
+
+
+def _make_root(root: Path) -> None:
+    for folder in _FOLDERS:
+        (root / folder).mkdir(parents=True)
+    for name in ("bin", "sbin", "lib", "lib64"):
+        (root / name).symlink_to(f"usr/{name}")
+    for name in _FROM_ETC:
+        if Path("/etc", name).exists():
+            shutil.copy2(Path("/etc", name), root / "etc" / name)
+    for name in ("alternatives", "dbus-1", "ssl/certs"):
+        if Path("/etc", name).is_dir():
+            shutil.copytree(Path("/etc", name), root / "etc" / name, symlinks=True)
+    for unit in _OFF:
+        (root / "etc/systemd/system" / unit).symlink_to("/dev/null")
+    subprocess.run(["systemd-machine-id-setup", f"--root={root}"], check=True, capture_output=True)
+
+
+def _copy_checkout(target: Path) -> None:
+    target.mkdir(parents=True)
+    for name in SOURCES:
+        shutil.copytree(CHECKOUT / name, target / name, ignore=shutil.ignore_patterns("__pycache__", "vectors"))
+    for name in FILES:
+        shutil.copy2(CHECKOUT / name, target / name)

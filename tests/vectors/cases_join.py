@@ -1,0 +1,96 @@
+"""Vectors of joining: layer `join`. Records, each behind its length as u32, and last of all the Join frame.
+
+The member that is asked holds the records; `now` is its clock.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from clanmesh_protocol.keys import fingerprint_slot, sign_detached, signing_public
+from clanmesh_protocol.records import RecordId, redemption_input
+from clanmesh_protocol.streams import Join, encode_frame
+from tests.vectors.cases_content import CREDENTIAL, MEMBER_SLOT
+from tests.vectors.form import Vector
+from tests.vectors.people import (
+    CLAN,
+    FOUNDER,
+    GENESIS_DATA,
+    INVITE,
+    INVITE_KEY,
+    MEMBER,
+    OTHER_CLAN,
+    SEQ,
+    STRANGER,
+    UNIX_S,
+    id_of,
+    secret,
+    sign_payload,
+)
+
+EXPIRES = UNIX_S + 3600
+INVITE_SLOT = fingerprint_slot(INVITE_KEY)
+PLAIN = sign_payload(FOUNDER, 10, INVITE_SLOT, [INVITE_KEY, None, ["home"], 1, EXPIRES], seq=SEQ + 2)
+NAMED = sign_payload(FOUNDER, 10, INVITE_SLOT, [INVITE_KEY, "phone", [], 1, EXPIRES], seq=SEQ + 2)
+WITHDRAWN = sign_payload(FOUNDER, 10, INVITE_SLOT, b"", seq=SEQ + 3)
+ADMITTED = sign_payload(FOUNDER, 1, MEMBER_SLOT, CREDENTIAL)
+
+
+def request(
+    seed: bytes = STRANGER, name: str = "phone", invite: bytes = PLAIN, key: bytes = INVITE, clan: Any = CLAN
+) -> Join:
+    """What a device that holds the token sends."""
+    node = signing_public(seed)
+    statement = redemption_input(clan, id_of(invite), node, name)
+    return Join(
+        RecordId(id_of(invite)),
+        signing_public(key),
+        node,
+        name,
+        sign_detached(key, statement),
+        sign_detached(seed, statement),
+    )
+
+
+def redeemed(by: Join, author: bytes = FOUNDER) -> bytes:
+    """The record of an earlier admission."""
+    slot = fingerprint_slot(by.invite_key + by.node)
+    payload = [by.invite, by.invite_key, by.node, by.name, UNIX_S, by.invite_proof, by.node_proof]
+    return sign_payload(author, 11, slot, payload, seq=SEQ + 4)
+
+
+def all_cases() -> Iterator[Vector]:
+    """Give every vector of this layer."""
+
+    def case(name: str, expect: str, comment: str, join: Join, *records: bytes, now: int = UNIX_S) -> Vector:
+        parts = (GENESIS_DATA, *records, encode_frame(join)[4:])
+        data = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+        return Vector(f"join/{name}", expect, comment, data, {"clan": CLAN.hex(), "now": str(now)})
+
+    good = request()
+    yield case("ok", "ok", "the first use of an invite for one", good, PLAIN)
+    yield case("ok-last-second", "ok", "at the very end", good, PLAIN, now=EXPIRES)
+    yield case("ok-again", "ok", "the answer was lost: no second use", good, PLAIN, redeemed(good))
+    yield case("expired", "expired", "a second too late", good, PLAIN, now=EXPIRES + 1)
+    yield case("unknown-invite", "unknown-invite", "the clan has no such invite", good)
+    yield case("withdrawn", "unknown-invite", "an admin withdrew it", good, WITHDRAWN)
+    other = request(seed=secret("another device"), name="tablet")
+    yield case("used", "used", "another device came by it", good, PLAIN, redeemed(other))
+    yield case("name-taken", "name-taken", "a member has the name", request(name="nas"), PLAIN, ADMITTED)
+    slot = fingerprint_slot(signing_public(STRANGER))
+    revoked = sign_payload(FOUNDER, 2, slot, [signing_public(STRANGER), "sold"])
+    yield case("revoked", "revoked", "the device was removed", good, PLAIN, revoked)
+    yield case("other-clan", "malformed", "the proofs name another clan", request(clan=OTHER_CLAN), PLAIN)
+    yield case(
+        "other-key",
+        "malformed",
+        "a key of its own instead of the invite's",
+        request(key=secret("no invite")),
+        PLAIN,
+    )
+    changed = Join(good.invite, good.invite_key, good.node, "laptop", good.invite_proof, good.node_proof)
+    yield case("other-name", "malformed", "the proofs name another name", changed, PLAIN)
+    stolen = Join(
+        good.invite, good.invite_key, signing_public(MEMBER), "phone", good.invite_proof, good.node_proof
+    )
+    yield case("other-node", "malformed", "somebody else's proofs", stolen, PLAIN)
+    yield case("ok-named", "ok", "an invite for one name", request(invite=NAMED), NAMED)

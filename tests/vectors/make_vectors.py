@@ -1,0 +1,84 @@
+"""Writes `protocol/vectors/` and `frozen/v1/`: `python -m tests.vectors.make_vectors`.
+
+Every byte comes from fixed seeds. A file that exists is the contract: one that would come out differently is
+left alone and the run fails, so vectors are added and never edited.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+from tests.vectors import (
+    cases_content,
+    cases_daemon,
+    cases_datagrams,
+    cases_join,
+    cases_members,
+    cases_records,
+    cases_state,
+    cases_streams,
+    cases_tokens,
+    frozen_messages,
+)
+from tests.vectors.form import Vector, write
+from tests.vectors.meaning import meaning_of
+
+FOLDER = Path(__file__).parents[2] / "protocol" / "vectors"
+FROZEN = Path(__file__).parent / "frozen" / "v1"
+NEVER_EDIT = "never edit: what devices of this version say"
+MODULES = (
+    cases_records,
+    cases_content,
+    cases_members,
+    cases_datagrams,
+    cases_streams,
+    cases_tokens,
+    cases_state,
+    cases_daemon,
+    cases_join,
+)
+
+
+def all_cases() -> Iterator[Vector]:
+    """Give every vector of every layer."""
+    for module in MODULES:
+        yield from module.all_cases()
+
+
+def frozen_texts() -> dict[str, str]:
+    """Give the frozen messages of this version, and their sums."""
+    texts = {}
+    for name, data in frozen_messages.all_messages():
+        meaning = meaning_of(frozen_messages.read_frozen(name.partition("/")[0], data))
+        value = {"comment": NEVER_EDIT, "hex": data.hex(), "meaning": meaning}
+        texts[f"{name}.json"] = json.dumps(value, indent=1) + "\n"
+    sums = [f"{sha256(text.encode()).hexdigest()}  {name}\n" for name, text in sorted(texts.items())]
+    return {**texts, "SHA256SUMS": "".join(sums)}
+
+
+def write_new(folder: Path, texts: dict[str, str]) -> list[str]:
+    """Write the files that are not there yet. Give the names of those that are there and differ."""
+    differing = []
+    for name, text in texts.items():
+        path = folder / name
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        elif path.read_text() != text:
+            differing.append(name)
+    return differing
+
+
+def main() -> int:
+    """Write what is missing; fail when something would have to change."""
+    texts = {f"{vector.name}.txt": write(vector) for vector in all_cases()}
+    differing = write_new(FOLDER, texts) + write_new(FROZEN, frozen_texts())
+    for name in differing:
+        print(f"{name} is there and differs: files are added, never edited", file=sys.stderr)
+    return 1 if differing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

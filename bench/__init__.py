@@ -1,0 +1,1 @@
+"""Benchmarks: `python -m bench.NAME` prints its figures; `--json` for programs, `--check` against the targets."""

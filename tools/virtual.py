@@ -171,7 +171,8 @@ def _pip(python: Path, words: Sequence[str], lock: Lock, cache: Path, wheels: Pa
 
 def pip_words(python: Path, cache: Path, wheels: Path | None = None) -> list[str]:
     """How to run pip for an environment that has none. Raises Impossible."""
-    wheel = (wheels and _pip_wheel(wheels)) or _pip_wheel(PIP_WHEELS) or _bundled_pip()
+    # The interpreter's own before the system's: an old pip does not run on a Python newer than itself.
+    wheel = (wheels and _pip_wheel(wheels)) or _bundled_pip() or _pip_wheel(PIP_WHEELS)
     if wheel is None and _imports(sys.executable, "pip"):
         return [sys.executable, "-m", "pip", "--python", str(python)]
     wheel = wheel or find_pip_wheel(cache)
@@ -181,12 +182,12 @@ def pip_words(python: Path, cache: Path, wheels: Path | None = None) -> list[str
 
 
 def find_pip_wheel(cache: Path) -> Path | None:
-    """Pip as one file: the system's, Python's own, or Debian's, fetched. None where there is none of them.
+    """Pip as one file: Python's own, the system's, or Debian's, fetched. None where there is none of them.
 
     Raises Impossible when it is Debian's to fetch and that fails.
     """
     unpacked = cache / "pip" / PIP_WHEELS.relative_to("/")
-    wheel = _pip_wheel(PIP_WHEELS) or _bundled_pip() or _pip_wheel(unpacked)
+    wheel = _bundled_pip() or _pip_wheel(PIP_WHEELS) or _pip_wheel(unpacked)
     if wheel is None and shutil.which("apt-get"):
         debian.unpack(["python3-pip-whl"], cache / "pip", cache)
         wheel = _pip_wheel(unpacked)

@@ -16,7 +16,6 @@ import signal
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
 
 import trio
 
@@ -29,8 +28,6 @@ from clanmeshd import calls, control, systemd
 from clanmeshd.clan import Clan, run_clan
 from clanmeshd.config import Config
 from clanmeshd.store import Membership, StateError, Store
-
-SHUTDOWN_S_MAX: Final = 1.0  # from the signal to the end; what is durable is durable already
 
 log = logging.getLogger(__name__)
 

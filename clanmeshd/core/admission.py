@@ -23,7 +23,6 @@ from clanmeshd.core.roster import StandingInvite
 UNKNOWN_INVITE: Final = "unknown-invite"
 USED: Final = "used"
 EXPIRED: Final = "expired"
-WRONG_CLAN: Final = "wrong-clan"
 NAME_TAKEN: Final = "name-taken"
 REVOKED: Final = "revoked"
 MALFORMED: Final = "malformed"

@@ -10,7 +10,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from clanmesh_protocol.endpoints import Endpoint, endpoint
 from clanmesh_protocol.keys import DeviceKeys, fingerprint_slot, make_device_keys
-from clanmesh_protocol.records import Credential, Kind
+from clanmesh_protocol.records import Credential, Kind, Record
 from clanmesh_protocol.signing import read_untrusted, sign_record
 from clanmeshd.core.mesh import Mesh
 from clanmeshd.driver import INBOX_DATAGRAMS_MAX, Driver, instant
@@ -101,6 +101,12 @@ async def _until_up(drivers: list[Driver]) -> None:
             await trio.sleep(0.05)
 
 
+async def _until_heard(driver: Driver, record: Record) -> None:
+    with trio.fail_after(30):
+        while driver.mesh.ledger.get(*record.register) is None:
+            await trio.sleep(0.01)
+
+
 async def test_a_record_is_durable_before_it_is_sent(tmp_path: Path) -> None:
     wire = Wire()
     (one, store, _), (two, _, _) = _pair(tmp_path, wire)
@@ -113,9 +119,7 @@ async def test_a_record_is_durable_before_it_is_sent(tmp_path: Path) -> None:
         await one.settle()
         assert wire.happened[:2] == ["stored", "send"]
         assert published.data in store.load_records().records
-        with trio.fail_after(5):
-            while two.mesh.ledger.get(published.author, Kind.SECRET, "gone") is None:
-                await trio.sleep(0.01)
+        await _until_heard(two, published)
         nursery.cancel_scope.cancel()
 
 
@@ -134,9 +138,7 @@ async def test_a_full_disk_silences_until_it_has_room(tmp_path: Path) -> None:
         own = wire.happened[before:]
         assert own.count("full") == 1
         assert published.data in store.load_records().records
-        with trio.fail_after(30):
-            while two.mesh.ledger.get(published.author, Kind.SECRET, "gone") is None:
-                await trio.sleep(0.01)
+        await _until_heard(two, published)
         nursery.cancel_scope.cancel()
 
 

@@ -159,6 +159,11 @@ def sealed(header: Header, plaintext: bytes, key: bytes) -> bytes:
     return lead + bindings.crypto_aead_xchacha20poly1305_ietf_encrypt(plaintext, lead, nonce, key)
 
 
+def flipped(data: bytes, at: int) -> bytes:
+    """The data with the lowest bit of one byte flipped."""
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
 def sessions() -> Iterator[Vector]:
     """Sealed datagrams, from the member to the founder."""
     plaintext = encode_frames([PING])
@@ -172,13 +177,9 @@ def sessions() -> Iterator[Vector]:
     yield case("ok-session", "ok", "a ping", good, plaintext=plaintext.hex())
     hello = sealed(hello_lead, hello_plaintext, hello_key())
     yield case("ok-hello", "ok", "a record under the identities", hello, plaintext=hello_plaintext.hex())
-    yield case("tag-bit", "seal", "a flipped bit in the tag", good[:-1] + bytes([good[-1] ^ 1]))
-    yield case(
-        "text-bit", "seal", "a flipped bit in the ciphertext", good[:29] + bytes([good[29] ^ 1]) + good[30:]
-    )
-    yield case(
-        "counter-bit", "seal", "a flipped bit in the counter", good[:28] + bytes([good[28] ^ 1]) + good[29:]
-    )
+    yield case("tag-bit", "seal", "a flipped bit in the tag", flipped(good, len(good) - 1))
+    yield case("text-bit", "seal", "a flipped bit in the ciphertext", flipped(good, 29))
+    yield case("counter-bit", "seal", "a flipped bit in the counter", flipped(good, 28))
     yield case(
         "seal-changed", "seal", "a session's datagram that claims to be a hello", good[:2] + b"\x02" + good[3:]
     )

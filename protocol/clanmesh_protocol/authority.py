@@ -1,128 +1,30 @@
-"""What the payloads of authority and admission mean: who is in the clan, and who says so.
+"""What the payloads of admission mean: who is in the clan, who says so, and who agrees.
 
-Operations on the authority, credentials, revocations, invites and redemptions. Each reads itself out of the
-fields of a payload; none of it is believed before its record's signature is, nor obeyed before the ledger says
-that the author may.
+Credentials, revocations, invites and redemptions; approvals and acknowledgements of operations on the authority;
+proofs that an author signed two things at once. Each reads itself out of the fields of a payload; none of it is
+believed before its record's signature is, nor obeyed before the ledger says that the author may.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Self, TypeAlias
+from typing import ClassVar, Self
 
-from clanmesh_protocol.encoding import Fields
+from clanmesh_protocol.encoding import UINT32_MAX, Fields
 from clanmesh_protocol.errors import MalformedError
 from clanmesh_protocol.keys import ClanId, NodeId, RecordId
 from clanmesh_protocol.kinds import Kind
 from clanmesh_protocol.limits import (
-    ADMINS_MAX,
     INVITE_USES_MAX,
     KEY_BYTES,
     NAME_BYTES_MAX,
+    PAYLOAD_BYTES_MAX,
+    RECORD_HEADER_BYTES,
     RECORD_ID_BYTES,
+    REPLACED_MAX,
     SIGNATURE_BYTES,
-    SIGNER_LINE_BYTES_MAX,
-    SIGNERS_MAX,
-    SLOT_BYTES_MAX,
     TAG_BYTES_MAX,
     TAGS_MAX,
 )
-from clanmesh_protocol.names import check_commit_untrusted, check_label_untrusted, check_tags_untrusted
-
-
-@dataclass(frozen=True, slots=True)
-class Admin:
-    """An administrator and what their word weighs."""
-
-    node: NodeId
-    weight: int
-
-
-@dataclass(frozen=True, slots=True)
-class Genesis:
-    """Founds a clan: its name, the first admins, the recovery key and the first signers."""
-
-    OP: ClassVar[int] = 0
-    name: str
-    admins: tuple[Admin, ...]
-    recovery: bytes | None  # Ed25519 public key kept offline
-    signers: tuple[str, ...]  # lines of authorized_keys form: `ssh-ed25519 AAAA… comment`
-
-    def fields(self) -> list[object]:
-        """The payload as an array."""
-        admins = [[admin.node, admin.weight] for admin in self.admins]
-        return [self.OP, self.name, admins, self.recovery, list(self.signers)]
-
-    @classmethod
-    def read_untrusted(cls, fields: Fields) -> Self:
-        """Read the payload behind its operation number."""
-        name = check_label_untrusted(fields.text("name", NAME_BYTES_MAX), "clan name")
-        admins = tuple(
-            Admin(NodeId(row.blob("node", exactly=KEY_BYTES)), row.uint("weight", 1000))
-            for row in fields.rows("admins", ADMINS_MAX)
-        )
-        if not admins or len({admin.node for admin in admins}) != len(admins):
-            raise MalformedError("genesis: no admin, or one twice")
-        if any(admin.weight == 0 for admin in admins):
-            raise MalformedError("genesis: an admin without weight")
-        recovery = fields.blob_or_nil("recovery", exactly=KEY_BYTES)
-        signers = fields.texts("signers", SIGNERS_MAX, SIGNER_LINE_BYTES_MAX)
-        return cls(name, admins, recovery, signers)
-
-
-@dataclass(frozen=True, slots=True)
-class SignerAdd:
-    """Lets an SSH key sign commits and heads."""
-
-    OP: ClassVar[int] = 1
-    line: str
-
-    def fields(self) -> list[object]:
-        """The payload as an array."""
-        return [self.OP, self.line]
-
-    @classmethod
-    def read_untrusted(cls, fields: Fields) -> Self:
-        """Read the payload behind its operation number."""
-        return cls(fields.text("line", SIGNER_LINE_BYTES_MAX))
-
-
-@dataclass(frozen=True, slots=True)
-class SignerRemove:
-    """Ends an SSH key's say, for all commits it ever signed behind the checkpoint."""
-
-    OP: ClassVar[int] = 2
-    line: str
-
-    def fields(self) -> list[object]:
-        """The payload as an array."""
-        return [self.OP, self.line]
-
-    @classmethod
-    def read_untrusted(cls, fields: Fields) -> Self:
-        """Read the payload behind its operation number."""
-        return cls(fields.text("line", SIGNER_LINE_BYTES_MAX))
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """Accepts a commit and all behind it by hash: history from before the clan."""
-
-    OP: ClassVar[int] = 3
-    ref: str
-    commit: bytes  # 20 or 32 bytes
-
-    def fields(self) -> list[object]:
-        """The payload as an array."""
-        return [self.OP, self.ref, self.commit]
-
-    @classmethod
-    def read_untrusted(cls, fields: Fields) -> Self:
-        """Read the payload behind its operation number."""
-        ref = check_label_untrusted(fields.text("ref", SLOT_BYTES_MAX), "ref")
-        return cls(ref, check_commit_untrusted(fields.blob("commit", at_most=32), "commit"))
-
-
-AuthorityOp: TypeAlias = Genesis | SignerAdd | SignerRemove | Checkpoint
-AUTHORITY_OPS: dict[int, type[AuthorityOp]] = {op.OP: op for op in (Genesis, SignerAdd, SignerRemove, Checkpoint)}
+from clanmesh_protocol.names import check_label_untrusted, check_tags_untrusted
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +37,15 @@ class Credential:
     tags: tuple[str, ...]
     expires_unix_s: int  # 0: never
     redemption: RecordId | None  # the redemption that this confirms
+    replaces: tuple[RecordId, ...] = ()  # other admins' credentials of this node that this one goes before
+    succeeds: NodeId | None = None  # the same device's former key, which is out as soon as this counts
 
     def fields(self) -> list[object]:
         """The payload as an array."""
-        return [self.node, self.name, list(self.tags), self.expires_unix_s, self.redemption]
+        first: list[object] = [self.node, self.name, list(self.tags), self.expires_unix_s, self.redemption]
+        if not self.replaces and not self.succeeds:
+            return first
+        return [*first, None, None, list(self.replaces), self.succeeds]
 
     @classmethod
     def read_untrusted(cls, fields: Fields) -> Self:
@@ -148,12 +55,25 @@ class Credential:
         tags = check_tags_untrusted(fields.texts("tags", TAGS_MAX, TAG_BYTES_MAX))
         expires = fields.uint("expires")
         redemption = fields.blob_or_nil("redemption", exactly=RECORD_ID_BYTES)
-        return cls(node, name, tags, expires, RecordId(redemption) if redemption is not None else None)
+        confirms = RecordId(redemption) if redemption is not None else None
+        fields.skip(2)  # reserved: the first version's vectors let anything stand there
+        if not fields.more:
+            return cls(node, name, tags, expires, confirms)
+        replaces = tuple(map(RecordId, fields.blobs("replaces", REPLACED_MAX, RECORD_ID_BYTES)))
+        succeeds = fields.blob_or_nil("succeeds", exactly=KEY_BYTES)
+        if succeeds == node:
+            raise MalformedError("credential: a key cannot succeed itself")
+        return cls(
+            node, name, tags, expires, confirms, replaces, NodeId(succeeds) if succeeds is not None else None
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """An admin's word that a key is out, for ever. Slot: `fingerprint_slot(node)`."""
+    """A key is out, for ever: a member's, by an admin or by itself, or an invite's.
+
+    Slot: `fingerprint_slot(node)`.
+    """
 
     KIND: ClassVar[Kind] = Kind.REVOCATION
     node: NodeId
@@ -179,10 +99,12 @@ class Invite:
     tags: tuple[str, ...]
     uses: int
     expires_unix_s: int
+    succeeds: NodeId | None = None  # the device's former key: confirming the one that comes puts that one out
 
     def fields(self) -> list[object]:
         """The payload as an array."""
-        return [self.key, self.name, list(self.tags), self.uses, self.expires_unix_s]
+        first: list[object] = [self.key, self.name, list(self.tags), self.uses, self.expires_unix_s]
+        return [*first, self.succeeds] if self.succeeds else first
 
     @classmethod
     def read_untrusted(cls, fields: Fields) -> Self:
@@ -195,7 +117,9 @@ class Invite:
         uses = fields.uint("uses", INVITE_USES_MAX)
         if uses == 0:
             raise MalformedError("invite: no use")
-        return cls(key, name, tags, uses, fields.uint("expires"))
+        expires = fields.uint("expires")
+        succeeds = fields.blob_or_nil("succeeds", exactly=KEY_BYTES) if fields.more else None
+        return cls(key, name, tags, uses, expires, NodeId(succeeds) if succeeds is not None else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +162,72 @@ class Redemption:
             invite_proof=fields.blob("invite proof", exactly=SIGNATURE_BYTES),
             node_proof=fields.blob("node proof", exactly=SIGNATURE_BYTES),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """An admin's signature under another's operation. Slot: `fingerprint_slot(operation)`."""
+
+    KIND: ClassVar[Kind] = Kind.APPROVAL
+    operation: RecordId
+
+    def fields(self) -> list[object]:
+        """The payload as an array."""
+        return [self.operation]
+
+    @classmethod
+    def read_untrusted(cls, fields: Fields) -> Self:
+        """Read the payload."""
+        return cls(RecordId(fields.blob("operation", exactly=RECORD_ID_BYTES)))
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """The head of the authority chain that an admin's device follows. Its seq says when."""
+
+    KIND: ClassVar[Kind] = Kind.ACKNOWLEDGEMENT
+    number: int  # of the operation; genesis has 0
+    head: RecordId
+
+    def fields(self) -> list[object]:
+        """The payload as an array."""
+        return [self.number, self.head]
+
+    @classmethod
+    def read_untrusted(cls, fields: Fields) -> Self:
+        """Read the payload."""
+        number = fields.uint("number", UINT32_MAX)
+        return cls(number, RecordId(fields.blob("head", exactly=RECORD_ID_BYTES)))
+
+
+@dataclass(frozen=True, slots=True)
+class Equivocation:
+    """Proof that an author signed two contents for one register and seq. Slot: `fingerprint_slot(their author)`.
+
+    Both are whole records. That they prove it is checked where signatures are: a record that does not is refused.
+    """
+
+    KIND: ClassVar[Kind] = Kind.EQUIVOCATION
+    lower: bytes  # the record of the lower id
+    higher: bytes
+
+    @property
+    def author(self) -> NodeId:
+        """Who signed both."""
+        return NodeId(self.lower[1 : 1 + KEY_BYTES])
+
+    def fields(self) -> list[object]:
+        """The payload as an array."""
+        return [self.lower, self.higher]
+
+    @classmethod
+    def read_untrusted(cls, fields: Fields) -> Self:
+        """Read the payload."""
+        at_most = PAYLOAD_BYTES_MAX[cls.KIND]
+        proof = cls(fields.blob("lower", at_most=at_most), fields.blob("higher", at_most=at_most))
+        if min(len(proof.lower), len(proof.higher)) <= RECORD_HEADER_BYTES:
+            raise MalformedError("equivocation: a record is cut short")
+        return proof
 
 
 def redemption_input(clan: ClanId, invite: RecordId, node: NodeId, name: str) -> bytes:

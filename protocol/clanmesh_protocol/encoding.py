@@ -73,6 +73,15 @@ class Fields:
         self._next += 1
         return value
 
+    @property
+    def more(self) -> bool:
+        """Whether a field is left: one that a later version added may be missing."""
+        return self._next < len(self._values)
+
+    def skip(self, count: int) -> None:
+        """Pass over fields without a meaning, as far as there are any."""
+        self._next += count
+
     def _refuse(self, name: str, expected: str, value: Value) -> NoReturn:
         raise MalformedError(f"{self._what}: {name} is not {expected} but {type(value).__name__}")
 

@@ -8,7 +8,7 @@ SINGLE_SLOT: Final = "self"  # of the kinds that an author has one register of
 
 
 class Kind(IntEnum):
-    """The kinds of record. Their order is the order of dissemination, lowest first, but for status."""
+    """The kinds of record. 8 and 9 are reserved: the first version let anything stand there."""
 
     AUTHORITY = 0
     CREDENTIAL = 1
@@ -18,14 +18,15 @@ class Kind(IntEnum):
     HEAD = 5
     SECRET = 6
     SUSPICION = 7
-    HEAD_ACK = 8
-    FORK_PROOF = 9
     INVITE = 10
     REDEMPTION = 11
+    APPROVAL = 12
+    ACKNOWLEDGEMENT = 13
+    EQUIVOCATION = 14
 
 
 # Soft state: outside the hashed set, never stored on disk, gone after its time to live.
 VOLATILE_KINDS = frozenset({Kind.STATUS, Kind.SUSPICION})
 
-# A tombstone would undo what must stand: the authority's history, and that a key is out.
-PERMANENT_KINDS = frozenset({Kind.AUTHORITY, Kind.REVOCATION})
+# A tombstone would undo what must stand: the authority's history and what it rests on, and that a key is out.
+PERMANENT_KINDS = frozenset({Kind.AUTHORITY, Kind.REVOCATION, Kind.APPROVAL})

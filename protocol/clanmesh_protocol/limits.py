@@ -34,6 +34,12 @@ BAD_COMMITS_MAX: Final = 4  # failed revisions that a status still names
 RECIPIENTS_MAX: Final = 256  # wraps of one secret; 256 x 112 B leave half of a record to the value
 SECRET_VALUE_BYTES_MAX: Final = 32_768
 INVITE_USES_MAX: Final = 1000
+ADMIN_WEIGHT_MAX: Final = 1000
+REPLACED_MAX: Final = 2  # credentials that one names as replaced: more than one only after two admins raced
+SETTINGS_MAX: Final = 64
+SETTING_VALUE_BYTES_MAX: Final = 256
+OPERATION_MAX: Final = 255
+OPERATION_ROUTINE_MIN: Final = 128  # operations from here on need the routine threshold, lower ones a majority
 
 SLOTS_PER_AUTHOR_MAX: Final = {
     0: 4096,  # authority operations, one slot each: decades of monthly changes
@@ -48,6 +54,9 @@ SLOTS_PER_AUTHOR_MAX: Final = {
     9: 16,
     10: 1024,  # invites
     11: 4096,  # redemptions a member admitted
+    12: 4096,  # approvals of operations: as many as there can be operations
+    13: 1,
+    14: 16,  # proofs of equivocation, one for each author caught
 }
 SLOTS_PER_AUTHOR_UNKNOWN_KIND_MAX: Final = 64
 
@@ -64,6 +73,9 @@ PAYLOAD_BYTES_MAX: Final = {
     9: 800,
     10: 768,
     11: 512,
+    12: 64,
+    13: 64,
+    14: 4096,  # two records: of credentials, operations and node records, not of secrets
 }
 PAYLOAD_BYTES_UNKNOWN_KIND_MAX: Final = 800
 

@@ -97,6 +97,26 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
+class TunnelKey:
+    """A WireGuard key as it is published."""
+
+    key: bytes  # Ed25519 form
+    number: int
+    proof: bytes  # by the key over `tunnel_proof_input`
+
+
+def _tunnel_key_untrusted(rows: list[Fields]) -> TunnelKey | None:
+    if not rows:
+        return None
+    (row,) = rows
+    return TunnelKey(
+        key=row.blob("key", exactly=KEY_BYTES),
+        number=row.uint("number", UINT32_MAX),
+        proof=row.blob("proof", exactly=SIGNATURE_BYTES),
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """How to reach a node and the public keys it uses."""
 
@@ -109,9 +129,11 @@ class Node:
     tunnel_key: bytes  # Ed25519 form of the WireGuard key
     tunnel_number: int
     tunnel_proof: bytes  # by tunnel_key over `tunnel_proof_input`
+    tunnel_next: TunnelKey | None = None  # to be known to all before it takes the other's place
 
     def fields(self) -> list[object]:
         """The payload as an array."""
+        following = self.tunnel_next
         return [
             self.static_key,
             self.sealing_key,
@@ -121,6 +143,7 @@ class Node:
             self.tunnel_key,
             self.tunnel_number,
             self.tunnel_proof,
+            *([[[following.key, following.number, following.proof]]] if following is not None else []),
         ]
 
     @classmethod
@@ -144,6 +167,7 @@ class Node:
             tunnel_key=fields.blob("tunnel key", exactly=KEY_BYTES),
             tunnel_number=fields.uint("tunnel number", UINT32_MAX),
             tunnel_proof=fields.blob("tunnel proof", exactly=SIGNATURE_BYTES),
+            tunnel_next=_tunnel_key_untrusted(fields.rows("next tunnel", 1)) if fields.more else None,
         )
 
 
@@ -189,6 +213,7 @@ class Secret:
     wraps: tuple[Wrap, ...]
     nonce: bytes  # 24
     ciphertext: bytes  # XChaCha20-Poly1305
+    random_bytes: int = 0  # of a value that a device threw dice for, and can replace by itself; 0: a person's
 
     def fields(self) -> list[object]:
         """The payload as an array."""
@@ -202,6 +227,7 @@ class Secret:
             [[wrap.node, wrap.sealed] for wrap in self.wraps],
             self.nonce,
             self.ciphertext,
+            *([self.random_bytes] if self.random_bytes else []),
         ]
 
     @classmethod
@@ -222,7 +248,8 @@ class Secret:
         nonce = fields.blob("nonce", exactly=24)
         ciphertext = fields.blob("ciphertext", at_most=SECRET_VALUE_BYTES_MAX + 64)
         before = RecordId(predecessor) if predecessor is not None else None
-        return cls(epoch, before, owner, group, mode, targets, wraps, nonce, ciphertext)
+        random_bytes = fields.uint("random bytes", SECRET_VALUE_BYTES_MAX) if fields.more else 0
+        return cls(epoch, before, owner, group, mode, targets, wraps, nonce, ciphertext, random_bytes)
 
 
 @dataclass(frozen=True, slots=True)

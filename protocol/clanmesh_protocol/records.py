@@ -12,17 +12,13 @@ from hashlib import blake2b
 from typing import Final, TypeAlias
 
 from clanmesh_protocol.authority import (
-    AUTHORITY_OPS,
-    Admin,
-    AuthorityOp,
-    Checkpoint,
+    Acknowledgement,
+    Approval,
     Credential,
-    Genesis,
+    Equivocation,
     Invite,
     Redemption,
     Revocation,
-    SignerAdd,
-    SignerRemove,
     redemption_input,
 )
 from clanmesh_protocol.encoding import UINT32_MAX, Fields, decode_untrusted, encode
@@ -41,6 +37,22 @@ from clanmesh_protocol.limits import (
     SLOT_BYTES_MAX,
 )
 from clanmesh_protocol.names import check_label_untrusted, is_secret_name
+from clanmesh_protocol.operations import (
+    AUTHORITY_OPS,
+    Admin,
+    AdminAdd,
+    AdminRemove,
+    AdminReplace,
+    AuthorityOp,
+    Checkpoint,
+    Genesis,
+    RecoveryReplace,
+    Setting,
+    SignerAdd,
+    SignerRemove,
+    Thresholds,
+    is_routine,
+)
 from clanmesh_protocol.payloads import (
     HEAD_NAMESPACE,
     Head,
@@ -50,6 +62,7 @@ from clanmesh_protocol.payloads import (
     SecretsState,
     Status,
     Suspicion,
+    TunnelKey,
     Wrap,
     head_statement,
     tunnel_proof_input,
@@ -62,11 +75,17 @@ __all__ = [
     "RECORD_CONTEXT",
     "SINGLE_SLOT",
     "VOLATILE_KINDS",
+    "Acknowledgement",
     "Admin",
+    "AdminAdd",
+    "AdminRemove",
+    "AdminReplace",
+    "Approval",
     "AuthorityOp",
     "Checkpoint",
     "Content",
     "Credential",
+    "Equivocation",
     "Genesis",
     "Head",
     "Invite",
@@ -74,22 +93,27 @@ __all__ = [
     "Node",
     "Publishable",
     "Record",
+    "RecoveryReplace",
     "Redemption",
     "Revocation",
     "RolloutState",
     "Secret",
     "SecretsState",
+    "Setting",
     "SignerAdd",
     "SignerRemove",
     "Status",
     "Suspicion",
+    "Thresholds",
     "Tombstone",
+    "TunnelKey",
     "Unknown",
     "Wrap",
     "clan_of_genesis",
     "decode_content_untrusted",
     "encode_body",
     "head_statement",
+    "is_routine",
     "parse_untrusted",
     "record_id",
     "redemption_input",
@@ -223,14 +247,43 @@ Content: TypeAlias = (
     | Suspicion
     | Invite
     | Redemption
+    | Approval
+    | Acknowledgement
+    | Equivocation
     | Tombstone
     | Unknown
 )
-Publishable: TypeAlias = Credential | Revocation | Status | Node | Head | Secret | Suspicion | Invite | Redemption
+Publishable: TypeAlias = (
+    Credential
+    | Revocation
+    | Status
+    | Node
+    | Head
+    | Secret
+    | Suspicion
+    | Invite
+    | Redemption
+    | Approval
+    | Acknowledgement
+    | Equivocation
+)
 
-_CONTENTS: dict[int, type[Publishable]] = {
+_CONTENTS: Final[dict[int, type[Publishable]]] = {
     content.KIND: content
-    for content in (Credential, Revocation, Status, Node, Head, Secret, Suspicion, Invite, Redemption)
+    for content in (
+        Credential,
+        Revocation,
+        Status,
+        Node,
+        Head,
+        Secret,
+        Suspicion,
+        Invite,
+        Redemption,
+        Approval,
+        Acknowledgement,
+        Equivocation,
+    )
 }
 
 
@@ -254,13 +307,20 @@ def decode_content_untrusted(record: Record) -> Content:
     return content
 
 
-def slot_of(content: Credential | Revocation | Invite | Redemption | Status | Node | Suspicion) -> str:
-    """Give the one slot that a content stands in: no second register can speak of its subject."""
+def slot_of(content: Publishable) -> str:
+    """Give the one slot that a content stands in: no second register can speak of its subject.
+
+    Heads and secrets stand in whichever slot names them; for these the answer means nothing.
+    """
     match content:
         case Credential(node=key) | Revocation(node=key) | Invite(key=key):
             return fingerprint_slot(key)
         case Redemption(invite_key=key, node=node):
             return fingerprint_slot(key + node)
+        case Approval(operation=operation):
+            return fingerprint_slot(operation)
+        case Equivocation(author=author):
+            return fingerprint_slot(author)
     return SINGLE_SLOT
 
 

@@ -7,13 +7,14 @@ byte that no member's key stands for; whether the author *may* say it is the led
 from typing import Any, Final, Generic, Never, TypeVar, final
 
 from clanmesh_protocol.encoding import encode
-from clanmesh_protocol.errors import SignatureError
+from clanmesh_protocol.errors import MalformedError, SignatureError
 from clanmesh_protocol.keys import CLAN_ID_NONE, ClanId, NodeId, RecordId, sign_detached, signing_public
 from clanmesh_protocol.keys import verify_detached_untrusted as verify_detached
 from clanmesh_protocol.limits import RECORD_HEADER_BYTES, RECORD_VERSION
 from clanmesh_protocol.records import (
     AuthorityOp,
     Content,
+    Equivocation,
     Genesis,
     Kind,
     Publishable,
@@ -72,7 +73,10 @@ def verify_untrusted(record: Record, clan: ClanId) -> Verified[Record]:
     Raises SignatureError, MalformedError or LimitError.
     """
     check_signature_untrusted(record, clan)
-    return Verified(record, decode_content_untrusted(record), _WITNESS)
+    content = decode_content_untrusted(record)
+    if isinstance(content, Equivocation):
+        check_equivocation_untrusted(content, clan)
+    return Verified(record, content, _WITNESS)
 
 
 def check_signature_untrusted(record: Record, clan: ClanId) -> None:
@@ -85,6 +89,17 @@ def check_signature_untrusted(record: Record, clan: ClanId) -> None:
     verify_detached(record.author, signing_input(scope, record.author, body), signature_of(record))
     if record.is_genesis and clan_of_genesis(record) != clan:
         raise SignatureError("the genesis of another clan")
+
+
+def check_equivocation_untrusted(proof: Equivocation, clan: ClanId) -> None:
+    """Check that a proof of equivocation is one. Two signatures, 90 microseconds. Raises ProtocolError."""
+    lower, higher = parse_untrusted(proof.lower, clan), parse_untrusted(proof.higher, clan)
+    if lower.register != higher.register or lower.seq != higher.seq:
+        raise MalformedError("equivocation: the records are not of one register and seq")
+    if lower.id >= higher.id:
+        raise MalformedError("equivocation: the records are one, or the wrong way round")
+    for record in (lower, higher):
+        check_signature_untrusted(record, clan)
 
 
 def read_untrusted(data: bytes, clan: ClanId) -> Verified[Record]:

@@ -11,7 +11,7 @@ from typing import Final, NoReturn
 from clanmesh_protocol.encoding import Fields, decode_untrusted, encode
 from clanmesh_protocol.endpoints import Endpoint, endpoint_from_fields_untrusted
 from clanmesh_protocol.errors import LimitError, MalformedError, VersionError
-from clanmesh_protocol.keys import ClanId, NodeId, RecordId
+from clanmesh_protocol.keys import ClanId, NodeId, RecordId, node_from_text_untrusted
 from clanmesh_protocol.limits import (
     CLAN_ID_BYTES,
     DISCOVERY_BYTES,
@@ -25,6 +25,7 @@ from clanmesh_protocol.limits import (
 from clanmesh_protocol.names import check_label_untrusted
 
 TOKEN_PREFIX: Final = "clan"
+RECOVERY_PREFIX: Final = "clanrecovery"
 
 _ALPHABET: Final = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"  # BIP-173: no 1, b, i, o
 _VALUES: Final = {character: value for value, character in enumerate(_ALPHABET)}
@@ -100,6 +101,27 @@ def decode_token_untrusted(text: str) -> Token:
             endpoint_from_fields_untrusted(row) for row in fields.rows("endpoints", TOKEN_ENDPOINTS_MAX)
         ),
     )
+
+
+def encode_recovery(seed: bytes) -> str:
+    """Spell the seed (32 bytes) of a recovery key for paper: a wrong letter is found when it is typed again."""
+    return encode_bech32m(RECOVERY_PREFIX, bytes([TOKEN_VERSION]) + seed)
+
+
+def decode_recovery_untrusted(text: str) -> bytes:
+    """Read the seed of a recovery key. Raises MalformedError, LimitError or VersionError.
+
+    The first version spelled it as a node id, 52 characters without a checksum: that is read too.
+    """
+    compact = "".join(text[:_TEXT_CHARACTERS_MAX].split())
+    if not compact.lower().startswith(RECOVERY_PREFIX):
+        return bytes(node_from_text_untrusted(compact))
+    data = decode_bech32m_untrusted(RECOVERY_PREFIX, compact)
+    if data[:1] != bytes([TOKEN_VERSION]):
+        raise VersionError("a recovery key of another version: update clanmesh")
+    if len(data) != 1 + KEY_BYTES:
+        raise MalformedError("the recovery key is cut short, or has too much at its end")
+    return data[1:]
 
 
 # --- bech32m -------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from typing import Final
 import trio
 
 from clanmesh_protocol.endpoints import Endpoint
-from clanmesh_protocol.keys import DeviceKeys, NodeId
+from clanmesh_protocol.keys import DeviceKeys, NodeId, RecordId
 from clanmesh_protocol.records import Record, RolloutState, SecretsState
 from clanmesh_protocol.signing import Verified
 from clanmesh_protocol.streams import Purpose
@@ -67,7 +67,11 @@ class Clan:
 
 
 def start_mesh(
-    config: Config, keys: DeviceKeys, membership: Membership, records: Iterable[Verified[Record]]
+    config: Config,
+    keys: DeviceKeys,
+    membership: Membership,
+    records: Iterable[Verified[Record]],
+    anchor: RecordId | None = None,
 ) -> Mesh:
     """Make the core of a clan from what is on disk."""
     return Mesh(
@@ -79,6 +83,7 @@ def start_mesh(
         now=instant(),
         control_port=config.port,
         tunnel_port=config.tunnel_port,
+        anchor=anchor,
     )
 
 
@@ -95,7 +100,7 @@ async def run_clan(
     port = DatagramPort.open(config.port)
     with port:
         listeners = await stream.open_listeners(config.port)
-        mesh = start_mesh(config, keys, membership, records)
+        mesh = start_mesh(config, keys, membership, records, store.load_anchor())
         driver = Driver(mesh, store, port)
         clan = _assemble(config, store, keys, membership, driver)
         async with trio.open_nursery() as nursery:

@@ -15,7 +15,7 @@ from typing import Final, Protocol, assert_never
 import trio
 
 from clanmesh_protocol.endpoints import Endpoint
-from clanmesh_protocol.keys import DeviceKeys
+from clanmesh_protocol.keys import DeviceKeys, RecordId
 from clanmeshd.core.effects import (
     Announce,
     Effect,
@@ -26,6 +26,7 @@ from clanmeshd.core.effects import (
     SetRollout,
     SetSecrets,
     SetTunnels,
+    StoreAnchor,
     StoreKeys,
     StoreRecord,
 )
@@ -144,18 +145,21 @@ class Driver:
     async def _make_durable(self, effects: list[Effect]) -> None:
         records = [effect.record.value.data for effect in effects if isinstance(effect, StoreRecord)]
         keys = [effect.keys for effect in effects if isinstance(effect, StoreKeys)]
-        if not records and not keys:
+        anchors = [effect.operation for effect in effects if isinstance(effect, StoreAnchor)]
+        if not records and not keys and not anchors:
             return
-        await self._patiently(lambda: self._write(records, keys))
+        await self._patiently(lambda: self._write(records, keys, anchors))
         if self._store.wants_compaction(len(self.mesh.ledger)):
             live = [record.data for record in self.mesh.ledger.records()]
             await self._patiently(lambda: self._store.compact(live))
 
-    def _write(self, records: list[bytes], keys: list[DeviceKeys]) -> None:
+    def _write(self, records: list[bytes], keys: list[DeviceKeys], anchors: list[RecordId]) -> None:
         if keys:
             self._store.save_keys(keys[-1])
         if records:
             self._store.append(records)
+        if anchors:
+            self._store.save_anchor(anchors[-1])  # behind the records: it names one of them
 
     async def _patiently(self, write: Callable[[], None]) -> None:
         # With a full or failing disk nothing is sent until it is stored: we would announce what we forget.
@@ -175,7 +179,7 @@ class Driver:
         match effect:
             case SendDatagram():
                 self._port.send(effect.data, effect.destination)
-            case StoreRecord() | StoreKeys():
+            case StoreRecord() | StoreKeys() | StoreAnchor():
                 return
             case FetchRecords():
                 self._request_fetch(effect)

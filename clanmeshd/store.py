@@ -2,6 +2,7 @@
 
     lock          held by the one daemon that uses the directory
     keys.json     the device's private keys (mode 0600, replaced as a whole)
+    anchor.json   the operation of the authority that this device leaves only for the recovery key
     clan.json     which clan this device is in, and the discovery secret (likewise)
     records.log   an entry for each record ever stored: `marker 2 | length u32 | crc32 u32 | record`
 
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from clanmesh_protocol.keys import ClanId, DeviceKeys
+from clanmesh_protocol.keys import ClanId, DeviceKeys, RecordId
 from clanmesh_protocol.limits import CLAN_ID_BYTES, KEY_BYTES, RECORD_BYTES_MAX
 from clanmeshd.files import Files, RealFiles
 
@@ -143,6 +144,22 @@ class Store:
             "discovery": membership.discovery.hex(),
         }
         self._save_json(self.directory / "clan.json", value)
+
+    def load_anchor(self) -> RecordId | None:
+        """Read the operation that this device holds as final; None: the genesis. Raises StateError."""
+        path = self.directory / "anchor.json"
+        value = self._load_json(path)
+        if value is None:
+            return None
+        try:
+            return RecordId(_key(value["operation"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise _damaged(path) from error
+
+    def save_anchor(self, operation: RecordId) -> None:
+        """Remember the operation that is final, durably."""
+        value = {"format": FORMAT, "operation": operation.hex()}
+        self._save_json(self.directory / "anchor.json", value)
 
     def _load_json(self, path: Path) -> dict[str, Any] | None:
         try:

@@ -12,7 +12,7 @@ from clanmesh_protocol.errors import LimitError, MalformedError, SignatureError,
 from clanmesh_protocol.keys import ClanId, NodeId, verify_detached_untrusted
 from clanmesh_protocol.limits import INVITE_USES_MAX, STREAM_RECORDS_MAX, TAGS_MAX
 from clanmesh_protocol.names import is_label
-from clanmesh_protocol.records import Credential, Invite, Record, Redemption, redemption_input
+from clanmesh_protocol.records import Invite, Record, Redemption, redemption_input
 from clanmesh_protocol.signing import Verified, read_untrusted
 from clanmesh_protocol.streams import Join
 from clanmesh_protocol.tokens import Token
@@ -47,20 +47,27 @@ def make_invite(
     tags: Sequence[str],
     uses: int,
     expires_unix_s: int,
+    succeeds: NodeId | None = None,
 ) -> Invite:
-    """What an admin publishes to invite. `key` is the public half of the token's. Raises Refusal."""
+    """What an admin publishes to invite. `key` is the public half of the token's. Raises Refusal.
+
+    With `succeeds` the device that comes takes the place of that member, whose name it may have.
+    """
     if not authority.is_admin(author):
         raise Refusal(DENIED, "only an admin of the clan can invite")
-    if name is not None and authority.named(name) is not None:
+    holder = authority.named(name) if name is not None else None
+    if holder is not None and holder.node != succeeds:
         raise Refusal(NAME_TAKEN, f"the name {name} belongs to another member")
-    if name is not None and uses != 1:
+    if (name is not None or succeeds is not None) and uses != 1:
         raise Refusal(MALFORMED, "an invite with a name is for one device")
+    if succeeds is not None and authority.is_admin(succeeds):
+        raise Refusal(DENIED, "an admin is replaced by the other admins, or with the recovery key")
     if not 0 < uses <= INVITE_USES_MAX:
         raise Refusal(MALFORMED, f"an invite is for 1 to {INVITE_USES_MAX} devices")
     sorted_tags = tuple(sorted(set(tags)))
     if len(sorted_tags) > TAGS_MAX or not all(map(is_label, (*sorted_tags, name or "unnamed"))):
         raise Refusal(MALFORMED, f"names and tags are of a-z, 0-9 and inner hyphens, and tags at most {TAGS_MAX}")
-    return Invite(key, name, sorted_tags, uses, expires_unix_s)
+    return Invite(key, name, sorted_tags, uses, expires_unix_s, succeeds)
 
 
 def redeem(authority: Authority, request: Join, now_unix_s: float) -> Redemption | None:
@@ -94,20 +101,6 @@ def redeem(authority: Authority, request: Join, now_unix_s: float) -> Redemption
         invite_proof=request.invite_proof,
         node_proof=request.node_proof,
     )
-
-
-def confirmations(authority: Authority, admin: NodeId) -> list[Credential]:
-    """What an admin's daemon publishes by itself: its word for each member who came by an invite not over-used.
-
-    From then on the use is closed for ever: whoever photographed the token cannot push its owner out.
-    """
-    if not authority.is_admin(admin):
-        return []
-    return [
-        Credential(member.node, member.name, member.tags, member.expires_unix_s, member.redemption)
-        for member in authority.members.values()
-        if not member.confirmed
-    ]
 
 
 def open_bundle_untrusted(token: Token, node: NodeId, data: Sequence[bytes]) -> list[Verified[Record]]:

@@ -1,42 +1,91 @@
 """Who may say what: the state of the clan's trust, folded out of the record set.
 
-`fold` has no memory and no clock: equal record sets give equal authorities, in whatever order they arrived. For
-the sets of two nodes to become equal, what a node *keeps* must be such a function too. So `may_author` asks
-whether anyone known vouched for the author, and is asked again of all that is here (`Ledger.retain`) when the
-authority changes; whose word *counts* is `members`.
+`fold` has no clock, and its only memory is the operation that this node holds as final: equal record sets and
+equal final operations give equal authorities, in whatever order the records arrived. For the sets of two nodes to
+become equal, what a node *keeps* must be such a function too. So `may_author` asks whether anyone known vouched
+for the author, and is asked again of all that is here (`Ledger.retain`) when the authority changes; whose word
+*counts* is `members`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from clanmesh_protocol.errors import UnauthorizedError
-from clanmesh_protocol.keys import ClanId, NodeId, RecordId
-from clanmesh_protocol.limits import RECORD_ID_BYTES
-from clanmesh_protocol.records import Kind, Record
-from clanmeshd.core.chain import Chain, follow
+from clanmesh_protocol.keys import ClanId, NodeId, RecordId, fingerprint_slot
+from clanmesh_protocol.records import Content, Kind, Record
+from clanmeshd.core.chain import Chain, operation_number
+from clanmeshd.core.finality import acknowledgements, settled
+from clanmeshd.core.forks import Acknowledged, follow
+from clanmeshd.core.hlc import unix_s_of
 from clanmeshd.core.ledger import Ledger
 from clanmeshd.core.roster import Member, Roster, StandingInvite, enroll
+from clanmeshd.core.tree import Proposal, Step, Tree, grow
 
-__all__ = ["ADMIN_KINDS", "AUTHORITY_KINDS", "Authority", "Member", "StandingInvite", "fold"]
+__all__ = [
+    "ADMIN_KINDS",
+    "AUTHORITY_KINDS",
+    "CHAIN_KINDS",
+    "Authority",
+    "Lost",
+    "Member",
+    "Pending",
+    "StandingInvite",
+    "fold",
+]
 
-ADMIN_KINDS: Final = frozenset({Kind.AUTHORITY, Kind.CREDENTIAL, Kind.REVOCATION, Kind.INVITE})
-AUTHORITY_KINDS: Final = (*sorted(ADMIN_KINDS), Kind.REDEMPTION)  # `ledger.version_of(*these)`: the key of a fold
+CHAIN_KINDS: Final = frozenset({Kind.AUTHORITY, Kind.APPROVAL, Kind.ACKNOWLEDGEMENT})
+ADMIN_KINDS: Final = frozenset({Kind.CREDENTIAL, Kind.INVITE})
+# `ledger.version_of(*these)`: the key of a fold
+AUTHORITY_KINDS: Final = (*sorted(CHAIN_KINDS | ADMIN_KINDS), Kind.REVOCATION, Kind.REDEMPTION)
 
 # What others still rest on when its author is revoked: the claim to a ref is the SSH signature's, a secret stays
-# in place until it is replaced, and a confirmed use of an invite stays used.
+# in place until it is replaced, a confirmed use of an invite stays used, and who left is out by its own word.
 OUTLIVING_KINDS: Final = frozenset({Kind.HEAD, Kind.SECRET, Kind.REDEMPTION})
 
-_NOTHING: Final = Chain(name="", admins=(), recovery=None, signers=(), checkpoints=(), ids=())
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """An operation behind the head that needs more signatures."""
+
+    id: RecordId
+    number: int
+    author: NodeId
+    operation: Content
+    signers: frozenset[NodeId]
+    weight: int
+    needed: int
+    at_unix_s: float  # by its author's clock
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A valid operation on a branch that is not followed."""
+
+    id: RecordId
+    number: int
+    author: NodeId
+    operation: Content
+    signers: frozenset[NodeId]
+    at_unix_s: float  # by its author's clock
 
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """The trust of a clan at one record set. Equal record sets give equal ones."""
+    """The trust of a clan at one record set. Equal record sets and final operations give equal ones."""
 
     clan: ClanId
     chain: Chain
+    final: RecordId | None  # the operation that is left only for the recovery key's signature
     roster: Roster = field(repr=False)
+    pending: tuple[Pending, ...] = ()
+    lost: tuple[Lost, ...] = ()
+    acknowledged_unix_s: float | None = None  # when an admin last said that it follows this history
+    _speakers: frozenset[bytes] = field(default=frozenset(), repr=False)
+    _followed: frozenset[RecordId] = field(default=frozenset(), repr=False)
+    _approvable: Mapping[str, Chain] = field(
+        default_factory=dict, repr=False
+    )  # slot of an approval -> state under it
 
     @property
     def clan_name(self) -> str:
@@ -46,7 +95,12 @@ class Authority:
     @property
     def head(self) -> RecordId:
         """The authority operation that all of this is the state after; zeros before the genesis is known."""
-        return self.chain.ids[-1] if self.chain.ids else RecordId(bytes(RECORD_ID_BYTES))
+        return self.chain.head
+
+    @property
+    def number(self) -> int:
+        """The number of the head; -1 before the genesis is known."""
+        return self.chain.number
 
     @property
     def next_slot(self) -> str:
@@ -88,6 +142,10 @@ class Authority:
         """The invites that were not withdrawn."""
         return self.roster.invites
 
+    def follows(self, operation: RecordId) -> bool:
+        """Whether an operation lies between genesis and head."""
+        return operation in self._followed
+
     def is_admin(self, node: NodeId) -> bool:
         """Whether a node is an admin."""
         return self.chain.is_admin(node)
@@ -105,21 +163,35 @@ class Authority:
 
         A genesis passes: its signature is only good in the clan that it founds.
         """
-        author = record.author
         if record.is_genesis:
             return
-        if record.kind in ADMIN_KINDS:
-            if not self.is_admin(author):
+        if record.kind in CHAIN_KINDS:
+            self._may_govern(record)
+        elif _is_for_admins(record):
+            if not self.is_admin(record.author):
                 raise UnauthorizedError(f"only an admin writes records of kind {record.kind}")
-        elif author in self.roster.revoked:
-            if record.kind not in OUTLIVING_KINDS:
+        elif record.author in self.roster.revoked:
+            if record.kind not in OUTLIVING_KINDS and record.kind != Kind.REVOCATION:
                 raise UnauthorizedError("the author was removed from the clan")
-        elif author not in self.roster.known:
+        elif record.author not in self.roster.known:
             raise UnauthorizedError("the author is no member of the clan")
+
+    def _may_govern(self, record: Record) -> None:
+        if record.author not in self._speakers:
+            raise UnauthorizedError(f"only an admin writes records of kind {record.kind}")
+        if record.author not in self.chain.pinned:
+            return
+        # Of a pinned key only that stands which the operation that pinned it rests on.
+        before = self._approvable.get(record.slot)
+        if record.kind == Kind.AUTHORITY and record.id in self._followed:
+            return
+        if record.kind == Kind.APPROVAL and before is not None and before.is_admin(record.author):
+            return
+        raise UnauthorizedError("the author was removed from the admins: what it signs later is void")
 
     def lets_stay(self, record: Record) -> bool:
         """`may_author` as a question, for `Ledger.retain`. As long as the genesis is missing, all may stay."""
-        if not self.chain.ids:
+        if self.number < 0:
             return True
         try:
             self.may_author(record)
@@ -128,7 +200,85 @@ class Authority:
         return True
 
 
-def fold(ledger: Ledger) -> Authority:
-    """Work out the authority of a record set. Without a genesis nobody is anything."""
-    chain = follow(ledger)
-    return Authority(ledger.clan, chain or _NOTHING, enroll(ledger, chain or _NOTHING))
+def _is_for_admins(record: Record) -> bool:
+    if record.kind == Kind.REVOCATION:
+        return record.slot != fingerprint_slot(record.author)  # anybody may put out its own key
+    return record.kind in ADMIN_KINDS
+
+
+def fold(ledger: Ledger, final: RecordId | None = None) -> Authority:
+    """Work out the authority of a record set, for a node that holds `final` (None: nothing but the genesis).
+
+    Without a genesis nobody is anything.
+    """
+    tree = grow(ledger)
+    said = acknowledgements(ledger)
+    acknowledged = {node: head for node, (head, _) in said.items()}
+    path = follow(tree, acknowledged, final)
+    chain = path[-1].state if path else Chain()
+    times = [at for node, (head, at) in said.items() if chain.is_admin(node) and head in _ids(path)]
+    return Authority(
+        clan=ledger.clan,
+        chain=chain,
+        final=settled(tree, path, acknowledged, final),
+        roster=enroll(ledger, chain),
+        pending=_pending(tree, path),
+        lost=_lost(tree, path),
+        acknowledged_unix_s=max(times, default=None),
+        _speakers=tree.speakers,
+        _followed=_ids(path),
+        _approvable={fingerprint_slot(step.id): step.parent.state for step in path if step.parent is not None},
+    )
+
+
+def retrace(ledger: Ledger, final: RecordId | None) -> tuple[Tree, list[Step], Acknowledged]:
+    """The tree, the followed path and the acknowledgements, for who decides what to acknowledge."""
+    tree = grow(ledger)
+    acknowledged = {node: head for node, (head, _) in acknowledgements(ledger).items()}
+    return tree, follow(tree, acknowledged, final), acknowledged
+
+
+def _ids(path: Sequence[Step]) -> frozenset[RecordId]:
+    return frozenset(step.id for step in path)
+
+
+def _pending(tree: Tree, path: Sequence[Step]) -> tuple[Pending, ...]:
+    if not path:
+        return ()
+    head = path[-1]
+    standing = [
+        each for each in tree.proposals if each.parent is head and each.record.author not in head.state.pinned
+    ]
+    return tuple(_pending_of(each) for each in sorted(standing, key=lambda each: each.record.order))
+
+
+def _pending_of(proposal: Proposal) -> Pending:
+    record, before = proposal.record, proposal.parent.state
+    return Pending(
+        id=record.id,
+        number=before.number + 1,
+        author=record.author,
+        operation=proposal.operation,
+        signers=proposal.signers,
+        weight=before.weight(proposal.signers),
+        needed=before.need(operation_number(proposal.operation)),
+        at_unix_s=unix_s_of(record.seq),
+    )
+
+
+def _lost(tree: Tree, path: Sequence[Step]) -> tuple[Lost, ...]:
+    followed = _ids(path)
+    pinned = path[-1].state.pinned if path else frozenset()
+    lost = [
+        Lost(
+            id=step.id,
+            number=step.state.number,
+            author=step.record.author,
+            operation=step.operation,
+            signers=step.signers,
+            at_unix_s=unix_s_of(step.record.seq),
+        )
+        for step in tree.steps.values()
+        if step.id not in followed and step.record.author not in pinned
+    ]
+    return tuple(sorted(lost, key=lambda each: (each.number, each.id)))

@@ -1,52 +1,83 @@
-"""The authority chain: who the admins are, who may sign commits, and from which commit on.
+"""The state of the authority: who the admins are, what they have settled, and what each operation does to it.
 
-Each operation has one parent, so its state is a function of the operations before it. Of several children the
-one by the author of more weight in the parent's state goes on; then the more senior author's (the order of the
-parent's list of admins); then the lower id. The last rule can be ground by trying contents, so it decides only
-between two operations of one author.
+A state is a value. It knows its number in the chain and the keys that are pinned by then; which of several
+histories is followed is `forks`' question, and which operations are valid is `tree`'s.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
+from clanmesh_protocol.encoding import decode_untrusted
 from clanmesh_protocol.keys import NodeId, RecordId
-from clanmesh_protocol.limits import SIGNERS_MAX
+from clanmesh_protocol.kinds import Kind
+from clanmesh_protocol.limits import (
+    ADMINS_MAX,
+    PAYLOAD_BYTES_MAX,
+    RECORD_ID_BYTES,
+    SETTINGS_MAX,
+    SIGNERS_MAX,
+)
 from clanmesh_protocol.records import (
     Admin,
-    AuthorityOp,
+    AdminAdd,
+    AdminRemove,
+    AdminReplace,
     Checkpoint,
     Content,
     Genesis,
-    Kind,
-    Record,
+    RecoveryReplace,
+    Setting,
     SignerAdd,
     SignerRemove,
+    Thresholds,
+    Unknown,
+    is_routine,
 )
-from clanmesh_protocol.signing import Verified
-from clanmeshd.core.ledger import Ledger
 
+HEAD_NONE: Final = RecordId(bytes(RECORD_ID_BYTES))
 CHECKPOINTS_MAX: Final = 16  # the newest that still count: a node that is behind more of them begins at the last
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """The state at the head of the chain."""
+    """The state after an operation."""
 
-    name: str  # of the clan
-    admins: tuple[Admin, ...]  # in the order of their seniority
-    recovery: bytes | None  # Ed25519 public key
-    signers: tuple[str, ...]  # authorized_keys lines
-    checkpoints: tuple[tuple[str, bytes], ...]  # (ref, commit), newest last
-    ids: tuple[RecordId, ...]  # of the operations, genesis first, head last
+    name: str = ""  # of the clan
+    admins: tuple[Admin, ...] = ()  # in the order of their seniority
+    recovery: bytes | None = None  # Ed25519 public key
+    signers: tuple[str, ...] = ()  # authorized_keys lines
+    checkpoints: tuple[tuple[str, bytes], ...] = ()  # (ref, commit), newest last
+    govern: int = 0  # weight that governing needs; 0: the majority, which is also the least
+    routine: int = 1  # weight that routine operations need
+    settings: Mapping[str, str] = field(default_factory=dict)
+    pinned: frozenset[bytes] = frozenset()  # former admins and recovery keys: they never come back
+    number: int = -1  # of the operation; genesis has 0
+    head: RecordId = HEAD_NONE  # the operation's id
 
     @property
     def next_slot(self) -> str:
         """The slot that the next operation stands in."""
-        return operation_slot(len(self.ids))
+        return operation_slot(self.number + 1)
+
+    @property
+    def total_weight(self) -> int:
+        """What all admins weigh together."""
+        return sum(admin.weight for admin in self.admins)
+
+    @property
+    def majority(self) -> int:
+        """The least weight that is over half of all."""
+        return self.total_weight // 2 + 1
+
+    def need(self, operation: int) -> int:
+        """The weight that an operation needs to stand, by its number. Never more than there is."""
+        if is_routine(operation):
+            return max(1, min(self.routine, self.total_weight))
+        return max(self.majority, min(self.govern, self.total_weight))
 
     def is_admin(self, node: NodeId) -> bool:
-        """An admin at the head."""
+        """Whether a key is an admin's in this state."""
         return any(admin.node == node for admin in self.admins)
 
     def seniority(self, node: NodeId) -> int:
@@ -54,9 +85,10 @@ class Chain:
         places = [place for place, admin in enumerate(self.admins) if admin.node == node]
         return places[0] if places else len(self.admins)
 
-    def weight(self, node: NodeId) -> int:
-        """What an admin's word weighs; of others nothing."""
-        return sum(admin.weight for admin in self.admins if admin.node == node)
+    def weight(self, nodes: Iterable[NodeId]) -> int:
+        """What these keys weigh together, each once; of others than admins nothing."""
+        wanted = frozenset(nodes)
+        return sum(admin.weight for admin in self.admins if admin.node in wanted)
 
 
 def operation_slot(number: int) -> str:
@@ -64,31 +96,13 @@ def operation_slot(number: int) -> str:
     return f"{number:08d}"
 
 
-def follow(ledger: Ledger) -> Chain | None:
-    """Walk from genesis to the head. None as long as the genesis is missing."""
-    children: dict[RecordId | None, list[Verified[Record]]] = {}
-    for entry in ledger.of_kind(Kind.AUTHORITY):
-        children.setdefault(entry.value.prev, []).append(entry)
-    chain = _begin(children.get(None, []))
-    while chain is not None:
-        child = _choose(chain, children.get(chain.ids[-1], []))
-        if child is None:
-            return chain
-        chain = _step(chain, child)
-    return None
-
-
-def orphans(ledger: Ledger, chain: Chain, author: NodeId) -> list[AuthorityOp]:
-    """An author's operations that lost to another's and still mean something, oldest first: to be said again."""
-    on_chain = set(chain.ids)
-    lost: list[AuthorityOp] = []
-    for entry in sorted(ledger.of_kind(Kind.AUTHORITY), key=lambda entry: entry.value.order):
-        operation = entry.content
-        if entry.value.author != author or entry.value.id in on_chain:
-            continue
-        if isinstance(operation, SignerAdd | SignerRemove | Checkpoint) and _effect(chain, operation) != chain:
-            lost.append(operation)
-    return lost
+def operation_number(operation: Content) -> int:
+    """The number that an operation's payload begins with, known to this version or not."""
+    if isinstance(operation, Unknown):
+        number = decode_untrusted(operation.payload, bytes_max=PAYLOAD_BYTES_MAX[Kind.AUTHORITY])[0]
+        assert isinstance(number, int), "an operation without a number is refused at the door"
+        return number
+    return int(getattr(operation, "OP"))  # noqa: B009
 
 
 def signer_key(line: str) -> tuple[str, ...]:
@@ -96,33 +110,32 @@ def signer_key(line: str) -> tuple[str, ...]:
     return tuple(line.split()[:2])
 
 
-def _begin(roots: Iterable[Verified[Record]]) -> Chain | None:
-    for entry in roots:
-        genesis = entry.content
-        if entry.value.is_genesis and isinstance(genesis, Genesis):
-            return Chain(
-                genesis.name, genesis.admins, genesis.recovery, genesis.signers, (), (RecordId(entry.value.id),)
-            )
-    return None
+def begin(genesis: Genesis) -> Chain:
+    """The state after a genesis, but for number and head."""
+    return Chain(genesis.name, genesis.admins, genesis.recovery, genesis.signers)
 
 
-def _choose(chain: Chain, children: list[Verified[Record]]) -> Verified[Record] | None:
-    def rank(entry: Verified[Record]) -> tuple[int, int, bytes]:
-        author = entry.value.author
-        return (-chain.weight(author), chain.seniority(author), entry.value.id)
+def after(chain: Chain, operation: Content) -> Chain:
+    """The state after an operation, but for number and head.
 
-    slot = chain.next_slot
-    valid = [entry for entry in children if entry.value.slot == slot and chain.weight(entry.value.author) > 0]
-    return min(valid, key=rank, default=None)
+    One that has no effect gives the same state, and so does one of a later version: it may mean something there,
+    but nothing that this version could act against.
+    """
+    match operation:
+        case SignerAdd() | SignerRemove() | Checkpoint():
+            return _after_commits(chain, operation)
+        case AdminAdd() | AdminRemove() | AdminReplace():
+            return _after_admins(chain, operation)
+        case Thresholds(govern=govern, routine=routine):
+            return replace(chain, govern=govern, routine=max(1, routine))
+        case RecoveryReplace(key=key):
+            return _after_recovery(chain, key)
+        case Setting(name=name, value=value):
+            return _after_setting(chain, name, value)
+    return chain
 
 
-def _step(chain: Chain, entry: Verified[Record]) -> Chain:
-    changed = _effect(chain, entry.content)
-    return replace(changed, ids=(*chain.ids, entry.value.id))
-
-
-def _effect(chain: Chain, operation: Content) -> Chain:
-    """The state after an operation; one of a later version changes nothing that this version knows."""
+def _after_commits(chain: Chain, operation: SignerAdd | SignerRemove | Checkpoint) -> Chain:
     match operation:
         case SignerAdd(line=line):
             known = {signer_key(signer) for signer in chain.signers}
@@ -136,4 +149,40 @@ def _effect(chain: Chain, operation: Content) -> Chain:
             if chain.checkpoints[-1:] == ((ref, commit),):
                 return chain
             return replace(chain, checkpoints=(*chain.checkpoints, (ref, commit))[-CHECKPOINTS_MAX:])
-    return chain
+
+
+def _after_admins(chain: Chain, operation: AdminAdd | AdminRemove | AdminReplace) -> Chain:
+    node = operation.node
+    place = chain.seniority(node)
+    before, behind = chain.admins[:place], chain.admins[place + 1 :]
+    is_admin = place < len(chain.admins)
+    match operation:
+        case AdminAdd(weight=weight):
+            if node in chain.pinned or (not is_admin and len(chain.admins) >= ADMINS_MAX):
+                return chain
+            return replace(chain, admins=(*before, Admin(node, weight), *behind))
+        case AdminRemove():
+            if not is_admin or len(chain.admins) == 1:
+                return chain  # without an admin a clan could never again decide anything
+            return replace(chain, admins=(*before, *behind), pinned=chain.pinned | {node})
+        case AdminReplace(successor=successor):
+            if not is_admin or chain.is_admin(successor) or successor in chain.pinned:
+                return chain
+            admins = (*before, Admin(successor, chain.admins[place].weight), *behind)
+            return replace(chain, admins=admins, pinned=chain.pinned | {node})
+
+
+def _after_recovery(chain: Chain, key: bytes | None) -> Chain:
+    if key == chain.recovery or key in chain.pinned:
+        return chain
+    old = frozenset({chain.recovery} if chain.recovery is not None else ())
+    return replace(chain, recovery=key, pinned=chain.pinned | old)
+
+
+def _after_setting(chain: Chain, name: str, value: str) -> Chain:
+    settings = {key: kept for key, kept in chain.settings.items() if key != name}
+    if value and len(settings) < SETTINGS_MAX:
+        settings[name] = value
+    elif value:
+        return chain
+    return replace(chain, settings=dict(sorted(settings.items())))

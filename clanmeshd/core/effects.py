@@ -44,6 +44,13 @@ class StoreKeys:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreAnchor:
+    """Remember, durably, the operation of the authority that this node leaves only for the recovery key."""
+
+    operation: RecordId
+
+
+@dataclass(frozen=True, slots=True)
 class FetchRecords:
     """Fetch records that do not fit a datagram from a peer, over a stream; give them to `Mesh.receive_record`."""
 
@@ -150,6 +157,7 @@ Effect: TypeAlias = (
     SendDatagram
     | StoreRecord
     | StoreKeys
+    | StoreAnchor
     | FetchRecords
     | SetTunnels
     | SetNames

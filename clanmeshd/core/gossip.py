@@ -62,7 +62,7 @@ class Gossip:
         self._wants = Wants()
         self._repair = AntiEntropy(own, ledger)
         self._learned: list[Learned] = []
-        self._equivocators: list[NodeId] = []
+        self._twins: list[tuple[Record, Record]] = []
         self._fetches: list[tuple[NodeId, tuple[bytes, ...]]] = []
         self._served: Buckets[NodeId] = Buckets(SERVED_RECORDS_PER_S, SERVED_RECORDS_BURST)
         self._echoes: Buckets[NodeId] = Buckets(ECHOES_PER_S, ECHOES_BURST)
@@ -99,8 +99,8 @@ class Gossip:
         """Take a believed record into the ledger, and on from here. Says whether it changed anything."""
         record = verified.value
         applied = self.ledger.apply(verified, now_s)
-        if applied.equivocation:
-            self._equivocators.append(record.author)
+        if applied.twin is not None:
+            self._twins.append((applied.twin, record))
         if not applied.is_new:
             self._wants.refuse(short_id_of(record), now_s)
             return False
@@ -119,10 +119,10 @@ class Gossip:
         """Whether `learned` has something."""
         return bool(self._learned)
 
-    def equivocators(self) -> list[NodeId]:
-        """Drain who was caught signing two contents with one seq."""
-        equivocators, self._equivocators = self._equivocators, []
-        return equivocators
+    def twins(self) -> list[tuple[Record, Record]]:
+        """Drain the pairs of records that an author signed for one register and seq."""
+        twins, self._twins = self._twins, []
+        return twins
 
     def reconsider(self, authority: Authority, now_s: float, count: Callable[[ProtocolError], None]) -> None:
         """The authority has changed: drop what may not stay, try again what had no right to come in."""

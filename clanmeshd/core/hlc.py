@@ -12,6 +12,11 @@ from clanmesh_protocol.encoding import UINT64_MAX
 COUNTER_BITS: Final = 16
 
 
+def unix_s_of(seq: int) -> float:
+    """The time that a sequence number tells, by its author's clock."""
+    return (seq >> COUNTER_BITS) / 1000
+
+
 class HybridClock:
     """Gives strictly growing sequence numbers."""
 

@@ -46,12 +46,17 @@ class Applied:
     outcome: Outcome
     replaced: Record | None = None  # the register's former value
     displaced: Record | None = None  # another slot's value that had to make room
-    equivocation: bool = False  # the author signed two contents with one seq
+    twin: Record | None = None  # the author signed this one and the new one with one seq
 
     @property
     def is_new(self) -> bool:
         """The state has changed."""
         return self.outcome is Outcome.NEW
+
+    @property
+    def equivocation(self) -> bool:
+        """The author signed two contents with one seq."""
+        return self.twin is not None
 
 
 class Ledger:
@@ -146,9 +151,9 @@ class Ledger:
         current = self._shelf(record).get(_key(record))
         if current is not None and current.value.id == record.id:
             return Applied(Outcome.DUPLICATE)
-        equivocation = self._equivocates(record)
+        twin = self._twin(record)
         if current is not None and record.order < current.value.order:
-            return Applied(Outcome.STALE, equivocation=equivocation)
+            return Applied(Outcome.STALE, twin=twin)
         if current is None and not self._is_above_floor(record):
             return Applied(Outcome.STALE)
         if current is None and not self._has_room(record):
@@ -157,7 +162,7 @@ class Ledger:
             self._remove(current)
         self._insert(verified, now_s)
         displaced = self._displace(record)
-        return Applied(Outcome.NEW, current.value if current is not None else None, displaced, equivocation)
+        return Applied(Outcome.NEW, current.value if current is not None else None, displaced, twin)
 
     def expire(self, now_s: float) -> list[Record]:
         """Drop volatile records whose time to live is over; give them back."""
@@ -195,15 +200,17 @@ class Ledger:
         shelf = self._shelf(record)
         return len(shelf) < slots_max(record.kind) or _key(record) < max(shelf)
 
-    def _equivocates(self, record: Record) -> bool:
+    def _twin(self, record: Record) -> Record | None:
         values: Iterator[Verified[Record]] = iter(self._shelf(record).values())
         if record.kind != Kind.AUTHORITY:
             current = self._shelf(record).get(_key(record))
             values = iter([current] if current is not None else [])
-        return any(
-            other.value.slot == record.slot and other.value.seq == record.seq and other.value.id != record.id
+        twins = (
+            other.value
             for other in values
+            if other.value.slot == record.slot and other.value.seq == record.seq and other.value.id != record.id
         )
+        return next(twins, None)
 
     def _displace(self, record: Record) -> Record | None:
         shelf = self._shelf(record)

@@ -60,6 +60,21 @@ PREKEY_CHECK_S: Final = 3600.0  # the wall clock may jump: look again at least s
 
 EXPIRY_CHECK_S: Final = 3600.0  # memberships that may have expired
 
+# --- Governance ----------------------------------------------------------------------------------------
+
+UPKEEP_S: Final = 10.0  # how soon an admin's device takes over what a more senior one that went away would do
+UPKEEP_IDLE_S: Final = 3600.0  # with nothing to do: wall clocks jump
+ACKNOWLEDGE_S: Final = 86_400.0  # an unchanged head is acknowledged anew each day: that shows how old a view is
+RENEWALS_AT_ONCE_MAX: Final = 16  # credentials prolonged at one upkeep: a clan of 1000 within a quarter of an hour
+RESAID_PER_S: Final = 0.1  # operations that lost a race and are said again: two admins never chase each other
+RESAID_BURST: Final = 8.0
+RESAID_AGE_S_MAX: Final = 7 * 86_400.0  # a proposal that nobody completed for a week is a person's to repeat
+PROOF_DELAY_S: Final = 0.5  # between two members who could publish the same proof of equivocation
+PROOF_RANKS_MAX: Final = 20  # members that take turns; all others say it after the last of them
+PROOFS_WAITING_MAX: Final = 16  # as many as one author has slots
+FORMER_BOOTS_MAX: Final = 4  # runs of a peer that we remember: one that comes back from there runs twice
+CLONE_FADES_S: Final = 3600.0  # a device that was seen to run twice is said to for so long
+
 # --- Paths ---------------------------------------------------------------------------------------------
 
 WIDE_ENDPOINTS_MAX: Final = 3  # tried with one ping of a member that does not answer; others each time

@@ -5,27 +5,36 @@ record set, `membership` judges who answers, `authority` says who may what, `der
 shall do. What is left here is what follows from a new record, and from the time.
 """
 
-from collections.abc import Iterable
-from math import inf
+from collections.abc import Iterable, Mapping
 from random import Random  # noqa: TID251
 from typing import assert_never
 
 from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.errors import ProtocolError, UnauthorizedError
-from clanmesh_protocol.keys import ClanId, DeviceKeys, Entropy, NodeId, fingerprint_slot
+from clanmesh_protocol.keys import ClanId, DeviceKeys, Entropy, NodeId, RecordId, fingerprint_slot
 from clanmesh_protocol.messages import IndirectResult, PingRequest
-from clanmesh_protocol.records import AuthorityOp, Kind, Node, Publishable, Record, Status, Suspicion
+from clanmesh_protocol.records import (
+    AuthorityOp,
+    Kind,
+    Node,
+    Publishable,
+    Record,
+    Revocation,
+    Status,
+    Suspicion,
+)
 from clanmesh_protocol.signing import Verified
 from clanmesh_protocol.streams import Join
-from clanmeshd.core.admission import confirmations, redeem
+from clanmeshd.core.admission import redeem
 from clanmeshd.core.author import Author
 from clanmeshd.core.authority import AUTHORITY_KINDS, Authority, fold
 from clanmeshd.core.derived import Derived
-from clanmeshd.core.effects import Announce, Effect, FetchRecords, Instant, StoreRecord
+from clanmeshd.core.effects import Effect, FetchRecords, Instant, StoreAnchor, StoreRecord
 from clanmeshd.core.gossip import Gossip, Learned
+from clanmeshd.core.governance import Governance
 from clanmeshd.core.ledger import Ledger
-from clanmeshd.core.limits import CLONE_WARNING_S
 from clanmeshd.core.membership import Membership
+from clanmeshd.core.notices import Notices
 from clanmeshd.core.outbox import URGENCY_PROBE
 from clanmeshd.core.own_records import OwnRecords
 from clanmeshd.core.peers import Peer, describe, nearest
@@ -58,6 +67,7 @@ class Mesh:
         now: Instant,
         control_port: int,
         tunnel_port: int,
+        anchor: RecordId | None = None,
     ) -> None:
         self.node = keys.node
         self.ledger = Ledger(clan)
@@ -69,7 +79,8 @@ class Mesh:
             self.ledger.apply(record, now.monotonic_s)
             if record.value.author == self.node:
                 author.observe(record.value)
-        self.authority: Authority = fold(self.ledger)
+        self.authority: Authority = fold(self.ledger, anchor)
+        self._anchor = anchor
         self._authority_version = -1
         self._sessions = Sessions(keys, clan, entropy)
         self._traffic = Traffic(self._sessions)
@@ -88,13 +99,18 @@ class Mesh:
             self._count_error,
         )
         self._own = OwnRecords(author, keys, entropy, tunnel_port, self._sessions, self._gossip, self._membership)
+        self._governance = Governance(author, self._gossip, self._membership.up, now)
         self._derived = Derived(self.ledger, self._traffic.paths, tunnel_port)
         self._stores: list[StoreRecord] = []
-        self._announcements: list[Announce] = []
+        self._notices = Notices(self.authority)
         self._members: frozenset[NodeId] = frozenset()
-        self._cloned_s = -inf
         self._own.check_keys(now)
         self._work(now)
+
+    @property
+    def clones(self) -> Mapping[NodeId, float]:
+        """Who was seen to run twice with one key, and when last (monotonic s)."""
+        return self._notices.clones
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -152,8 +168,23 @@ class Mesh:
         return record
 
     def publish_operation(self, operation: AuthorityOp, now: Instant) -> Record:
-        """Sign the next operation on the authority chain. Raises UnauthorizedError unless this is an admin."""
-        record = self._own.operate(operation, now)
+        """Sign the next operation on the authority chain. Raises UnauthorizedError unless this is an admin.
+
+        It took effect when `authority.head` is its id afterwards; else it waits for others to approve it.
+        """
+        record = self._governance.operate(operation, now)
+        self._work(now)
+        return record
+
+    def approve(self, operation: RecordId, now: Instant) -> Record:
+        """Put this admin's name under a proposal. Raises UnauthorizedError unless this is an admin."""
+        record = self._governance.approve(operation, now)
+        self._work(now)
+        return record
+
+    def recover(self, seed: bytes, operation: AuthorityOp, now: Instant) -> Record:
+        """Sign an operation with the recovery key. Raises UnauthorizedError when it is not the one in force."""
+        record = self._governance.recover(seed, operation, now)
         self._work(now)
         return record
 
@@ -181,6 +212,7 @@ class Mesh:
             self._membership.next_deadline(),
             self._gossip.next_deadline(),
             self._own.next_deadline(),
+            self._governance.next_deadline(),
             self._derived.next_deadline(),
             self._suggestions.next_deadline(),
         )
@@ -194,6 +226,7 @@ class Mesh:
                 self._membership.ping(node, now_s)
         self._derived.handle_deadline(now_s)
         self._own.handle_deadline(now)
+        self._governance.handle_deadline(now)
         self._knock(now)
         self._work(now)
 
@@ -201,14 +234,16 @@ class Mesh:
         """Drain what is to be done, in order: what must be durable stands first."""
         effects: list[Effect] = [*self._own.changed_keys(), *self._stores]
         self._stores = []
+        if self.authority.final != self._anchor and self.authority.final is not None:
+            self._anchor = self.authority.final
+            effects.append(StoreAnchor(self._anchor))
         datagrams = self._traffic.drain()
         self._count("datagrams-sent", len(datagrams))
         effects += datagrams
         for node, ids in self._gossip.fetches():
             effects.append(FetchRecords(node, self._traffic.paths.signed(node), ids))
         effects += self._derived.changed(self.authority, self._own.keys, nearest(self._membership), self._now)
-        announcements, self._announcements = self._announcements, []
-        return effects + announcements
+        return effects + self._notices.drain()
 
     # --- for people and streams -------------------------------------------------------------------------
 
@@ -242,14 +277,21 @@ class Mesh:
                 self._perform(action, now)
             if not (learned or actions or self._gossip.has_learned):
                 break
-        for author in self._gossip.equivocators():
-            self._announce("equivocation", "signed two contents for one moment: a cloned or restored disk", author)
-        if self._own.doubled() and now.monotonic_s >= self._cloned_s + CLONE_WARNING_S:
-            self._cloned_s = now.monotonic_s
-            self._announce("clone", "(this device) shares its key with another device: a cloned disk", self.node)
+        self._note_doubles(now)
+
+    def _note_doubles(self, now: Instant) -> None:
+        for twin, record in self._gossip.twins():
+            self._governance.caught(twin, record, now)
+            self._notices.caught(record)
+        for node in self._sessions.running_twice():
+            self._notices.doubled(node, self.node, now.monotonic_s)
+        if self._own.doubled():
+            self._notices.doubled(self.node, self.node, now.monotonic_s)
 
     def _learn(self, learned: Learned, now: Instant) -> None:
-        record = learned.verified.value
+        record, content = learned.verified.value, learned.verified.content
+        if isinstance(content, Revocation) and content.node in self._members:
+            self._traffic.tell_at_once(content.node, record)  # it is to know why nobody answers it any more
         if not record.is_volatile:
             self._stores.append(StoreRecord(learned.verified))
         if record.author == self.node:
@@ -274,13 +316,12 @@ class Mesh:
                 self._own.defend(author, suspects, now)
 
     def _refold(self, now: Instant) -> None:
-        before, self.authority = self.authority, fold(self.ledger)
+        before, self.authority = self.authority, fold(self.ledger, self.authority.final)
         self._authority_version = self.ledger.version_of(*AUTHORITY_KINDS)
         self._enlist(now)
         self._gossip.reconsider(self.authority, now.monotonic_s, self._count_error)
-        self._announce_members(before)
-        for credential in confirmations(self.authority, self.node):
-            self._own.write(credential, Kind.CREDENTIAL, fingerprint_slot(credential.node), now)
+        self._notices.follow(self.authority)
+        self._governance.follow(before, now)
 
     def _enlist(self, now: Instant) -> None:
         members = frozenset(self.authority.members)
@@ -328,24 +369,9 @@ class Mesh:
     def _notice(self, change: Changed) -> None:
         if change.after is State.UP:
             self._gossip.welcome(change.node)
-            if change.before is not State.SUSPECT:
-                self._announce("member-up", "answers", change.node)
-        elif change.after is State.DOWN:
-            self._announce("member-down", "does not answer, by the word of several", change.node)
+        self._notices.notice(change)
 
     # --- for people -------------------------------------------------------------------------------------
-
-    def _announce_members(self, before: Authority) -> None:
-        for node in sorted(set(self.authority.members) - set(before.members)):
-            self._announce("member-joined", "is a member", node)
-        for node in sorted(set(before.members) - set(self.authority.members)):
-            name = before.members[node].name
-            self._announcements.append(Announce("member-left", f"{name} is no member any more", node))
-
-    def _announce(self, kind: str, text: str, node: NodeId) -> None:
-        member = self.authority.members.get(node)
-        name = member.name if member is not None else "a device that is no member"
-        self._announcements.append(Announce(kind, f"{name} {text}", node))
 
     def _count_error(self, error: ProtocolError) -> None:
         self._count(error.code)

@@ -12,14 +12,17 @@ from clanmeshd.core.limits import IDS_PER_FRAME_MAX, OUTBOX_FRAMES_MAX
 # stands before the bulk, since others' probing waits for it.
 _URGENCY_OF_KIND = {
     Kind.AUTHORITY: 1,
+    Kind.APPROVAL: 1,
     Kind.REVOCATION: 2,
     Kind.CREDENTIAL: 3,
     Kind.REDEMPTION: 4,
     Kind.INVITE: 5,
+    Kind.ACKNOWLEDGEMENT: 5,
     Kind.SUSPICION: 6,
     Kind.NODE: 7,
     Kind.HEAD: 8,
     Kind.SECRET: 9,
+    Kind.EQUIVOCATION: 9,
 }
 URGENCY_PROBE = 0
 URGENCY_IDS = 6

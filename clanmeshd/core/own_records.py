@@ -9,7 +9,7 @@ from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.errors import LimitError, UnauthorizedError
 from clanmesh_protocol.keys import DeviceKeys, Entropy, NodeId
 from clanmesh_protocol.limits import ENDPOINTS_MAX
-from clanmesh_protocol.records import SINGLE_SLOT, AuthorityOp, Kind, Publishable, Record, Status, Suspicion
+from clanmesh_protocol.records import SINGLE_SLOT, Kind, Publishable, Record, Status, Suspicion
 from clanmesh_protocol.signing import Verified
 from clanmeshd.core.author import Author, node_content
 from clanmeshd.core.buckets import TokenBucket
@@ -69,17 +69,6 @@ class OwnRecords:
         )
         if not self._gossip.adopt(verified, None, now.monotonic_s):
             raise LimitError(f"no slot is left for another record of kind {kind}")
-        return verified.value
-
-    def operate(self, operation: AuthorityOp, now: Instant) -> Record:
-        """Sign the next operation on the authority chain. Raises UnauthorizedError unless this is an admin."""
-        authority = self._gossip.authority
-        if not authority.is_admin(self._author.node):
-            raise UnauthorizedError("only an admin changes the authority of the clan")
-        verified = self._author.operate(
-            operation, slot=authority.next_slot, prev=authority.head, now_unix_s=now.unix_s
-        )
-        self._gossip.adopt(verified, None, now.monotonic_s)
         return verified.value
 
     def set_endpoints(self, endpoints: Iterable[Endpoint], now: Instant) -> None:

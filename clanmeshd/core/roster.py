@@ -4,7 +4,8 @@ Three sets, each with its own use. *Known* keys have been vouched for by anyone 
 write may be kept. *Members* are those whose word counts: admins, subjects of an admin's credential, and those
 who redeemed an invite that is not over-used. *Revoked* keys are out for ever, whatever vouches for them.
 An admin is removed through the authority chain; until then a revocation of one is void, so that two admins
-cannot throw each other out by racing.
+cannot throw each other out by racing. What an admin vouched for ends with its being one, unless another admin has
+vouched for it too.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,6 +18,7 @@ from clanmesh_protocol.keys import ClanId, NodeId, RecordId, node_text, verify_d
 from clanmesh_protocol.limits import NAME_BYTES_MAX
 from clanmesh_protocol.records import Credential, Invite, Kind, Record, Redemption, Revocation, redemption_input
 from clanmeshd.core.chain import Chain
+from clanmeshd.core.hlc import unix_s_of
 from clanmeshd.core.ledger import Ledger
 
 PROOFS_REMEMBERED_MAX: Final = 4096  # two signatures each, 90 us; a fold asks for all of them again
@@ -34,6 +36,11 @@ class Member:
     expires_unix_s: int  # 0: never
     via: Via
     redemption: RecordId | None = None  # what an admin has yet to confirm, with via `redemption`
+    credential: RecordId | None = None  # what makes it one, and what an amended one replaces
+    issuer: NodeId | None = None  # who signed that
+    issued_unix_s: float = 0.0  # by the issuer's clock
+    given_name: str = ""  # what the name is before names are made unique
+    succeeds: NodeId | None = None  # its former key, which is out, or will be when an admin confirms this one
 
     @property
     def confirmed(self) -> bool:
@@ -96,10 +103,10 @@ class _Claim:
 def enroll(ledger: Ledger, chain: Chain) -> Roster:
     """Work out the roster. Each stage only ever adds, so its result cannot depend on an order."""
     admins = frozenset(admin.node for admin in chain.admins)
-    revoked = _revoked(ledger, admins)
     credentials = _credentials(ledger, chain)
+    revoked = _revoked(ledger, admins) | _succeeded(credentials, admins)
     claims = _vouched_claims(chain, credentials)
-    invites = _invites(ledger, admins)
+    invites = _invites(ledger, admins, revoked)
     uses, known = _uses(ledger, invites, frozenset(claims))
     counted = [use for use in uses if use.record.author not in revoked or _is_confirmed(use, credentials)]
     redeemers = _redeemers(counted)
@@ -119,18 +126,32 @@ def enroll(ledger: Ledger, chain: Chain) -> Roster:
 
 
 def _revoked(ledger: Ledger, admins: frozenset[NodeId]) -> frozenset[NodeId]:
-    contents = [entry.content for entry in ledger.of_kind(Kind.REVOCATION) if entry.value.author in admins]
-    return frozenset(content.node for content in contents if isinstance(content, Revocation)) - admins
+    """Keys that an admin has put out, or that left by their own word."""
+    said = [(entry.value.author, entry.content) for entry in ledger.of_kind(Kind.REVOCATION)]
+    return frozenset(
+        content.node
+        for author, content in said
+        if isinstance(content, Revocation) and (author in admins or author == content.node)
+    ) - frozenset(admins)
+
+
+def _succeeded(
+    credentials: Mapping[NodeId, list[tuple[Record, Credential]]], admins: frozenset[NodeId]
+) -> frozenset[NodeId]:
+    """Keys in whose place an admin has put another."""
+    standing = [several[0][1] for several in credentials.values()]
+    return frozenset(content.succeeds for content in standing if content.succeeds is not None) - admins
 
 
 def _credentials(ledger: Ledger, chain: Chain) -> dict[NodeId, list[tuple[Record, Credential]]]:
-    """The admins' credentials by their subject, that of the most senior issuer first."""
+    """The admins' credentials by their subject: not replaced ones, that of the most senior issuer first."""
     found: dict[NodeId, list[tuple[Record, Credential]]] = {}
     for entry in ledger.of_kind(Kind.CREDENTIAL):
         if isinstance(entry.content, Credential) and chain.is_admin(entry.value.author):
             found.setdefault(entry.content.node, []).append((entry.value, entry.content))
     for several in found.values():
-        several.sort(key=lambda item: (chain.seniority(item[0].author), item[0].id))
+        replaced = frozenset(record for _, credential in several for record in credential.replaces)
+        several.sort(key=lambda item: (item[0].id in replaced, chain.seniority(item[0].author), item[0].id))
     return found
 
 
@@ -144,16 +165,34 @@ def _vouched_claims(
     for node, several in credentials.items():
         record, credential = several[0]
         via: Via = "admin" if chain.is_admin(node) else "credential"
-        member = Member(node, credential.name, credential.tags, credential.expires_unix_s, via)
-        claims[node] = _Claim((0, *record.order), member)
+        claims[node] = _Claim((0, *record.order), _credentialed(record, credential, via))
     return claims
 
 
-def _invites(ledger: Ledger, admins: frozenset[NodeId]) -> dict[RecordId, tuple[NodeId, Invite]]:
+def _credentialed(record: Record, credential: Credential, via: Via) -> Member:
+    return Member(
+        node=credential.node,
+        name=credential.name,
+        tags=credential.tags,
+        expires_unix_s=credential.expires_unix_s,
+        via=via,
+        credential=record.id,
+        issuer=record.author,
+        issued_unix_s=unix_s_of(record.seq),
+        given_name=credential.name,
+        succeeds=credential.succeeds,
+    )
+
+
+def _invites(
+    ledger: Ledger, admins: frozenset[NodeId], revoked: frozenset[NodeId]
+) -> dict[RecordId, tuple[NodeId, Invite]]:
     return {
         entry.value.id: (entry.value.author, entry.content)
         for entry in ledger.of_kind(Kind.INVITE)
-        if isinstance(entry.content, Invite) and entry.value.author in admins
+        if isinstance(entry.content, Invite)
+        and entry.value.author in admins
+        and entry.content.key not in revoked  # any admin can withdraw another's invite by its key
     }
 
 
@@ -225,7 +264,17 @@ def _redeemed_claims(uses: Iterable[_Use], start: frozenset[NodeId]) -> dict[Nod
     for use in sorted(valid, key=lambda use: use.rank, reverse=True):  # so that the lowest rank is put in last
         node = use.redemption.node
         name = use.invite.name or use.redemption.name
-        member = Member(node, name, use.invite.tags, 0, "redemption", use.record.id)
+        member = Member(
+            node,
+            name,
+            use.invite.tags,
+            0,
+            "redemption",
+            use.record.id,
+            issued_unix_s=unix_s_of(use.record.seq),
+            given_name=name,
+            succeeds=use.invite.succeeds,
+        )
         claims[node] = _Claim(use.rank, member)
     return claims
 

@@ -36,7 +36,7 @@ from clanmesh_protocol.messages import (
     parse_header_untrusted,
 )
 from clanmesh_protocol.records import Node
-from clanmeshd.core.limits import HELLO_PLAINTEXT_BYTES
+from clanmeshd.core.limits import FORMER_BOOTS_MAX, HELLO_PLAINTEXT_BYTES
 from clanmeshd.core.replay import ReplayWindow
 
 TOKEN_BYTES: Final = 8
@@ -100,6 +100,7 @@ class _Peer:
     boot: bytes | None = None  # proven
     window: ReplayWindow = field(default_factory=ReplayWindow)
     boots: int = 0  # proven so far; a part of our token
+    former: tuple[bytes, ...] = ()  # earlier boots, newest last
     their_token: bytes = TOKEN_NONE
 
 
@@ -118,6 +119,7 @@ class Sessions:
         self._counter_floor = 0
         self._boots_floor = 0
         self._by_prefix: dict[bytes, tuple[NodeId, ...]] = {}
+        self._twice: list[NodeId] = []
 
     # --- who there is -----------------------------------------------------------------------------------
 
@@ -182,11 +184,20 @@ class Sessions:
         if not any(isinstance(frame, Ping | Ack) and frame.echo == token for frame in opened.frames):
             return opened
         peer = self._peers[opened.node]
+        if opened.boot in peer.former:
+            self._twice.append(opened.node)
+        elif peer.boot is not None:
+            peer.former = (*peer.former, peer.boot)[-FORMER_BOOTS_MAX:]
         peer.boot = opened.boot
         peer.boots += 1
         peer.window = ReplayWindow()
         peer.window.accept(opened.counter)
         return opened._replace(proven=True)
+
+    def running_twice(self) -> list[NodeId]:
+        """Drain the peers of whom a former run came back: no device does that, two with one key do."""
+        twice, self._twice = self._twice, []
+        return twice
 
     def hear_token(self, opened: Opened, token: bytes) -> None:
         """Remember what a proven datagram's Ping or Ack says the peer wants to hear."""

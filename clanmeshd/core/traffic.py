@@ -53,6 +53,12 @@ class Traffic:
         if data is not None:
             self._datagrams.append(SendDatagram(data, endpoint))
 
+    def tell_at_once(self, node: NodeId, record: Record) -> None:
+        """Give a member a record now: it may be forgotten before the next drain."""
+        endpoint = self.paths.best(node)
+        if endpoint is not None:
+            self._send(node, [RecordFrame(record.data)], endpoint)
+
     # --- probes -----------------------------------------------------------------------------------------
 
     def ping(self, node: NodeId, number: int, root: bytes, endpoints: Iterable[Endpoint]) -> None:

@@ -18,8 +18,9 @@ from clanmesh_protocol.records import Kind, Record, Redemption, SignerAdd, parse
 from clanmesh_protocol.signing import Verified
 from clanmesh_protocol.streams import Join
 from clanmesh_protocol.tokens import Token
-from clanmeshd.core.admission import Refusal, confirmations, make_invite, open_bundle_untrusted, redeem
+from clanmeshd.core.admission import Refusal, make_invite, open_bundle_untrusted, redeem
 from clanmeshd.core.authority import Authority, fold
+from clanmeshd.core.credentials import confirmation
 from tests.core.authors import NOW_UNIX_S, Family, join_request
 
 SEED = bytes(range(32))
@@ -173,13 +174,11 @@ def test_admins_confirm_what_members_admitted_once(family: Family) -> None:
     invite = desk.invite(SEED, tags=["tv"])
     records = [invite, redemption := desk.redemption(invite, SEED, family["nas"])]
     authority = family.authority(*records)
-    [credential] = confirmations(authority, desk.node)
+    credential = confirmation(authority, authority.members[family["nas"].node], NOW_UNIX_S)
     assert (credential.node, credential.name, credential.tags) == (family["nas"].node, "nas", ("tv",))
     assert credential.redemption == redemption.value.id
-    assert confirmations(authority, family["nas"].node) == []
     after = family.authority(*records, desk.write(credential))
     assert after.members[family["nas"].node].confirmed
-    assert confirmations(after, desk.node) == []
 
 
 # --- the joiner ----------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clanmesh_protocol.records import Head, Record, SignerAdd, SignerRemove
+from clanmesh_protocol.records import Acknowledgement, Approval, Checkpoint, Head, Record, SignerRemove
 from clanmesh_protocol.signing import Verified
 from clanmeshd.core.authority import fold
 from clanmeshd.core.ledger import Ledger
@@ -42,8 +42,12 @@ def _tangle() -> tuple[Family, list[Verified[Record]]]:
         desk.revocation(phone),
         attic.revocation(desk),
     ]
-    records += [author.operation(SignerAdd(f"ssh-ed25519 {author.name}"), start) for author in (desk, attic)]
-    records += [desk.operation(SignerRemove(SIGNER), family.authority(records[-2]))]
+    records += [author.operation(Checkpoint(author.name, bytes(20)), start) for author in (desk, attic)]
+    records += [
+        removal := desk.operation(SignerRemove(SIGNER), family.authority(records[-2])),
+        attic.write(Approval(removal.value.id)),
+        attic.write(Acknowledgement(1, records[-1].value.id)),
+    ]
     records += [nas.write(Head(None, bytes([n]) * 20, b""), slot="main", seq=9_000_000) for n in (1, 2)]
     return family, records
 

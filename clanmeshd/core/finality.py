@@ -1,0 +1,80 @@
+"""What is settled: the newest operation that a majority of the admins follows, and what each of them may follow.
+
+A node that has seen a majority behind an operation leaves it only for a signature by the recovery key: so a key
+that was thrown out cannot rewrite the time when it still had a say. For that each admin's device acknowledges the
+head that it follows, and goes over to another branch only when the one it acknowledged cannot get a majority any
+more.
+"""
+
+from collections.abc import Sequence
+
+from clanmesh_protocol.keys import NodeId, RecordId
+from clanmesh_protocol.records import SINGLE_SLOT, Acknowledgement, Kind
+from clanmeshd.core.forks import Acknowledged, acknowledged_weights
+from clanmeshd.core.hlc import unix_s_of
+from clanmeshd.core.ledger import Ledger
+from clanmeshd.core.tree import Step, Tree
+
+
+def acknowledgements(ledger: Ledger) -> dict[NodeId, tuple[RecordId, float]]:
+    """The head that each key says it follows, and when it said so (unix s, by its own clock)."""
+    return {
+        entry.value.author: (entry.content.head, unix_s_of(entry.value.seq))
+        for entry in ledger.of_kind(Kind.ACKNOWLEDGEMENT)
+        if isinstance(entry.content, Acknowledgement)
+    }
+
+
+def settled(
+    tree: Tree, path: Sequence[Step], acknowledged: Acknowledged, final: RecordId | None
+) -> RecordId | None:
+    """The operation of the followed path that is final now; the former one may lie on a branch that was left."""
+    if not path:
+        return final
+    weights = acknowledged_weights(tree, acknowledged)
+    newest = path[0]
+    for step in path[1:]:
+        if step.id == final or is_recovery(step) or weights.get(step.id, 0) >= step.state.majority:
+            newest = step
+    return newest.id
+
+
+def may_acknowledge(tree: Tree, own: NodeId, head: Step, acknowledged: Acknowledged) -> bool:
+    """Whether an admin's device may say that it follows `head`, given what it said before and what others say."""
+    before = tree.steps.get(acknowledged[own]) if own in acknowledged else None
+    if before is None or before in head.ancestry():
+        return True
+    left = list(before.ancestry())
+    entered = [step for step in head.ancestry() if step not in left]
+    if any(is_recovery(step) for step in entered):
+        return True
+    fork = entered[-1].parent
+    return not any(
+        _may_win(tree, step, own, acknowledged) for step in left if fork and step.state.number > fork.state.number
+    )
+
+
+def _may_win(tree: Tree, step: Step, own: NodeId, acknowledged: Acknowledged) -> bool:
+    """Whether an operation could have a majority, now or in words under way. Who is known elsewhere is not."""
+    elsewhere = frozenset(
+        node
+        for node, head in acknowledged.items()
+        if node != own and (at := tree.steps.get(head)) is not None and not _is_related(at, step)
+    )
+    state = step.state
+    return state.total_weight - state.weight(elsewhere) >= state.majority
+
+
+def is_recovery(step: Step) -> bool:
+    """Whether the recovery key signed an operation."""
+    return step.parent is not None and step.record.author == step.parent.state.recovery
+
+
+def _is_related(one: Step, other: Step) -> bool:
+    return one in other.ancestry() or other in one.ancestry()
+
+
+def is_acknowledged_by(ledger: Ledger, own: NodeId, head: RecordId) -> bool:
+    """Whether a key's newest acknowledgement names this head."""
+    entry = ledger.get(own, Kind.ACKNOWLEDGEMENT, SINGLE_SLOT)
+    return entry is not None and isinstance(entry.content, Acknowledgement) and entry.content.head == head

@@ -1,0 +1,247 @@
+"""What this device does for the clan's trust: operations when a person asks, and an admin's part by itself.
+
+By itself an admin's device acknowledges the head that it follows, confirms who came by an invite, prolongs
+credentials, puts its name under the word of those who left, and says again what of its own lost a race. Any
+member's device passes on the proof that somebody signed two things at once. All of it follows from the record
+set, so nothing is lost by a restart.
+"""
+
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Final
+
+from clanmesh_protocol.errors import ProtocolError, UnauthorizedError
+from clanmesh_protocol.keys import NodeId, RecordId, fingerprint_slot, signing_public
+from clanmesh_protocol.records import (
+    SINGLE_SLOT,
+    Acknowledgement,
+    Approval,
+    AuthorityOp,
+    Equivocation,
+    Kind,
+    Publishable,
+    Record,
+    Revocation,
+    slot_of,
+)
+from clanmeshd.core.author import Author
+from clanmeshd.core.authority import Authority, Lost, Pending, retrace
+from clanmeshd.core.buckets import TokenBucket
+from clanmeshd.core.chain import after
+from clanmeshd.core.credentials import amended, confirmation, due_unix_s, expiry, is_due, life_s
+from clanmeshd.core.effects import Instant
+from clanmeshd.core.finality import is_acknowledged_by, may_acknowledge
+from clanmeshd.core.gossip import Gossip
+from clanmeshd.core.hlc import unix_s_of
+from clanmeshd.core.limits import (
+    ACKNOWLEDGE_S,
+    PROOF_DELAY_S,
+    PROOF_RANKS_MAX,
+    PROOFS_WAITING_MAX,
+    RENEWALS_AT_ONCE_MAX,
+    RESAID_AGE_S_MAX,
+    RESAID_BURST,
+    RESAID_PER_S,
+    UPKEEP_IDLE_S,
+    UPKEEP_S,
+)
+
+_LEFT: Final = "it left"
+_REPLACED: Final = "another key of the same device took its place"
+
+Proof = tuple[Record, Record]  # of the lower id, of the higher
+
+
+class Governance:
+    """The part of the core that signs what admins sign. `up` gives the members that answer."""
+
+    def __init__(self, author: Author, gossip: Gossip, up: Callable[[], list[NodeId]], now: Instant) -> None:
+        self._own = author.node
+        self._author = author
+        self._gossip = gossip
+        self._up = up
+        self._upkeep_s = now.monotonic_s
+        self._resaid = TokenBucket(RESAID_PER_S, RESAID_BURST, now.monotonic_s)
+        self._proofs: dict[NodeId, tuple[float, Proof]] = {}  # when to publish it, if nobody else has
+
+    # --- on demand --------------------------------------------------------------------------------------
+
+    def operate(self, operation: AuthorityOp, now: Instant) -> Record:
+        """Sign the next operation on the authority chain. Raises UnauthorizedError unless this is an admin.
+
+        It takes effect at once when this admin's weight suffices; else it is a proposal until others approve.
+        """
+        self._need_admin()
+        authority = self._gossip.authority
+        verified = self._author.operate(
+            operation, slot=authority.next_slot, prev=authority.head, now_unix_s=now.unix_s
+        )
+        self._gossip.adopt(verified, None, now.monotonic_s)
+        return verified.value
+
+    def approve(self, operation: RecordId, now: Instant) -> Record:
+        """Put this admin's name under a proposal. Raises UnauthorizedError unless this is an admin."""
+        self._need_admin()
+        return self._write(Approval(operation), now)
+
+    def recover(self, seed: bytes, operation: AuthorityOp, now: Instant) -> Record:
+        """Sign an operation with the recovery key. Raises UnauthorizedError when it is not the one in force."""
+        authority = self._gossip.authority
+        if signing_public(seed) != authority.chain.recovery:
+            raise UnauthorizedError("this is not the clan's recovery key")
+        writer = Author(seed, authority.clan)
+        verified = writer.operate(operation, slot=authority.next_slot, prev=authority.head, now_unix_s=now.unix_s)
+        self._gossip.adopt(verified, None, now.monotonic_s)
+        return verified.value
+
+    def _need_admin(self) -> None:
+        if not self._gossip.authority.is_admin(self._own):
+            raise UnauthorizedError("only an admin changes the authority of the clan")
+
+    def _write(self, content: Publishable, now: Instant) -> Record:
+        verified = self._author.write(
+            content,
+            kind=content.KIND,
+            slot=slot_of(content),
+            now_unix_s=now.unix_s,
+            ttl_s=0,
+            may_author=self._gossip.authority.may_author,
+        )
+        self._gossip.adopt(verified, None, now.monotonic_s)
+        return verified.value
+
+    # --- by itself --------------------------------------------------------------------------------------
+
+    def next_deadline(self) -> float:
+        """When `handle_deadline` has something to do."""
+        return min([self._upkeep_s, *(at_s for at_s, _ in self._proofs.values())])
+
+    def handle_deadline(self, now: Instant) -> None:
+        """Do what is due: renewals, an old acknowledgement, proofs that nobody else has published."""
+        if now.monotonic_s >= self._upkeep_s:
+            self._keep_up(now)
+            self._upkeep_s = now.monotonic_s + self._idle_s(now)
+        for author, (at_s, proof) in sorted(self._proofs.items()):
+            if now.monotonic_s >= at_s:
+                del self._proofs[author]
+                self._publish_proof(proof, now)
+
+    def follow(self, before: Authority, now: Instant) -> None:
+        """The authority has changed: say what follows from that. `before` is what it was."""
+        if not self._gossip.authority.is_admin(self._own):
+            return
+        self._resay(before, now)
+        self._acknowledge(now)
+        self._confirm(now)
+        self._countersign(now)
+        self._upkeep_s = min(self._upkeep_s, now.monotonic_s + self._idle_s(now))
+
+    def caught(self, twin: Record, record: Record, now: Instant) -> None:
+        """Somebody signed two records for one register and seq: let all know, but let one of us say it."""
+        if record.author in self._proofs or len(self._proofs) >= PROOFS_WAITING_MAX:
+            return
+        lower, higher = sorted((twin, record), key=lambda each: each.id)
+        rank = self._rank(record.author)
+        self._proofs[record.author] = (now.monotonic_s + PROOF_DELAY_S * rank, (lower, higher))
+
+    def _keep_up(self, now: Instant) -> None:
+        if self._gossip.authority.is_admin(self._own):
+            self._acknowledge(now)
+            self._confirm(now)
+            self._renew(now)
+
+    def _idle_s(self, now: Instant) -> float:
+        """How long nothing is to be kept up, as far as can be told now."""
+        authority = self._gossip.authority
+        if not authority.is_admin(self._own):
+            return UPKEEP_IDLE_S
+        life, members = life_s(authority), authority.members.values()
+        if any(not member.confirmed or is_due(member, life, now.unix_s) for member in members):
+            return UPKEEP_S
+        dues = [due_unix_s(member) - now.unix_s for member in members if member.expires_unix_s]
+        return min([UPKEEP_IDLE_S, *(max(UPKEEP_S, due) for due in dues if due > 0)])
+
+    def _acknowledge(self, now: Instant) -> None:
+        authority, ledger = self._gossip.authority, self._gossip.ledger
+        entry = ledger.get(self._own, Kind.ACKNOWLEDGEMENT, SINGLE_SLOT)
+        fresh = entry is not None and now.unix_s < unix_s_of(entry.value.seq) + ACKNOWLEDGE_S
+        if fresh and is_acknowledged_by(ledger, self._own, authority.head):
+            return
+        tree, path, acknowledged = retrace(ledger, authority.final)
+        if path and may_acknowledge(tree, self._own, path[-1], acknowledged):
+            self._write(Acknowledgement(authority.number, authority.head), now)
+
+    def _confirm(self, now: Instant) -> None:
+        authority = self._gossip.authority
+        waiting = [member for member in authority.members.values() if not member.confirmed]
+        if waiting and self._is_foremost():
+            for member in waiting:
+                self._write(confirmation(authority, member, now.unix_s), now)
+                if member.succeeds is not None and member.succeeds not in authority.revoked:
+                    self._write(Revocation(member.succeeds, _REPLACED), now)
+
+    def _countersign(self, now: Instant) -> None:
+        """Who left stays out, even when nothing else is left of it."""
+        if not self._is_foremost():
+            return
+        ledger, authority = self._gossip.ledger, self._gossip.authority
+        said = [entry for entry in ledger.of_kind(Kind.REVOCATION) if isinstance(entry.content, Revocation)]
+        by_admins = {entry.value.slot for entry in said if authority.is_admin(entry.value.author)}
+        for entry in said:
+            if entry.value.slot not in by_admins and fingerprint_slot(entry.value.author) == entry.value.slot:
+                self._write(Revocation(entry.value.author, _LEFT), now)
+
+    def _renew(self, now: Instant) -> None:
+        authority = self._gossip.authority
+        alive = {*self._up(), self._own}
+        life = life_s(authority)
+        due = [member for member in authority.members.values() if is_due(member, life, now.unix_s)]
+        for member in due[:RENEWALS_AT_ONCE_MAX]:
+            issuer = member.issuer if member.issuer in alive else None
+            responsible = issuer == self._own or (issuer is None and self._is_foremost())
+            # A device that is away for longer than its credential lives is to be let in again by a person.
+            if responsible and (member.node in alive or not member.expires_unix_s):
+                until = expiry(authority, now.unix_s)
+                content = amended(self._gossip.ledger, authority, self._own, member.node, expires_unix_s=until)
+                self._write(content, now)
+
+    def _is_foremost(self) -> bool:
+        """Of the admins that answer this is the most senior: one of them is enough for what any may do."""
+        alive = {*self._up(), self._own}
+        return next((admin for admin in self._gossip.authority.admins if admin in alive), None) == self._own
+
+    def _resay(self, before: Authority, now: Instant) -> None:
+        """What of ours was followed or proposed and is not any more, because another was first, is said again."""
+        authority = self._gossip.authority
+        lost: list[Lost | Pending] = [each for each in authority.lost if each.author == self._own]
+        lost = [each for each in lost if before.follows(each.id)]
+        standing = {each.id for each in authority.pending}
+        lost += [
+            each
+            for each in before.pending
+            if each.author == self._own and each.id not in standing and not authority.follows(each.id)
+        ]
+        for each in lost:
+            operation, chain = each.operation, self._gossip.authority.chain
+            if not isinstance(operation, AuthorityOp) or now.unix_s > each.at_unix_s + RESAID_AGE_S_MAX:
+                continue
+            if after(chain, operation) != chain and self._resaid.take(now.monotonic_s):
+                self.operate(operation, now)
+
+    # --- proofs -----------------------------------------------------------------------------------------
+
+    def _rank(self, author: NodeId) -> int:
+        """Our place among those who could say it, another one for each author."""
+        order = sorted({*self._up(), self._own}, key=lambda node: blake2b(author + node).digest())
+        return min(order.index(self._own), PROOF_RANKS_MAX)
+
+    def _publish_proof(self, proof: Proof, now: Instant) -> None:
+        lower, higher = proof
+        content = Equivocation(lower.data, higher.data)
+        told = {entry.content for entry in self._gossip.ledger.of_kind(Kind.EQUIVOCATION)}
+        if content in told or any(isinstance(each, Equivocation) and each.author == lower.author for each in told):
+            return
+        try:
+            self._write(content, now)
+        except ProtocolError:
+            return  # too large for a proof, or we are not a member: the alarm stays our own

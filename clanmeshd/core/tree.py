@@ -1,0 +1,152 @@
+"""The tree of valid operations: all histories of the authority that the record set allows.
+
+An operation is valid when its parent is, when it stands in the next slot, and when those who signed it (its
+author and the authors of approvals) carry enough weight in the parent's state, or the recovery key signed it.
+Which branch is followed is `forks`' question. Everything here is a pure function of the record set.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from clanmesh_protocol.keys import NodeId, RecordId
+from clanmesh_protocol.records import Approval, Content, Genesis, Kind, Record
+from clanmesh_protocol.signing import Verified
+from clanmeshd.core.chain import Chain, after, begin, operation_number
+from clanmeshd.core.ledger import Ledger
+
+_NOBODY: Final[frozenset[NodeId]] = frozenset()
+
+
+@dataclass(slots=True, eq=False)
+class Step:
+    """A valid operation, its place in the tree, and the state after it."""
+
+    record: Record
+    operation: Content
+    parent: "Step | None"
+    signers: frozenset[NodeId]  # author and approvers who count in the parent's state
+    state: Chain
+    children: list["Step"] = field(default_factory=list)
+
+    @property
+    def id(self) -> RecordId:
+        """The operation's record id."""
+        return self.record.id
+
+    @property
+    def pins(self) -> frozenset[bytes]:
+        """The keys that this operation pinned."""
+        return self.state.pinned - self.parent.state.pinned if self.parent is not None else frozenset()
+
+    def stands_without(self, void: frozenset[bytes]) -> bool:
+        """Whether the operation is valid when nothing counts that these keys signed."""
+        if self.parent is None or not void:
+            return True
+        if self.record.author in void:
+            return False
+        before = self.parent.state
+        if self.record.author == before.recovery:
+            return True
+        return before.weight(self.signers - void) >= before.need(operation_number(self.operation))
+
+    def ancestry(self) -> Iterator["Step"]:
+        """This operation and those that it rests on, genesis last."""
+        step: Step | None = self
+        while step is not None:
+            yield step
+            step = step.parent
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """An operation behind a valid one that lacks weight yet."""
+
+    record: Record
+    operation: Content
+    parent: Step
+    signers: frozenset[NodeId]
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """All valid operations by id, and the proposals behind them. Empty as long as the genesis is missing."""
+
+    root: Step | None
+    steps: Mapping[RecordId, Step]
+    proposals: tuple[Proposal, ...]
+    speakers: frozenset[bytes]  # every key that is an admin or the recovery key in a valid state
+
+
+def grow(ledger: Ledger) -> Tree:
+    """Build the tree of a record set."""
+    children: dict[RecordId | None, list[Verified[Record]]] = {}
+    for entry in ledger.of_kind(Kind.AUTHORITY):
+        children.setdefault(entry.value.prev, []).append(entry)
+    root = _root(children.get(None, []))
+    if root is None:
+        return Tree(None, {}, (), frozenset())
+    approvers = _approvers(ledger)
+    steps = {root.id: root}
+    proposals: list[Proposal] = []
+    waiting = [root]
+    while waiting:
+        parent = waiting.pop()
+        for entry in children.get(parent.id, []):
+            found = _child(parent, entry, approvers.get(entry.value.id, _NOBODY))
+            if isinstance(found, Step):
+                parent.children.append(found)
+                steps[found.id] = found
+                waiting.append(found)
+            elif found is not None:
+                proposals.append(found)
+    return Tree(root, steps, tuple(proposals), _speakers(steps))
+
+
+def subtree(step: Step, void: frozenset[bytes] = frozenset()) -> list[Step]:
+    """An operation and all that rest on it, as far as they stand without what `void` keys signed."""
+    found: list[Step] = []
+    waiting = [step]
+    while waiting:
+        candidate = waiting.pop()
+        if candidate.stands_without(void):
+            found.append(candidate)
+            waiting += candidate.children
+    return found
+
+
+def _root(entries: list[Verified[Record]]) -> Step | None:
+    for entry in entries:
+        if entry.value.is_genesis and isinstance(entry.content, Genesis):
+            state = replace(begin(entry.content), number=0, head=entry.value.id)
+            return Step(entry.value, entry.content, None, frozenset({entry.value.author}), state)
+    return None
+
+
+def _approvers(ledger: Ledger) -> dict[RecordId, frozenset[NodeId]]:
+    found: dict[RecordId, set[NodeId]] = {}
+    for entry in ledger.of_kind(Kind.APPROVAL):
+        if isinstance(entry.content, Approval):
+            found.setdefault(entry.content.operation, set()).add(entry.value.author)
+    return {operation: frozenset(authors) for operation, authors in found.items()}
+
+
+def _child(parent: Step, entry: Verified[Record], approvers: frozenset[NodeId]) -> Step | Proposal | None:
+    record, before = entry.value, parent.state
+    by_recovery = record.author == before.recovery
+    if record.slot != before.next_slot or not (by_recovery or before.is_admin(record.author)):
+        return None
+    signers = frozenset(node for node in approvers | {record.author} if before.is_admin(node))
+    if not by_recovery and before.weight(signers) < before.need(operation_number(entry.content)):
+        return Proposal(record, entry.content, parent, signers)
+    state = replace(after(before, entry.content), number=before.number + 1, head=record.id)
+    return Step(record, entry.content, parent, signers | {record.author}, state)
+
+
+def _speakers(steps: Mapping[RecordId, Step]) -> frozenset[bytes]:
+    keys: set[bytes] = set()
+    for step in steps.values():
+        keys.update(admin.node for admin in step.state.admins)
+        if step.state.recovery is not None:
+            keys.add(step.state.recovery)
+    return frozenset(keys)

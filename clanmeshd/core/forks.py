@@ -7,11 +7,15 @@ first author; the lower id. The last rule can be ground by trying contents, so i
 signed both.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import Final
 
 from clanmesh_protocol.keys import NodeId, RecordId
-from clanmeshd.core.tree import Step, Tree, subtree
+from clanmeshd.core.tree import Facts, Step, Tree, subtree
 
 _NONE: Final[frozenset[bytes]] = frozenset()
 
@@ -22,111 +26,136 @@ def follow(tree: Tree, acknowledged: Acknowledged, final: RecordId | None) -> li
     """The operations from genesis to the head; none as long as the genesis is missing."""
     path: list[Step] = []
     held = _ids_to(tree, final)
+    weights = acknowledged_weights(tree, acknowledged)
     step = tree.root
     while step is not None:
         path.append(step)
-        step = _choose(step, tree, acknowledged, held)
+        step = _choose(step, Acknowledgements(tree, acknowledged, weights), held)
     return path
 
 
-def _ids_to(tree: Tree, final: RecordId | None) -> frozenset[RecordId]:
+def _ids_to(tree: Tree, final: RecordId | None) -> dict[RecordId, Step]:
     step = tree.steps.get(final) if final is not None else None
-    return frozenset(each.id for each in step.ancestry()) if step is not None else frozenset()
+    return {each.id: each for each in step.ancestry()} if step is not None else {}
 
 
-def _choose(parent: Step, tree: Tree, acknowledged: Acknowledged, held: frozenset[RecordId]) -> Step | None:
+def _choose(parent: Step, acknowledgements: "Acknowledgements", held: Mapping[RecordId, Step]) -> Step | None:
     children = parent.children
     if len(children) < 2:
         return children[0] if children else None
     children = _recovered(parent, _holding(parent, children, held))
+    if len(children) < 2:
+        return children[0]
     branches = _pruned(children)
-    return min(branches, key=lambda branch: _rank(parent, branch, tree, acknowledged)).first
+    return min(branches, key=lambda branch: _rank(parent, branch, acknowledgements)).first
 
 
-def _holding(parent: Step, children: Sequence[Step], held: frozenset[RecordId]) -> list[Step]:
+def _holding(parent: Step, children: list[Step], held: Mapping[RecordId, Step]) -> list[Step]:
     """The child that the final operation lies behind, and those that the recovery key could lead away to."""
     mine = next((child for child in children if child.id in held), None)
     if mine is None:
-        return list(children)
+        return children
     key = parent.state.recovery
-    path = [step for step in subtree(mine) if step.id in held]
-    if key is None or _signs(key, mine) or any(key in step.pins for step in path):
+    behind = [step for step in held.values() if step.state.number >= mine.state.number]
+    if key is None or key in mine.below.authors or any(key in step.pins for step in behind):
         return [mine]
-    return [mine, *(child for child in children if child is not mine and _signs(key, child))]
+    return [mine, *(child for child in children if child is not mine and key in child.below.authors)]
 
 
 def _recovered(parent: Step, children: list[Step]) -> list[Step]:
+    """The children that the recovery key has signed something behind, unless the admins have replaced that key."""
     key = parent.state.recovery
-    signed = [child for child in children if key is not None and _signs(key, child)]
-    others = [child for child in children if child not in signed]
-    if not signed or any(_is_ended(key, child) for child in others):
+    signed = [child for child in children if key is not None and key in child.below.authors]
+    ends = [child for child in children if key in child.below.ended]
+    if not signed or any(end is not child for child in signed for end in ends[:2]):
         return children
     return signed
 
 
-def _signs(key: bytes, branch: Step) -> bool:
-    return any(step.record.author == key for step in subtree(branch))
-
-
-def _is_ended(key: bytes | None, branch: Step) -> bool:
-    return any(key in step.pins for step in subtree(branch))
-
-
+@dataclass(frozen=True, slots=True)
 class _Branch:
     """A child, and what of its subtree stands at this fork."""
 
-    def __init__(self, first: Step, void: frozenset[bytes]) -> None:
-        self.first = first
-        self.void = void
-        self.steps = subtree(first, void)
+    first: Step
+    void: frozenset[bytes]  # keys whose signatures do not count here
+    steps: Sequence[Step] | None  # None: all of the subtree
+    facts: Facts
 
     @property
-    def pins(self) -> frozenset[bytes]:
-        """The keys that are pinned in it."""
-        return _NONE.union(*(step.pins for step in self.steps))
+    def stands(self) -> bool:
+        """Something of it is left."""
+        return self.steps is None or bool(self.steps)
+
+
+def _branch(first: Step, void: frozenset[bytes]) -> _Branch:
+    if not void & first.below.signers:
+        return _Branch(first, void, None, first.below)
+    steps = subtree(first, void)
+    return _Branch(first, void, steps, reduce(or_, (step.facts for step in steps), Facts()))
 
 
 def _pruned(children: Sequence[Step]) -> list[_Branch]:
     """The branches without what their siblings' pins make void; as they are when none would be left."""
-    whole = [_Branch(child, _NONE) for child in children]
-    if not any(branch.pins for branch in whole):
-        return whole
-    once = _prune_by_siblings(whole, whole)
+    whole = [_branch(child, _NONE) for child in children]
+    once = _without_siblings_pins(whole, whole)
     # A pin counts only where the operation that set it is not made void itself.
-    twice = _prune_by_siblings(whole, once)
-    return [branch for branch in twice if branch.steps] or whole
+    twice = _without_siblings_pins(whole, once)
+    return [branch for branch in twice if branch.stands] or whole
 
 
-def _prune_by_siblings(branches: Sequence[_Branch], pinning: Sequence[_Branch]) -> list[_Branch]:
-    pins = [branch.pins for branch in pinning]
+def _without_siblings_pins(branches: Sequence[_Branch], pinning: Sequence[_Branch]) -> list[_Branch]:
+    pinned = Counter(key for branch in pinning for key in branch.facts.pins)
+    if not pinned:
+        return list(branches)
     return [
-        _Branch(branch.first, _NONE.union(*(keys for other, keys in enumerate(pins) if other != place)))
-        for place, branch in enumerate(branches)
+        _branch(branch.first, frozenset(key for key in pinned if pinned[key] > (key in own.facts.pins)))
+        for branch, own in zip(branches, pinning, strict=True)
     ]
 
 
 def _rank(
-    parent: Step, branch: _Branch, tree: Tree, acknowledged: Acknowledged
+    parent: Step, branch: _Branch, acknowledgements: "Acknowledgements"
 ) -> tuple[bool, int, bool, int, bytes]:
-    signers = frozenset(node for step in branch.steps for node in step.signers) - branch.void
+    signers = branch.facts.signers - branch.void
     author = branch.first.record.author
     seniority = -1 if author == parent.state.recovery else parent.state.seniority(author)
     return (
-        not _is_acknowledged(branch, tree, acknowledged),
+        not acknowledgements.has_majority(branch),
         -parent.state.weight(NodeId(node) for node in signers),
-        not branch.pins,
+        not branch.facts.pins,
         seniority,
         branch.first.id,
     )
 
 
-def _is_acknowledged(branch: _Branch, tree: Tree, acknowledged: Acknowledged) -> bool:
-    """Whether a majority of its own admins follows some operation of the branch."""
-    stand = {step.id for step in branch.steps}
-    weights = acknowledged_weights(
-        tree, {node: at for node, at in acknowledged.items() if node not in branch.void}
-    )
-    return any(step.id in stand and weights.get(step.id, 0) >= step.state.majority for step in branch.steps)
+@dataclass(frozen=True, slots=True)
+class Acknowledgements:
+    """Who follows what, and the weight behind each operation."""
+
+    tree: Tree
+    heads: Acknowledged
+    weights: Mapping[RecordId, int]
+
+    def has_majority(self, branch: _Branch) -> bool:
+        """Whether a majority of its own admins follows some operation of the branch."""
+        counting = {node: head for node, head in self.heads.items() if node not in branch.void}
+        # Each operation that anybody follows is an ancestor of one that an acknowledgement names.
+        named = {id(step): step for head in counting.values() for step in self._path(head, branch.first)}
+        if branch.steps is not None:
+            named = {id(step): step for step in branch.steps if id(step) in named}
+        weights = self.weights if len(counting) == len(self.heads) else acknowledged_weights(self.tree, counting)
+        return any(weights.get(step.id, 0) >= step.state.majority for step in named.values())
+
+    def _path(self, head: RecordId, first: Step) -> list[Step]:
+        """The operations from `first` to the one that an acknowledgement names; none when that lies elsewhere."""
+        step = self.tree.steps.get(head)
+        path: list[Step] = []
+        while step is not None and step.state.number >= first.state.number:
+            path.append(step)
+            if step is first:
+                return path
+            step = step.parent
+        return []
 
 
 def acknowledged_weights(tree: Tree, acknowledged: Acknowledged) -> dict[RecordId, int]:

@@ -25,6 +25,7 @@ from clanmeshd.core.limits import (
     ECHOES_PER_S,
     FETCH_IDS_MAX,
     FETCH_INSTEAD,
+    REVOCATIONS_NAMED_MAX,
     SERVED_RECORDS_BURST,
     SERVED_RECORDS_PER_S,
     STATUS_ANNOUNCE_EVERY,
@@ -127,7 +128,9 @@ class Gossip:
     def reconsider(self, authority: Authority, now_s: float, count: Callable[[ProtocolError], None]) -> None:
         """The authority has changed: drop what may not stay, try again what had no right to come in."""
         self.authority = authority
-        self.ledger.retain(lambda record: record.author == self._own or authority.lets_stay(record))
+        # Until this device is a member as far as it knows, its own words wait for that.
+        waits = authority.number >= 0 and not authority.is_member(self._own)
+        self.ledger.retain(lambda record: (waits and record.author == self._own) or authority.lets_stay(record))
         self._wants.reconsider()
         for data, peer in self._intake.reconsider():
             try:
@@ -160,7 +163,14 @@ class Gossip:
             self._outbox.announce(node, [short_id_of(record)])
 
     def welcome(self, node: NodeId) -> None:
-        """A peer has come up: give it our own soft state, which no comparison of sets would bring."""
+        """A peer has come up: give it our own soft state, which no comparison of sets would bring.
+
+        And name who is out: it shall learn that before it learns anything else.
+        """
+        revocations = sorted(self.ledger.of_kind(Kind.REVOCATION), key=lambda entry: entry.value.seq)
+        names = [short_id_of(entry.value) for entry in revocations[-REVOCATIONS_NAMED_MAX:]]
+        if names:
+            self._outbox.announce(node, names)
         for kind in sorted(VOLATILE_KINDS):
             entry = self.ledger.get(self._own, kind, SINGLE_SLOT)
             if entry is not None:

@@ -122,6 +122,8 @@ OUTBOX_FRAMES_MAX: Final = 512  # for one peer between two drains; the least urg
 REFUSED_MAX: Final = 1024  # ids not to be wanted again
 REFUSED_S: Final = 30.0
 
+REVOCATIONS_NAMED_MAX: Final = 64  # to a peer that comes up, the newest: one frame
+
 # --- Anti-entropy --------------------------------------------------------------------------------------
 
 SYNC_DELAY_S: Final = 0.3  # a difference of roots that lasts so long is no wave still under way

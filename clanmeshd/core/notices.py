@@ -29,8 +29,10 @@ class Notices:
         for node in sorted(set(authority.members) - set(before.members)):
             self._say("member-joined", "is a member", node)
         for node in sorted(set(before.members) - set(authority.members)):
-            name = before.members[node].name
-            self._waiting.append(Announce("member-left", f"{name} is no member any more", node))
+            why = "" if node in authority.revoked else ": the admin who vouched for it is none any more"
+            self._waiting.append(
+                Announce("member-left", f"{before.members[node].name} is no member any more{why}", node)
+            )
         if before.number >= 0 and authority.head != before.head:
             self._tell_operation(before, authority)
         known = {pending.id for pending in before.pending}

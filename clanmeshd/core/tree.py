@@ -18,6 +18,24 @@ from clanmeshd.core.ledger import Ledger
 _NOBODY: Final[frozenset[NodeId]] = frozenset()
 
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What several operations show together: one and all that rest on it."""
+
+    authors: frozenset[bytes] = frozenset()
+    signers: frozenset[bytes] = frozenset()  # authors and approvers
+    pins: frozenset[bytes] = frozenset()  # keys that one of them pinned
+    ended: frozenset[bytes] = frozenset()  # keys that one of them pinned which they did not sign as its author
+
+    def __or__(self, other: "Facts") -> "Facts":
+        return Facts(
+            self.authors | other.authors,
+            self.signers | other.signers,
+            self.pins | other.pins,
+            self.ended | other.ended,
+        )
+
+
 @dataclass(slots=True, eq=False)
 class Step:
     """A valid operation, its place in the tree, and the state after it."""
@@ -28,6 +46,7 @@ class Step:
     signers: frozenset[NodeId]  # author and approvers who count in the parent's state
     state: Chain
     children: list["Step"] = field(default_factory=list)
+    below: Facts = Facts()  # of this operation and all that rest on it
 
     @property
     def id(self) -> RecordId:
@@ -38,6 +57,12 @@ class Step:
     def pins(self) -> frozenset[bytes]:
         """The keys that this operation pinned."""
         return self.state.pinned - self.parent.state.pinned if self.parent is not None else frozenset()
+
+    @property
+    def facts(self) -> Facts:
+        """What this operation alone shows."""
+        author, pins = self.record.author, self.pins
+        return Facts(frozenset({author}), self.signers, pins, pins - {author})
 
     def stands_without(self, void: frozenset[bytes]) -> bool:
         """Whether the operation is valid when nothing counts that these keys signed."""
@@ -90,8 +115,10 @@ def grow(ledger: Ledger) -> Tree:
     steps = {root.id: root}
     proposals: list[Proposal] = []
     waiting = [root]
+    ordered: list[Step] = []
     while waiting:
         parent = waiting.pop()
+        ordered.append(parent)
         for entry in children.get(parent.id, []):
             found = _child(parent, entry, approvers.get(entry.value.id, _NOBODY))
             if isinstance(found, Step):
@@ -100,7 +127,16 @@ def grow(ledger: Ledger) -> Tree:
                 waiting.append(found)
             elif found is not None:
                 proposals.append(found)
+    _gather(ordered)
     return Tree(root, steps, tuple(proposals), _speakers(steps))
+
+
+def _gather(parents_first: list[Step]) -> None:
+    """Work out what each operation and those behind it show, from the leaves on."""
+    for step in reversed(parents_first):
+        step.below |= step.facts
+        if step.parent is not None:
+            step.parent.below |= step.below
 
 
 def subtree(step: Step, void: frozenset[bytes] = frozenset()) -> list[Step]:

@@ -16,7 +16,9 @@ from clanmesh_protocol.keys import (
     signing_public,
 )
 from clanmesh_protocol.records import (
+    Acknowledgement,
     Admin,
+    Approval,
     AuthorityOp,
     Credential,
     Genesis,
@@ -37,6 +39,7 @@ from clanmeshd.core.authority import Authority, fold
 from clanmeshd.core.ledger import Ledger
 
 NOW_UNIX_S = 1_800_000_000
+RECOVERY_NUMBER = 99  # of the author who stands for the recovery key
 SIGNER = "ssh-ed25519 AAAAfounder founder@desk"
 
 
@@ -78,6 +81,14 @@ class Author:
     def operation(self, content: AuthorityOp, authority: Authority) -> Verified[Record]:
         """Sign an authority operation on top of a head."""
         return self.write(content, slot=authority.next_slot, prev=authority.head)
+
+    def approval(self, operation: Verified[Record]) -> Verified[Record]:
+        """Put this name under an operation."""
+        return self.write(Approval(operation.value.id))
+
+    def acknowledgement(self, operation: Verified[Record]) -> Verified[Record]:
+        """Say that this device follows an operation."""
+        return self.write(Acknowledgement(int(operation.value.slot), operation.value.id))
 
     def credential(
         self,
@@ -165,6 +176,8 @@ class Family:
         others: Sequence[str] = (),
         weights: Sequence[int] = (),
         name: str = "family",
+        *,
+        recovery: bool = False,
     ) -> None:
         devices = [*admins, *others]
         self.authors = {device: Author(device, number + 1) for number, device in enumerate(devices)}
@@ -173,9 +186,11 @@ class Family:
             for place, device in enumerate(admins)
         ]
         founder = self.authors[admins[0]]
-        genesis = Genesis(name, tuple(listed), None, (SIGNER,))
+        self.recovery = Author("recovery", RECOVERY_NUMBER)
+        key = bytes(self.recovery.node) if recovery else None
+        genesis = Genesis(name, tuple(listed), key, (SIGNER,))
         data, self.clan = sign_genesis(founder.keys.identity_seed, genesis, founder.seq)
-        for author in self.authors.values():
+        for author in (*self.authors.values(), self.recovery):
             author.clan = self.clan
         self.genesis = read_untrusted(data, self.clan)
 

@@ -5,7 +5,14 @@ from random import Random
 
 from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.errors import ProtocolError
-from clanmesh_protocol.keys import ClanId, DeviceKeys, fingerprint_slot, make_device_keys
+from clanmesh_protocol.keys import (
+    ClanId,
+    DeviceKeys,
+    RecordId,
+    fingerprint_slot,
+    make_device_keys,
+    signing_public,
+)
 from clanmesh_protocol.messages import Ack, Frame, Ping, RecordFrame, UnknownFrame
 from clanmesh_protocol.records import (
     SINGLE_SLOT,
@@ -68,11 +75,17 @@ class Clan:
         return sign_record(self.keys[index].identity_seed, self.id, content, kind=chosen, slot=slot, seq=seq)
 
 
-def found(count: int, seed: int = 0, *, credentialed: int | None = None) -> Clan:
-    """Found a clan of `count` devices, of whom the first `credentialed` are members (default: all)."""
+def found(
+    count: int, seed: int = 0, *, credentialed: int | None = None, admins: int = 1, recovery: bytes | None = None
+) -> Clan:
+    """Found a clan of `count` devices, of whom the first `credentialed` are members (default: all).
+
+    The first `admins` of them are admins of equal weight; `recovery` is the seed of the recovery key.
+    """
     rng = Random(f"clan {seed}")
     keys = tuple(make_device_keys(rng.randbytes, int(UNIX_S) - 3600) for _ in range(count))
-    genesis = Genesis("family", (Admin(keys[0].node, 1),), None, ())
+    key = signing_public(recovery) if recovery is not None else None
+    genesis = Genesis("family", tuple(Admin(each.node, 1) for each in keys[:admins]), key, ())
     data, clan = sign_genesis(keys[0].identity_seed, genesis, START_SEQ)
     members = range(count if credentialed is None else credentialed)
     everything = [data, *(credential(clan, keys, index) for index in members)]
@@ -101,6 +114,7 @@ def make_mesh(
     now: Instant | None = None,
     records: tuple[Verified[Record], ...] | None = None,
     keys: DeviceKeys | None = None,
+    anchor: RecordId | None = None,
 ) -> Mesh:
     """The n-th device's core, with the clan's records, or with others from its disk."""
     rng = Random(f"mesh {seed} {index}")
@@ -113,6 +127,7 @@ def make_mesh(
         now=now or instant(0.0),
         control_port=PORT,
         tunnel_port=PORT + 1,
+        anchor=anchor,
     )
 
 

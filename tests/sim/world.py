@@ -14,7 +14,7 @@ from itertools import count
 from random import Random
 
 from clanmesh_protocol.endpoints import Endpoint
-from clanmesh_protocol.keys import DeviceKeys, NodeId
+from clanmesh_protocol.keys import DeviceKeys, NodeId, RecordId
 from clanmesh_protocol.messages import Seal
 from clanmesh_protocol.records import Record
 from clanmesh_protocol.signing import Verified
@@ -27,6 +27,7 @@ from clanmeshd.core.effects import (
     SetRollout,
     SetSecrets,
     SetTunnels,
+    StoreAnchor,
     StoreKeys,
     StoreRecord,
 )
@@ -47,6 +48,7 @@ class Device:
     disk: list[Verified[Record]]
     at: Endpoint
     mesh: Mesh | None = None
+    anchor: RecordId | None = None  # on its disk too
     run: int = 0  # counts starts
     wake: int = 0  # the valid wake-up's number
     wall_offset_s: float = 0.0
@@ -152,6 +154,7 @@ class World:
             now=self.clock(device),
             records=tuple(device.disk),
             keys=device.keys,
+            anchor=device.anchor,
         )
         device.mesh.set_endpoints([device.at], self.clock(device))
         device.mesh.set_status(status(), self.clock(device))
@@ -236,6 +239,9 @@ class World:
                 case StoreKeys(keys=keys):
                     assert not stored_all, "what must be durable stands in front"
                     device.keys = keys
+                case StoreAnchor(operation=operation):
+                    assert not stored_all, "what must be durable stands in front"
+                    device.anchor = operation
                 case SendDatagram(data=data, destination=destination):
                     stored_all = True
                     self._send(device, data, destination)

@@ -1,0 +1,264 @@
+"""Which history is followed: each rule of the choice by a small chain, and what a removed key can do: nothing.
+
+Ids are ground where a rule behind the tested one could decide the other way, so that only the tested one is left.
+"""
+
+import pytest
+
+from clanmesh_protocol.keys import RecordId
+from clanmesh_protocol.records import (
+    AdminAdd,
+    AdminRemove,
+    AuthorityOp,
+    Checkpoint,
+    Record,
+    RecoveryReplace,
+    Setting,
+    SignerAdd,
+)
+from clanmesh_protocol.signing import Verified
+from clanmeshd.core.authority import Authority, fold
+from tests.core.authors import Author, Family, ledger_of
+
+Entry = Verified[Record]
+
+
+def behind(author: Author, parent: Entry, operation: AuthorityOp) -> Entry:
+    """Sign an operation behind any other."""
+    return author.write(operation, slot=f"{int(parent.value.slot) + 1:08d}", prev=parent.value.id)
+
+
+def ground(author: Author, parent: Entry, other: Entry) -> Entry:
+    """An operation behind `parent` whose id is below another's: a setting, tried until it fits."""
+    for number in range(1000):
+        found = behind(author, parent, Setting("ground", str(number)))
+        if found.value.id < other.value.id:
+            return found
+    raise AssertionError("no id was low enough")
+
+
+def three(**weights: int) -> Family:
+    return Family(["desk", "attic", "nas"], ["sock"], list(weights.values()), recovery=True)
+
+
+def head(family: Family, *records: Entry, final: RecordId | None = None) -> RecordId:
+    """The head that all orders of arrival give."""
+    forward = fold(family.ledger(*records), final)
+    assert forward == fold(ledger_of(family.clan, [*reversed(records), family.genesis]), final)
+    return forward.head
+
+
+def removal(family: Family, subject: str, *, by: str, approved: str, parent: Entry) -> list[Entry]:
+    operation = behind(family[by], parent, AdminRemove(family[subject].node))
+    return [operation, family[approved].approval(operation)]
+
+
+# --- the order of the rules ----------------------------------------------------------------------------
+
+
+def test_the_recovery_key_goes_before_any_weight() -> None:
+    family = three()
+    heavy = behind(family["desk"], family.genesis, SignerAdd("ssh-ed25519 x"))
+    records = [heavy, family["attic"].approval(heavy), family["nas"].approval(heavy)]
+    recovery = behind(family.recovery, family.genesis, AdminAdd(family["sock"].node, 1))
+    assert head(family, *records) == heavy.value.id
+    assert head(family, *records, recovery) == recovery.value.id
+
+
+def test_what_a_majority_follows_goes_before_weight_and_seniority() -> None:
+    family = three()
+    senior = behind(family["desk"], family.genesis, Checkpoint("a", bytes(20)))
+    junior = behind(family["nas"], family.genesis, Checkpoint("b", bytes(20)))
+    records = [senior, junior]
+    assert head(family, *records) == senior.value.id
+    records += [family["nas"].acknowledgement(junior)]
+    assert head(family, *records) == senior.value.id  # one of three is no majority
+    records += [family["attic"].acknowledgement(junior)]
+    assert head(family, *records) == junior.value.id
+
+
+def test_an_acknowledgement_of_what_rests_on_an_operation_counts_for_it() -> None:
+    family = three()
+    senior = behind(family["desk"], family.genesis, Checkpoint("a", bytes(20)))
+    junior = behind(family["nas"], family.genesis, Checkpoint("b", bytes(20)))
+    later = behind(family["nas"], junior, Checkpoint("c", bytes(20)))
+    records = [
+        senior,
+        junior,
+        later,
+        family["attic"].acknowledgement(junior),
+        family["nas"].acknowledgement(later),
+    ]
+    assert head(family, *records) == later.value.id
+
+
+def test_weight_goes_before_a_removal() -> None:
+    family = three(desk=3, attic=2, nas=2)
+    heavy = behind(family["desk"], family.genesis, SignerAdd("ssh-ed25519 x"))
+    light = removal(family, "desk", by="attic", approved="nas", parent=family.genesis)
+    records = [heavy, family["attic"].approval(heavy), *light]
+    # The removal pins desk; without desk's name the other branch lacks weight and is void.
+    assert head(family, *records) == light[0].value.id
+    spared = removal(family, "sock", by="attic", approved="nas", parent=family.genesis)
+    assert head(family, records[0], records[1], *spared) == heavy.value.id
+
+
+def test_a_removal_goes_before_seniority() -> None:
+    family = Family(["desk", "attic", "nas", "phone"], recovery=True)
+    senior = behind(family["desk"], family.genesis, SignerAdd("ssh-ed25519 x"))
+    names = [family[name].approval(senior) for name in ("attic", "nas")]
+    out = behind(family["attic"], family.genesis, AdminRemove(family["phone"].node))
+    others = [family[name].approval(out) for name in ("desk", "nas")]
+    assert head(family, senior, *names, out, *others) == out.value.id
+
+
+def test_seniority_goes_before_the_id() -> None:
+    family = three()
+    senior = behind(family["desk"], family.genesis, Checkpoint("a", bytes(20)))
+    junior = ground(family["attic"], family.genesis, senior)
+    assert head(family, senior, junior) == senior.value.id
+
+
+def test_of_one_admins_two_the_lower_id_goes_on() -> None:
+    family = three()
+    first = behind(family["desk"], family.genesis, Checkpoint("a", bytes(20)))
+    second = ground(family["desk"], family.genesis, first)
+    assert head(family, first, second) == second.value.id
+
+
+# --- weight --------------------------------------------------------------------------------------------
+
+
+def test_two_admins_must_both_sign_and_until_then_it_is_a_proposal() -> None:
+    family = Family(["desk", "attic"], ["nas"])
+    operation = behind(family["desk"], family.genesis, AdminAdd(family["nas"].node, 1))
+    authority = family.authority(operation)
+    assert authority.head == family.genesis.value.id
+    [pending] = authority.pending
+    assert (pending.id, pending.weight, pending.needed) == (operation.value.id, 1, 2)
+    assert pending.signers == {family["desk"].node}
+    stranger = family["nas"].approval(operation)
+    assert family.authority(operation, stranger).pending == (pending,)
+    assert family.authority(operation, family["attic"].approval(operation)).head == operation.value.id
+
+
+def test_a_proposal_lapses_when_the_head_moves_on() -> None:
+    family = Family(["desk", "attic"], ["nas"])
+    operation = behind(family["desk"], family.genesis, AdminAdd(family["nas"].node, 1))
+    other = behind(family["attic"], family.genesis, Checkpoint("a", bytes(20)))
+    authority = family.authority(operation, other)
+    assert (authority.head, authority.pending) == (other.value.id, ())
+
+
+# --- pins ----------------------------------------------------------------------------------------------
+
+
+def evicted() -> tuple[Family, list[Entry]]:
+    """desk founded alone, let attic and nas in as admins, and was thrown out by them."""
+    family = Family(["desk"], ["attic", "nas", "sock", "other"], recovery=True)
+    first = behind(family["desk"], family.genesis, AdminAdd(family["attic"].node, 1))
+    second = behind(family["desk"], first, AdminAdd(family["nas"].node, 1))
+    records = [first, second, family["attic"].approval(second)]
+    return family, [*records, *removal(family, "desk", by="attic", approved="nas", parent=second)]
+
+
+def test_an_evicted_founder_cannot_rebuild_the_history_before_its_eviction() -> None:
+    family, records = evicted()
+    desk, out = family["desk"], records[3].value.id
+    assert head(family, *records) == out
+    rogue = ground(desk, family.genesis, records[0])
+    sock = behind(desk, rogue, AdminAdd(family["sock"].node, 1))
+    back_dated = desk.write(AdminAdd(family["sock"].node, 9), slot="00000001", prev=family.genesis.value.id, seq=1)
+    assert head(family, *records, rogue, sock, back_dated) == out
+    fake = behind(desk, sock, AdminAdd(family["other"].node, 1))
+    signed = [fake, family["sock"].approval(fake)]
+    gone = behind(desk, fake, AdminRemove(family["other"].node))
+    signed += [gone, family["sock"].approval(gone)]
+    assert head(family, *records, rogue, sock, *signed) == out
+
+
+def test_what_an_evicted_admin_signed_is_dropped_and_refused_but_for_what_its_eviction_rests_on() -> None:
+    family, records = evicted()
+    desk = family["desk"]
+    rogue = behind(desk, family.genesis, AdminAdd(family["sock"].node, 1))
+    approval = desk.approval(rogue)
+    ledger = family.ledger(*records, rogue, approval, desk.acknowledgement(rogue))
+    authority = fold(ledger)
+    assert [record.author for record in ledger.retain(authority.lets_stay)] == [desk.node] * 3
+    assert all(authority.lets_stay(record.value) for record in records)
+    assert fold(ledger) == fold(family.ledger(*records))
+
+
+def test_removals_of_each_other_are_decided_alike_everywhere() -> None:
+    family = three()
+    one = removal(family, "desk", by="attic", approved="nas", parent=family.genesis)
+    two = removal(family, "attic", by="desk", approved="nas", parent=family.genesis)
+    assert head(family, *one, *two) == two[0].value.id  # both void each other; desk is the more senior
+
+
+def test_an_approval_by_the_evicted_does_not_lift_an_old_proposal() -> None:
+    family = three()
+    proposal = behind(family["nas"], family.genesis, SignerAdd("ssh-ed25519 x"))
+    out = removal(family, "desk", by="attic", approved="nas", parent=family.genesis)
+    assert head(family, proposal, *out, family["desk"].approval(proposal)) == out[0].value.id
+
+
+def test_a_replaced_recovery_key_leads_nowhere() -> None:
+    family = three()
+    sock = family["sock"]
+    replaced = behind(family["desk"], family.genesis, RecoveryReplace(bytes(sock.node)))
+    records = [replaced, family["attic"].approval(replaced)]
+    thief = behind(family.recovery, family.genesis, AdminAdd(sock.node, 99))
+    assert head(family, *records, thief) == replaced.value.id
+    late = behind(family.recovery, replaced, AdminAdd(sock.node, 99))
+    assert head(family, *records, late) == replaced.value.id
+
+
+# --- finality ------------------------------------------------------------------------------------------
+
+
+def test_what_is_final_is_left_only_for_the_recovery_key() -> None:
+    family = three()
+    junior = behind(family["nas"], family.genesis, Checkpoint("b", bytes(20)))
+    senior = behind(family["desk"], family.genesis, Checkpoint("a", bytes(20)))
+    heavy = behind(family["desk"], family.genesis, SignerAdd("ssh-ed25519 x"))
+    records = [junior, senior, heavy, family["attic"].approval(heavy)]
+    assert head(family, *records) == heavy.value.id
+    assert head(family, *records, final=junior.value.id) == junior.value.id
+    recovery = behind(family.recovery, senior, AdminAdd(family["sock"].node, 1))
+    assert head(family, *records, recovery, final=junior.value.id) == recovery.value.id
+
+
+def final_of(authority: Authority) -> RecordId | None:
+    return authority.final
+
+
+def test_an_operation_is_final_when_over_half_of_its_own_admins_follow_it() -> None:
+    family = three()
+    first = behind(family["desk"], family.genesis, Checkpoint("a", bytes(20)))
+    second = behind(family["desk"], first, Checkpoint("b", bytes(20)))
+    records = [first, second, family["desk"].acknowledgement(second)]
+    assert final_of(family.authority(*records)) == family.genesis.value.id
+    records.append(family["attic"].acknowledgement(first))
+    assert final_of(family.authority(*records)) == first.value.id
+    records.append(family["sock"].acknowledgement(second))
+    assert final_of(family.authority(*records)) == first.value.id
+    records.append(family["nas"].acknowledgement(second))
+    assert final_of(family.authority(*records)) == second.value.id
+
+
+def test_a_recovery_is_final_at_once_and_moves_what_was_final() -> None:
+    family = three()
+    junior = behind(family["nas"], family.genesis, Checkpoint("b", bytes(20)))
+    recovery = behind(family.recovery, family.genesis, AdminAdd(family["sock"].node, 1))
+    authority = fold(family.ledger(junior, recovery), junior.value.id)
+    assert (authority.head, authority.final) == (recovery.value.id, recovery.value.id)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_final_operation_that_is_not_here_binds_nothing(known: bool) -> None:
+    family = three()
+    senior = behind(family["desk"], family.genesis, Checkpoint("a", bytes(20)))
+    junior = behind(family["nas"], family.genesis, Checkpoint("b", bytes(20)))
+    records = [senior, junior] if known else [senior]
+    assert head(family, *records, final=junior.value.id) == (junior if known else senior).value.id

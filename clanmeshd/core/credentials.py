@@ -15,15 +15,15 @@ from clanmeshd.core.hlc import unix_s_of
 from clanmeshd.core.ledger import Ledger
 from clanmeshd.core.roster import Member
 
-LIFE_SETTING: Final = "credential-days"  # how long credentials are good for; missing: for ever
+LIFE_SETTING: Final = "credential-days"  # how long credentials are good for; 0: for ever; missing: as each says
 RENEW_AFTER_LIFE: Final = 2 / 3  # of its life a credential is renewed, so that a third is left to reach an admin
 DAY_S: Final = 86_400
 
 
-def life_s(authority: Authority) -> int:
-    """How long a credential shall be good for, by the clan's settings; 0: for ever."""
+def life_s(authority: Authority) -> int | None:
+    """How long credentials shall be good for, by the clan's settings; 0: for ever; None: there is no rule."""
     text = authority.chain.settings.get(LIFE_SETTING, "")
-    return int(text) * DAY_S if text.isascii() and text.isdigit() and len(text) < 6 else 0
+    return int(text) * DAY_S if text.isascii() and text.isdigit() and len(text) < 6 else None
 
 
 def expiry(authority: Authority, now_unix_s: float) -> int:
@@ -81,9 +81,9 @@ def amended(
     )
 
 
-def is_due(member: Member, life: int, now_unix_s: float) -> bool:
+def is_due(member: Member, life: int | None, now_unix_s: float) -> bool:
     """Whether a credential is to be prolonged, or brought under the clan's rule. What has expired is not."""
-    if member.credential is None or not member.is_current(now_unix_s):
+    if life is None or member.credential is None or not member.is_current(now_unix_s):
         return False
     if not life or not member.expires_unix_s:
         return bool(life) != bool(member.expires_unix_s)

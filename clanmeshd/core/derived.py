@@ -12,6 +12,7 @@ from clanmeshd.core.effects import Instant, SetNames, SetRollout, SetSecrets, Se
 from clanmeshd.core.ledger import Ledger
 from clanmeshd.core.limits import EXPIRY_CHECK_S
 from clanmeshd.core.paths import Paths
+from clanmeshd.core.roster import EXPIRY_GRACE_S
 
 WantedState: TypeAlias = SetTunnels | SetNames | SetSecrets | SetRollout
 
@@ -74,6 +75,6 @@ class Derived:
 
 
 def _next_expiry_s(authority: Authority, now_unix_s: float) -> float:
-    ahead = [member.expires_unix_s - now_unix_s + 1.0 for member in authority.members.values()]
+    ahead = [member.expires_unix_s + EXPIRY_GRACE_S - now_unix_s + 1.0 for member in authority.members.values()]
     # The wall clock may jump over an expiry: look again now and then.
     return min([EXPIRY_CHECK_S, *(seconds for seconds in ahead if seconds > 0)])

@@ -29,8 +29,8 @@ def settled(
     tree: Tree, path: Sequence[Step], acknowledged: Acknowledged, final: RecordId | None
 ) -> RecordId | None:
     """The operation of the followed path that is final now; the former one may lie on a branch that was left."""
-    if not path:
-        return final
+    if not path or (final is not None and final not in tree.steps):
+        return final  # what is lost here may come back: nothing is settled against it meanwhile
     weights = acknowledged_weights(tree, acknowledged)
     newest = path[0]
     for step in path[1:]:

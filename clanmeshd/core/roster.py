@@ -21,6 +21,7 @@ from clanmeshd.core.chain import Chain
 from clanmeshd.core.hlc import unix_s_of
 from clanmeshd.core.ledger import Ledger
 
+EXPIRY_GRACE_S: Final = 300  # clocks differ by minutes: nobody is cut off for that
 PROOFS_REMEMBERED_MAX: Final = 4096  # two signatures each, 90 us; a fold asks for all of them again
 
 Via: TypeAlias = Literal["admin", "credential", "redemption"]
@@ -49,7 +50,7 @@ class Member:
 
     def is_current(self, now_unix_s: float) -> bool:
         """The membership has not expired."""
-        return self.expires_unix_s == 0 or now_unix_s <= self.expires_unix_s
+        return self.expires_unix_s == 0 or now_unix_s <= self.expires_unix_s + EXPIRY_GRACE_S
 
 
 @dataclass(frozen=True, slots=True)

@@ -256,9 +256,11 @@ def test_a_recovery_is_final_at_once_and_moves_what_was_final() -> None:
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_a_final_operation_that_is_not_here_binds_nothing(known: bool) -> None:
+def test_a_final_operation_that_is_not_here_binds_nothing_but_is_not_forgotten(known: bool) -> None:
     family = three()
     senior = behind(family["desk"], family.genesis, Checkpoint("a", bytes(20)))
     junior = behind(family["nas"], family.genesis, Checkpoint("b", bytes(20)))
     records = [senior, junior] if known else [senior]
     assert head(family, *records, final=junior.value.id) == (junior if known else senior).value.id
+    followed = [family[name].acknowledgement(senior) for name in ("desk", "attic")]
+    assert fold(family.ledger(*records, *followed), junior.value.id).final == junior.value.id

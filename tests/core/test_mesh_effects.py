@@ -19,6 +19,7 @@ from clanmeshd.core.effects import (
 )
 from clanmeshd.core.limits import LIVE_ENDPOINT_S
 from clanmeshd.core.paths import Paths
+from clanmeshd.core.roster import EXPIRY_GRACE_S
 from clanmeshd.core.suggestions import Suggestions
 from clanmeshd.core.wanted import overlay_address
 from tests.core.test_mesh_records import formed, secret
@@ -75,7 +76,7 @@ class TestWantedStates:
         names = [effect for effect in mesh.effects() if isinstance(effect, SetNames)]
         assert len(names[-1].addresses) == 2
         now_s = 1.0
-        while now_s < 650.0:
+        while now_s < 650.0 + EXPIRY_GRACE_S:
             now_s = mesh.next_deadline()
             mesh.handle_deadline(instant(now_s))
             names += [effect for effect in mesh.effects() if isinstance(effect, SetNames)]

@@ -107,7 +107,7 @@ def test_another_members_tunnel_key_cannot_be_claimed(family: Family) -> None:
 def test_the_expired_and_the_removed_have_no_tunnel_and_no_name(family: Family) -> None:
     desk = family["desk"]
     records = clan_records(family)
-    records.append(desk.write(Credential(family["nas"].node, "nas", (), NOW_UNIX_S - 1, None)))
+    records.append(desk.write(Credential(family["nas"].node, "nas", (), NOW_UNIX_S - EXPIRY_GRACE_S - 1, None)))
     records.append(desk.revocation(family["phone"]))
     assert tunnels(family, *records).tunnels == ()
     names = wanted.names(family.authority(*records), NOW_UNIX_S)

@@ -169,7 +169,7 @@ def test_credentials_get_the_clans_term_and_are_renewed_in_time_while_the_device
     world.run(60.0)
     assert expires(world, 1) > first[1]
     assert expires(world, 2) == first[2]  # it did not answer: it falls out
-    operate(world, 0, Setting(LIFE_SETTING, ""))
+    operate(world, 0, Setting(LIFE_SETTING, "0"))
     assert world.run_until(lambda: not expires(world, 1), 3 * UPKEEP_S)
 
 

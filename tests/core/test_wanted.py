@@ -24,6 +24,7 @@ from clanmesh_protocol.signing import Verified
 from clanmeshd.core import wanted
 from clanmeshd.core.authority import fold
 from clanmeshd.core.effects import SetTunnels
+from clanmeshd.core.roster import EXPIRY_GRACE_S
 from tests.core.authors import NOW_UNIX_S, SIGNER, Author, Family
 
 LAN = endpoint("192.168.1.7", 51871)

@@ -82,6 +82,7 @@ class Authority:
     lost: tuple[Lost, ...] = ()
     acknowledged_unix_s: float | None = None  # when an admin last said that it follows this history
     _speakers: frozenset[bytes] = field(default=frozenset(), repr=False)
+    _silenced: frozenset[bytes] = field(default=frozenset(), repr=False)  # pinned, and a majority follows that
     _followed: frozenset[RecordId] = field(default=frozenset(), repr=False)
     _approvable: Mapping[str, Chain] = field(
         default_factory=dict, repr=False
@@ -179,7 +180,9 @@ class Authority:
     def _may_govern(self, record: Record) -> None:
         if record.author not in self._speakers:
             raise UnauthorizedError(f"only an admin writes records of kind {record.kind}")
-        if record.author not in self.chain.pinned:
+        # As long as a pin is not settled, what it makes void stays here: the choice between branches that pin
+        # each other's authors must not depend on which of them came first.
+        if record.author not in self._silenced:
             return
         # Of a pinned key only that stands which the operation that pinned it rests on.
         before = self._approvable.get(record.slot)
@@ -216,6 +219,8 @@ def fold(ledger: Ledger, final: RecordId | None = None) -> Authority:
     acknowledged = {node: head for node, (head, _) in said.items()}
     path = follow(tree, acknowledged, final)
     chain = path[-1].state if path else Chain()
+    # What a majority stands behind now, whatever this node saw before: what is kept must be alike everywhere.
+    agreed = settled(tree, path, acknowledged, None)
     times = [at for node, (head, at) in said.items() if chain.is_admin(node) and head in _ids(path)]
     return Authority(
         clan=ledger.clan,
@@ -226,6 +231,7 @@ def fold(ledger: Ledger, final: RecordId | None = None) -> Authority:
         lost=_lost(tree, path),
         acknowledged_unix_s=max(times, default=None),
         _speakers=tree.speakers,
+        _silenced=tree.steps[agreed].state.pinned if agreed is not None else frozenset(),
         _followed=_ids(path),
         _approvable={fingerprint_slot(step.id): step.parent.state for step in path if step.parent is not None},
     )

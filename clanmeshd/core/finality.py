@@ -32,9 +32,12 @@ def settled(
     if not path or (final is not None and final not in tree.steps):
         return final  # what is lost here may come back: nothing is settled against it meanwhile
     weights = acknowledged_weights(tree, acknowledged)
-    newest = path[0]
-    for step in path[1:]:
-        if step.id == final or is_recovery(step) or weights.get(step.id, 0) >= step.state.majority:
+    held = tree.steps[final] if final is not None else path[0]
+    newest = next(
+        step for step in held.ancestry() if step.state.number < len(path) and step is path[step.state.number]
+    )
+    for step in path[newest.state.number + 1 :]:
+        if weights.get(step.id, 0) >= step.state.majority:
             newest = step
     return newest.id
 
@@ -50,19 +53,21 @@ def may_acknowledge(tree: Tree, own: NodeId, head: Step, acknowledged: Acknowled
         return True
     fork = entered[-1].parent
     return not any(
-        _may_win(tree, step, own, acknowledged) for step in left if fork and step.state.number > fork.state.number
+        _may_win(tree, step, own, acknowledged, head.state.pinned)
+        for step in left
+        if fork and step.state.number > fork.state.number
     )
 
 
-def _may_win(tree: Tree, step: Step, own: NodeId, acknowledged: Acknowledged) -> bool:
-    """Whether an operation could have a majority, now or in words under way. Who is known elsewhere is not."""
-    elsewhere = frozenset(
+def _may_win(tree: Tree, step: Step, own: NodeId, acknowledged: Acknowledged, gone: frozenset[bytes]) -> bool:
+    """Whether an operation could have a majority, now or in words under way; nobody waits for a `gone` key."""
+    elsewhere = gone | frozenset(
         node
         for node, head in acknowledged.items()
         if node != own and (at := tree.steps.get(head)) is not None and not _is_related(at, step)
     )
     state = step.state
-    return state.total_weight - state.weight(elsewhere) >= state.majority
+    return state.total_weight - state.weight(NodeId(node) for node in elsewhere) >= state.majority
 
 
 def is_recovery(step: Step) -> bool:

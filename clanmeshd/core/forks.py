@@ -15,6 +15,7 @@ from operator import or_
 from typing import Final
 
 from clanmesh_protocol.keys import NodeId, RecordId
+from clanmeshd.core.chain import Chain
 from clanmeshd.core.tree import Facts, Step, Tree, subtree
 
 _NONE: Final[frozenset[bytes]] = frozenset()
@@ -40,36 +41,10 @@ def _ids_to(tree: Tree, final: RecordId | None) -> dict[RecordId, Step]:
 
 
 def _choose(parent: Step, acknowledgements: "Acknowledgements", held: Mapping[RecordId, Step]) -> Step | None:
-    children = parent.children
-    if len(children) < 2:
-        return children[0] if children else None
-    children = _recovered(parent, _holding(parent, children, held))
-    if len(children) < 2:
-        return children[0]
-    branches = _pruned(children)
-    return min(branches, key=lambda branch: _rank(parent, branch, acknowledgements)).first
-
-
-def _holding(parent: Step, children: list[Step], held: Mapping[RecordId, Step]) -> list[Step]:
-    """The child that the final operation lies behind, and those that the recovery key could lead away to."""
-    mine = next((child for child in children if child.id in held), None)
-    if mine is None:
-        return children
-    key = parent.state.recovery
-    behind = [step for step in held.values() if step.state.number >= mine.state.number]
-    if key is None or key in mine.below.authors or any(key in step.pins for step in behind):
-        return [mine]
-    return [mine, *(child for child in children if child is not mine and key in child.below.authors)]
-
-
-def _recovered(parent: Step, children: list[Step]) -> list[Step]:
-    """The children that the recovery key has signed something behind, unless the admins have replaced that key."""
-    key = parent.state.recovery
-    signed = [child for child in children if key is not None and key in child.below.authors]
-    ends = [child for child in children if key in child.below.ended]
-    if not signed or any(end is not child for child in signed for end in ends[:2]):
-        return children
-    return signed
+    if len(parent.children) < 2:
+        return parent.children[0] if parent.children else None
+    branches = _recovered(parent, _held(parent, acknowledgements, held))
+    return min(_pruned(branches), key=lambda branch: _rank(parent, branch, acknowledgements)).first
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,21 +69,53 @@ def _branch(first: Step, void: frozenset[bytes]) -> _Branch:
     return _Branch(first, void, steps, reduce(or_, (step.facts for step in steps), Facts()))
 
 
-def _pruned(children: Sequence[Step]) -> list[_Branch]:
+def _held(parent: Step, acknowledgements: "Acknowledgements", held: Mapping[RecordId, Step]) -> list[_Branch]:
+    """The branches where the pins up to the final operation already count; that operation's own stays whole.
+
+    So a key that was thrown out, and that this was settled, cannot throw out in its turn those who did it: not by
+    telling a history in which it was the quicker one. A majority of the admins that the final operation trusts may
+    be followed away from it: an admin who acknowledged two branches may have made this node believe in one that
+    all others have left.
+    """
+    mine = next((child for child in parent.children if child.id in held), None)
+    pins = _NONE
+    if mine is not None:
+        final = max(held.values(), key=lambda step: step.state.number)
+        others = (child for child in parent.children if child is not mine)
+        if not any(acknowledgements.majority_of(final.state, child) for child in others):
+            pins = final.state.pinned - parent.state.pinned
+    return [_branch(child, _NONE if child is mine else pins) for child in parent.children]
+
+
+def _recovered(parent: Step, branches: list[_Branch]) -> list[_Branch]:
+    """The branches that the recovery key has signed something on, unless the admins have replaced that key.
+
+    What it signed needs nothing else to stand: it may rest on what is void otherwise.
+    """
+    key = parent.state.recovery
+    signed = [branch for branch in branches if key is not None and key in branch.first.below.authors]
+    ends = [branch for branch in branches if key in branch.facts.ended]
+    if not signed or any(end is not branch for branch in signed for end in ends[:2]):
+        return [branch for branch in branches if branch.stands]
+    return [branch if key in branch.facts.authors else _branch(branch.first, _NONE) for branch in signed]
+
+
+def _pruned(whole: Sequence[_Branch]) -> Sequence[_Branch]:
     """The branches without what their siblings' pins make void; as they are when none would be left."""
-    whole = [_branch(child, _NONE) for child in children]
+    if len(whole) < 2:
+        return whole
     once = _without_siblings_pins(whole, whole)
     # A pin counts only where the operation that set it is not made void itself.
     twice = _without_siblings_pins(whole, once)
     return [branch for branch in twice if branch.stands] or whole
 
 
-def _without_siblings_pins(branches: Sequence[_Branch], pinning: Sequence[_Branch]) -> list[_Branch]:
+def _without_siblings_pins(branches: Sequence[_Branch], pinning: Sequence[_Branch]) -> Sequence[_Branch]:
     pinned = Counter(key for branch in pinning for key in branch.facts.pins)
     if not pinned:
-        return list(branches)
+        return branches
     return [
-        _branch(branch.first, frozenset(key for key in pinned if pinned[key] > (key in own.facts.pins)))
+        _branch(branch.first, branch.void.union(key for key in pinned if pinned[key] > (key in own.facts.pins)))
         for branch, own in zip(branches, pinning, strict=True)
     ]
 
@@ -135,6 +142,11 @@ class Acknowledgements:
     tree: Tree
     heads: Acknowledged
     weights: Mapping[RecordId, int]
+
+    def majority_of(self, state: Chain, branch: Step) -> bool:
+        """Whether over half of a state's admins follow something behind an operation."""
+        followers = [node for node, head in self.heads.items() if self._path(head, branch)]
+        return state.weight(followers) >= state.majority
 
     def has_majority(self, branch: _Branch) -> bool:
         """Whether a majority of its own admins follows some operation of the branch."""

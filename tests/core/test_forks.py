@@ -3,8 +3,6 @@
 Ids are ground where a rule behind the tested one could decide the other way, so that only the tested one is left.
 """
 
-import pytest
-
 from clanmesh_protocol.keys import RecordId
 from clanmesh_protocol.records import (
     AdminAdd,
@@ -183,10 +181,14 @@ def test_what_an_evicted_admin_signed_is_dropped_and_refused_but_for_what_its_ev
     rogue = behind(desk, family.genesis, AdminAdd(family["sock"].node, 1))
     approval = desk.approval(rogue)
     ledger = family.ledger(*records, rogue, approval, desk.acknowledgement(rogue))
+    assert not ledger.retain(fold(ledger).lets_stay)  # not before the eviction is settled
+    settled = [family[name].acknowledgement(records[3]) for name in ("attic", "nas")]
+    for entry in settled:
+        ledger.apply(entry)
     authority = fold(ledger)
     assert [record.author for record in ledger.retain(authority.lets_stay)] == [desk.node] * 3
     assert all(authority.lets_stay(record.value) for record in records)
-    assert fold(ledger) == fold(family.ledger(*records))
+    assert fold(ledger) == fold(family.ledger(*records, *settled))
 
 
 def test_removals_of_each_other_are_decided_alike_everywhere() -> None:
@@ -217,16 +219,50 @@ def test_a_replaced_recovery_key_leads_nowhere() -> None:
 # --- finality ------------------------------------------------------------------------------------------
 
 
-def test_what_is_final_is_left_only_for_the_recovery_key() -> None:
+def duel() -> tuple[Family, list[Entry], list[Entry]]:
+    """Two removals, each of the other's author. With nothing final the first, by the more senior, is followed."""
     family = three()
-    junior = behind(family["nas"], family.genesis, Checkpoint("b", bytes(20)))
+    one = removal(family, "attic", by="desk", approved="nas", parent=family.genesis)
+    two = removal(family, "desk", by="attic", approved="nas", parent=family.genesis)
+    return family, one, two
+
+
+def test_the_pins_up_to_what_is_final_count_before_those_of_others() -> None:
+    family, one, two = duel()
+    assert head(family, *one, *two) == one[0].value.id
+    assert head(family, *one, *two, final=two[0].value.id) == two[0].value.id
+    more = behind(family["desk"], one[0], Checkpoint("a", bytes(20)))
+    assert head(family, *one, more, *two, final=two[0].value.id) == two[0].value.id
+
+
+def test_a_final_operation_does_not_decide_between_those_who_both_have_a_say() -> None:
+    family = three()
     senior = behind(family["desk"], family.genesis, Checkpoint("a", bytes(20)))
-    heavy = behind(family["desk"], family.genesis, SignerAdd("ssh-ed25519 x"))
-    records = [junior, senior, heavy, family["attic"].approval(heavy)]
-    assert head(family, *records) == heavy.value.id
-    assert head(family, *records, final=junior.value.id) == junior.value.id
-    recovery = behind(family.recovery, senior, AdminAdd(family["sock"].node, 1))
-    assert head(family, *records, recovery, final=junior.value.id) == recovery.value.id
+    junior = behind(family["nas"], family.genesis, Checkpoint("b", bytes(20)))
+    assert head(family, senior, junior, final=junior.value.id) == senior.value.id
+
+
+def test_a_majority_of_its_own_admins_leads_away_from_what_is_final() -> None:
+    family, one, two = duel()
+    records = [*one, *two, family["nas"].acknowledgement(one[0])]
+    assert head(family, *records, final=two[0].value.id) == two[0].value.id  # one of attic and nas
+    records.append(family["attic"].acknowledgement(one[0]))
+    assert head(family, *records, final=two[0].value.id) == one[0].value.id
+
+
+def test_the_recovery_key_leads_away_from_what_is_final() -> None:
+    family, one, two = duel()
+    recovery = behind(family.recovery, one[0], AdminAdd(family["sock"].node, 1))
+    assert head(family, *one, *two, recovery, final=two[0].value.id) == recovery.value.id
+
+
+def test_what_an_evicted_majority_signed_does_not_take_the_recovery_key_away() -> None:
+    family = three()
+    recovery = behind(family.recovery, family.genesis, AdminRemove(family["desk"].node))
+    replaced = behind(family["desk"], family.genesis, RecoveryReplace(bytes(family["sock"].node)))
+    records = [recovery, replaced, family["nas"].approval(replaced)]
+    assert head(family, *records) == replaced.value.id  # nothing settled: more have signed it
+    assert head(family, *records, final=recovery.value.id) == recovery.value.id
 
 
 def final_of(authority: Authority) -> RecordId | None:
@@ -247,20 +283,17 @@ def test_an_operation_is_final_when_over_half_of_its_own_admins_follow_it() -> N
     assert final_of(family.authority(*records)) == second.value.id
 
 
-def test_a_recovery_is_final_at_once_and_moves_what_was_final() -> None:
-    family = three()
-    junior = behind(family["nas"], family.genesis, Checkpoint("b", bytes(20)))
-    recovery = behind(family.recovery, family.genesis, AdminAdd(family["sock"].node, 1))
-    authority = fold(family.ledger(junior, recovery), junior.value.id)
-    assert (authority.head, authority.final) == (recovery.value.id, recovery.value.id)
+def test_where_the_final_operation_is_left_what_both_histories_share_stays_final() -> None:
+    family, one, two = duel()
+    first = behind(family.recovery, one[0], AdminAdd(family["sock"].node, 1))
+    authority = fold(family.ledger(*one, *two, first), two[0].value.id)
+    assert (authority.head, authority.final) == (first.value.id, family.genesis.value.id)
+    followed = [family[name].acknowledgement(first) for name in ("desk", "nas")]
+    assert fold(family.ledger(*one, *two, first, *followed), two[0].value.id).final == first.value.id
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_a_final_operation_that_is_not_here_binds_nothing_but_is_not_forgotten(known: bool) -> None:
-    family = three()
-    senior = behind(family["desk"], family.genesis, Checkpoint("a", bytes(20)))
-    junior = behind(family["nas"], family.genesis, Checkpoint("b", bytes(20)))
-    records = [senior, junior] if known else [senior]
-    assert head(family, *records, final=junior.value.id) == (junior if known else senior).value.id
-    followed = [family[name].acknowledgement(senior) for name in ("desk", "attic")]
-    assert fold(family.ledger(*records, *followed), junior.value.id).final == junior.value.id
+def test_a_final_operation_that_is_not_here_binds_nothing_but_is_not_forgotten() -> None:
+    family, one, two = duel()
+    followed = [family[name].acknowledgement(one[0]) for name in ("desk", "nas")]
+    authority = fold(family.ledger(*one, *followed), two[0].value.id)
+    assert (authority.head, authority.final) == (one[0].value.id, two[0].value.id)

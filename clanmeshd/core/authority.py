@@ -9,7 +9,7 @@ for the author, and is asked again of all that is here (`Ledger.retain`) when th
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
 from clanmesh_protocol.errors import UnauthorizedError
 from clanmesh_protocol.keys import ClanId, NodeId, RecordId, fingerprint_slot
@@ -19,6 +19,7 @@ from clanmeshd.core.finality import acknowledgements, settled
 from clanmeshd.core.forks import Acknowledged, follow
 from clanmeshd.core.hlc import unix_s_of
 from clanmeshd.core.ledger import Ledger
+from clanmeshd.core.limits import VOID_RECORDS_MAX
 from clanmeshd.core.roster import Member, Roster, StandingInvite, enroll
 from clanmeshd.core.tree import Proposal, Step, Tree, grow
 
@@ -82,11 +83,9 @@ class Authority:
     lost: tuple[Lost, ...] = ()
     acknowledged_unix_s: float | None = None  # when an admin last said that it follows this history
     _speakers: frozenset[bytes] = field(default=frozenset(), repr=False)
-    _silenced: frozenset[bytes] = field(default=frozenset(), repr=False)  # pinned, and a majority follows that
+    _crowded: "_Place | None" = field(default=None, repr=False)  # void records behind this place may not stay
     _followed: frozenset[RecordId] = field(default=frozenset(), repr=False)
-    _approvable: Mapping[str, Chain] = field(
-        default_factory=dict, repr=False
-    )  # slot of an approval -> state under it
+    _approved: frozenset[str] = field(default=frozenset(), repr=False)  # slots of approvals of what is followed
 
     @property
     def clan_name(self) -> str:
@@ -171,8 +170,8 @@ class Authority:
         elif _is_for_admins(record):
             if not self.is_admin(record.author):
                 raise UnauthorizedError(f"only an admin writes records of kind {record.kind}")
-        elif record.author in self.roster.revoked:
-            if record.kind not in OUTLIVING_KINDS and record.kind != Kind.REVOCATION:
+        elif record.author in self.roster.revoked and record.kind != Kind.REVOCATION:
+            if record.kind not in OUTLIVING_KINDS:
                 raise UnauthorizedError("the author was removed from the clan")
         elif record.author not in self.roster.known:
             raise UnauthorizedError("the author is no member of the clan")
@@ -180,17 +179,13 @@ class Authority:
     def _may_govern(self, record: Record) -> None:
         if record.author not in self._speakers:
             raise UnauthorizedError(f"only an admin writes records of kind {record.kind}")
-        # As long as a pin is not settled, what it makes void stays here: the choice between branches that pin
-        # each other's authors must not depend on which of them came first.
-        if record.author not in self._silenced:
-            return
-        # Of a pinned key only that stands which the operation that pinned it rests on.
-        before = self._approvable.get(record.slot)
-        if record.kind == Kind.AUTHORITY and record.id in self._followed:
-            return
-        if record.kind == Kind.APPROVAL and before is not None and before.is_admin(record.author):
-            return
-        raise UnauthorizedError("the author was removed from the admins: what it signs later is void")
+        # What a pin makes void stays here nevertheless: the choice between branches that pin each other's authors
+        # must not depend on which of them came first. It has no effect, and there is not much room for it.
+        if self._crowded is not None and _place(record) > self._crowded and self._is_void(record):
+            raise UnauthorizedError("too many void operations are here already")
+
+    def _is_void(self, record: Record) -> bool:
+        return _is_void(record, self.chain, self._followed, self._approved)
 
     def lets_stay(self, record: Record) -> bool:
         """`may_author` as a question, for `Ledger.retain`. As long as the genesis is missing, all may stay."""
@@ -219,9 +214,9 @@ def fold(ledger: Ledger, final: RecordId | None = None) -> Authority:
     acknowledged = {node: head for node, (head, _) in said.items()}
     path = follow(tree, acknowledged, final)
     chain = path[-1].state if path else Chain()
-    # What a majority stands behind now, whatever this node saw before: what is kept must be alike everywhere.
-    agreed = settled(tree, path, acknowledged, None)
-    times = [at for node, (head, at) in said.items() if chain.is_admin(node) and head in _ids(path)]
+    followed = _ids(path)
+    approved = frozenset(map(fingerprint_slot, followed))
+    times = [at for node, (head, at) in said.items() if chain.is_admin(node) and head in followed]
     return Authority(
         clan=ledger.clan,
         chain=chain,
@@ -231,9 +226,9 @@ def fold(ledger: Ledger, final: RecordId | None = None) -> Authority:
         lost=_lost(tree, path),
         acknowledged_unix_s=max(times, default=None),
         _speakers=tree.speakers,
-        _silenced=tree.steps[agreed].state.pinned if agreed is not None else frozenset(),
-        _followed=_ids(path),
-        _approvable={fingerprint_slot(step.id): step.parent.state for step in path if step.parent is not None},
+        _crowded=_crowded(ledger, chain, followed, approved),
+        _approved=approved,
+        _followed=followed,
     )
 
 
@@ -242,6 +237,29 @@ def retrace(ledger: Ledger, final: RecordId | None) -> tuple[Tree, list[Step], A
     tree = grow(ledger)
     acknowledged = {node: head for node, (head, _) in acknowledgements(ledger).items()}
     return tree, follow(tree, acknowledged, final), acknowledged
+
+
+_Place: TypeAlias = tuple[int, str, RecordId]
+
+
+def _place(record: Record) -> _Place:
+    return record.kind, record.slot, record.id
+
+
+def _is_void(record: Record, chain: Chain, followed: frozenset[RecordId], approved: frozenset[str]) -> bool:
+    """Whether a record says something about the authority that nothing followed rests on, by one without a say."""
+    if chain.is_admin(record.author) or record.author == chain.recovery:
+        return False
+    return record.id not in followed and not (record.kind == Kind.APPROVAL and record.slot in approved)
+
+
+def _crowded(
+    ledger: Ledger, chain: Chain, followed: frozenset[RecordId], approved: frozenset[str]
+) -> _Place | None:
+    """The last place that there is room for, when all of it is taken."""
+    records = (entry.value for kind in sorted(CHAIN_KINDS) for entry in ledger.of_kind(kind))
+    places = sorted(_place(record) for record in records if _is_void(record, chain, followed, approved))
+    return places[VOID_RECORDS_MAX - 1] if len(places) >= VOID_RECORDS_MAX else None
 
 
 def _ids(path: Sequence[Step]) -> frozenset[RecordId]:

@@ -111,8 +111,9 @@ def signer_key(line: str) -> tuple[str, ...]:
 
 
 def begin(genesis: Genesis) -> Chain:
-    """The state after a genesis, but for number and head."""
-    return Chain(genesis.name, genesis.admins, genesis.recovery, genesis.signers)
+    """The state after a genesis, but for number and head. A recovery key that is an admin's is none."""
+    is_admins = any(admin.node == genesis.recovery for admin in genesis.admins)
+    return Chain(genesis.name, genesis.admins, None if is_admins else genesis.recovery, genesis.signers)
 
 
 def after(chain: Chain, operation: Content) -> Chain:
@@ -158,7 +159,7 @@ def _after_admins(chain: Chain, operation: AdminAdd | AdminRemove | AdminReplace
     is_admin = place < len(chain.admins)
     match operation:
         case AdminAdd(weight=weight):
-            if node in chain.pinned or (not is_admin and len(chain.admins) >= ADMINS_MAX):
+            if not _may_become_admin(chain, node) or (not is_admin and len(chain.admins) >= ADMINS_MAX):
                 return chain
             return replace(chain, admins=(*before, Admin(node, weight), *behind))
         case AdminRemove():
@@ -166,14 +167,19 @@ def _after_admins(chain: Chain, operation: AdminAdd | AdminRemove | AdminReplace
                 return chain  # without an admin a clan could never again decide anything
             return replace(chain, admins=(*before, *behind), pinned=chain.pinned | {node})
         case AdminReplace(successor=successor):
-            if not is_admin or chain.is_admin(successor) or successor in chain.pinned:
+            if not is_admin or chain.is_admin(successor) or not _may_become_admin(chain, successor):
                 return chain
             admins = (*before, Admin(successor, chain.admins[place].weight), *behind)
             return replace(chain, admins=admins, pinned=chain.pinned | {node})
 
 
+def _may_become_admin(chain: Chain, node: bytes) -> bool:
+    # Pinning the recovery key must never silence an admin, nor the other way round: no key is both.
+    return node not in chain.pinned and node != chain.recovery
+
+
 def _after_recovery(chain: Chain, key: bytes | None) -> Chain:
-    if key == chain.recovery or key in chain.pinned:
+    if key == chain.recovery or key in chain.pinned or any(admin.node == key for admin in chain.admins):
         return chain
     old = frozenset({chain.recovery} if chain.recovery is not None else ())
     return replace(chain, recovery=key, pinned=chain.pinned | old)

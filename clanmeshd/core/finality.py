@@ -52,22 +52,26 @@ def may_acknowledge(tree: Tree, own: NodeId, head: Step, acknowledged: Acknowled
     if any(is_recovery(step) for step in entered):
         return True
     fork = entered[-1].parent
+    # Who has no say any more behind the new head is not waited for: it may never speak again.
+    outside = frozenset(
+        admin.node for step in left for admin in step.state.admins if not head.state.is_admin(admin.node)
+    )
     return not any(
-        _may_win(tree, step, own, acknowledged, head.state.pinned)
+        _may_win(tree, step, own, acknowledged, outside)
         for step in left
         if fork and step.state.number > fork.state.number
     )
 
 
-def _may_win(tree: Tree, step: Step, own: NodeId, acknowledged: Acknowledged, gone: frozenset[bytes]) -> bool:
-    """Whether an operation could have a majority, now or in words under way; nobody waits for a `gone` key."""
-    elsewhere = gone | frozenset(
+def _may_win(tree: Tree, step: Step, own: NodeId, acknowledged: Acknowledged, outside: frozenset[NodeId]) -> bool:
+    """Whether an operation could have a majority, now or in words under way, without those `outside`."""
+    elsewhere = outside | frozenset(
         node
         for node, head in acknowledged.items()
         if node != own and (at := tree.steps.get(head)) is not None and not _is_related(at, step)
     )
     state = step.state
-    return state.total_weight - state.weight(NodeId(node) for node in elsewhere) >= state.majority
+    return state.total_weight - state.weight(elsewhere) >= state.majority
 
 
 def is_recovery(step: Step) -> bool:

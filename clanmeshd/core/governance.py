@@ -15,19 +15,24 @@ from clanmesh_protocol.keys import NodeId, RecordId, fingerprint_slot, signing_p
 from clanmesh_protocol.records import (
     SINGLE_SLOT,
     Acknowledgement,
+    AdminAdd,
+    AdminRemove,
+    AdminReplace,
     Approval,
     AuthorityOp,
+    Content,
     Equivocation,
     Kind,
     Publishable,
     Record,
     Revocation,
+    Setting,
     slot_of,
 )
 from clanmeshd.core.author import Author
 from clanmeshd.core.authority import Authority, Lost, Pending, retrace
 from clanmeshd.core.buckets import TokenBucket
-from clanmeshd.core.chain import after
+from clanmeshd.core.chain import Chain, after
 from clanmeshd.core.credentials import amended, confirmation, due_unix_s, expiry, is_due, life_s
 from clanmeshd.core.effects import Instant
 from clanmeshd.core.finality import is_acknowledged_by, may_acknowledge
@@ -46,10 +51,44 @@ from clanmeshd.core.limits import (
     UPKEEP_S,
 )
 
+_CHANGES_OF_ADMINS: Final = (AdminAdd, AdminRemove, AdminReplace)
+_WITHDRAWN: Final = "withdrawn"  # a setting
+_WITHDRAWN_DIGITS: Final = 16  # of a proposal's id: as many as its author could not aim at
+
 _LEFT: Final = "it left"
 _REPLACED: Final = "another key of the same device took its place"
 
 Proof = tuple[Record, Record]  # of the lower id, of the higher
+
+
+def rival(
+    authority: Authority, own: NodeId, operation: Content, proposal: RecordId | None = None
+) -> Pending | None:
+    """The proposal that keeps `own` from signing an operation (which is `proposal`, where that waits already).
+
+    Two changes of the admins behind one head can each be completed, and each asks other people who may complete
+    it and what is final: two halves of a clan could part for ever. So one device signs one of them at most.
+    """
+    if not isinstance(operation, _CHANGES_OF_ADMINS):
+        return None
+    return next(
+        (
+            each
+            for each in authority.pending
+            if own in each.signers and each.id != proposal and isinstance(each.operation, _CHANGES_OF_ADMINS)
+        ),
+        None,
+    )
+
+
+def withdrawal(proposal: RecordId) -> Setting:
+    """The operation by which an admin takes a proposal back: what waits behind the head lapses with any other."""
+    return Setting(_WITHDRAWN, proposal.hex()[:_WITHDRAWN_DIGITS])
+
+
+def is_withdrawn(chain: Chain, proposal: RecordId) -> bool:
+    """Whether the newest withdrawal names a proposal: its author's device does not say it again."""
+    return chain.settings.get(_WITHDRAWN) == proposal.hex()[:_WITHDRAWN_DIGITS]
 
 
 class Governance:
@@ -72,6 +111,7 @@ class Governance:
         It takes effect at once when this admin's weight suffices; else it is a proposal until others approve.
         """
         self._need_admin()
+        self._need_no_rival(operation, None)
         authority = self._gossip.authority
         verified = self._author.operate(
             operation, slot=authority.next_slot, prev=authority.head, now_unix_s=now.unix_s
@@ -82,6 +122,9 @@ class Governance:
     def approve(self, operation: RecordId, now: Instant) -> Record:
         """Put this admin's name under a proposal. Raises UnauthorizedError unless this is an admin."""
         self._need_admin()
+        proposal = next((each for each in self._gossip.authority.pending if each.id == operation), None)
+        if proposal is not None:
+            self._need_no_rival(proposal.operation, operation)
         return self._write(Approval(operation), now)
 
     def recover(self, seed: bytes, operation: AuthorityOp, now: Instant) -> Record:
@@ -97,6 +140,10 @@ class Governance:
     def _need_admin(self) -> None:
         if not self._gossip.authority.is_admin(self._own):
             raise UnauthorizedError("only an admin changes the authority of the clan")
+
+    def _need_no_rival(self, operation: Content, proposal: RecordId | None) -> None:
+        if rival(self._gossip.authority, self._own, operation, proposal) is not None:
+            raise UnauthorizedError("this device signed another change of the admins, which waits for others")
 
     def _write(self, content: Publishable, now: Instant) -> Record:
         verified = self._author.write(
@@ -224,6 +271,8 @@ class Governance:
         for each in lost:
             operation, chain = each.operation, self._gossip.authority.chain
             if not isinstance(operation, AuthorityOp) or now.unix_s > each.at_unix_s + RESAID_AGE_S_MAX:
+                continue
+            if rival(self._gossip.authority, self._own, operation) or is_withdrawn(chain, each.id):
                 continue
             if after(chain, operation) != chain and self._resaid.take(now.monotonic_s):
                 self.operate(operation, now)

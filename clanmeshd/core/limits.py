@@ -66,6 +66,7 @@ UPKEEP_S: Final = 10.0  # how soon an admin's device takes over what a more seni
 UPKEEP_IDLE_S: Final = 3600.0  # with nothing to do: wall clocks jump
 ACKNOWLEDGE_S: Final = 86_400.0  # an unchanged head is acknowledged anew each day: that shows how old a view is
 RENEWALS_AT_ONCE_MAX: Final = 16  # credentials prolonged at one upkeep: a clan of 1000 within a quarter of an hour
+VOID_RECORDS_MAX: Final = 1024  # about the authority, by keys without a say: 300 kB, and 30 ms of each fold
 RESAID_PER_S: Final = 0.1  # operations that lost a race and are said again: two admins never chase each other
 RESAID_BURST: Final = 8.0
 RESAID_AGE_S_MAX: Final = 7 * 86_400.0  # a proposal that nobody completed for a week is a person's to repeat
@@ -122,6 +123,7 @@ OUTBOX_FRAMES_MAX: Final = 512  # for one peer between two drains; the least urg
 REFUSED_MAX: Final = 1024  # ids not to be wanted again
 REFUSED_S: Final = 30.0
 
+FAREWELL_RECORDS_MAX: Final = 8  # told to a member that is none any more, so that it knows why
 REVOCATIONS_NAMED_MAX: Final = 64  # to a peer that comes up, the newest: one frame
 
 # --- Anti-entropy --------------------------------------------------------------------------------------

@@ -109,6 +109,7 @@ def enroll(ledger: Ledger, chain: Chain) -> Roster:
     claims = _vouched_claims(chain, credentials)
     invites = _invites(ledger, admins, revoked)
     uses, known = _uses(ledger, invites, frozenset(claims))
+    revoked |= _left(ledger, known) - admins
     counted = [use for use in uses if use.record.author not in revoked or _is_confirmed(use, credentials)]
     redeemers = _redeemers(counted)
     pending = [use for use in counted if use.redemption.node not in claims and use.redemption.node not in revoked]
@@ -127,13 +128,18 @@ def enroll(ledger: Ledger, chain: Chain) -> Roster:
 
 
 def _revoked(ledger: Ledger, admins: frozenset[NodeId]) -> frozenset[NodeId]:
-    """Keys that an admin has put out, or that left by their own word."""
+    """Keys that an admin has put out."""
     said = [(entry.value.author, entry.content) for entry in ledger.of_kind(Kind.REVOCATION)]
     return frozenset(
-        content.node
-        for author, content in said
-        if isinstance(content, Revocation) and (author in admins or author == content.node)
+        content.node for author, content in said if isinstance(content, Revocation) and author in admins
     ) - frozenset(admins)
+
+
+def _left(ledger: Ledger, known: frozenset[NodeId]) -> frozenset[NodeId]:
+    """Keys out by their own word, of those that somebody vouched for: nobody keeps the words of others."""
+    said = [(entry.value.author, entry.content) for entry in ledger.of_kind(Kind.REVOCATION)]
+    own = (author for author, content in said if isinstance(content, Revocation) and content.node == author)
+    return known.intersection(own)
 
 
 def _succeeded(

@@ -16,6 +16,7 @@ from clanmesh_protocol.records import (
 )
 from clanmesh_protocol.signing import Verified
 from clanmeshd.core.authority import Authority, fold
+from clanmeshd.core.limits import VOID_RECORDS_MAX
 from tests.core.authors import Author, Family, ledger_of
 
 Entry = Verified[Record]
@@ -175,20 +176,18 @@ def test_an_evicted_founder_cannot_rebuild_the_history_before_its_eviction() -> 
     assert head(family, *records, rogue, sock, *signed) == out
 
 
-def test_what_an_evicted_admin_signed_is_dropped_and_refused_but_for_what_its_eviction_rests_on() -> None:
+def test_what_an_evicted_admin_signs_changes_nothing_and_has_little_room() -> None:
     family, records = evicted()
     desk = family["desk"]
-    rogue = behind(desk, family.genesis, AdminAdd(family["sock"].node, 1))
-    approval = desk.approval(rogue)
-    ledger = family.ledger(*records, rogue, approval, desk.acknowledgement(rogue))
-    assert not ledger.retain(fold(ledger).lets_stay)  # not before the eviction is settled
-    settled = [family[name].acknowledgement(records[3]) for name in ("attic", "nas")]
-    for entry in settled:
-        ledger.apply(entry)
-    authority = fold(ledger)
-    assert [record.author for record in ledger.retain(authority.lets_stay)] == [desk.node] * 3
-    assert all(authority.lets_stay(record.value) for record in records)
-    assert fold(ledger) == fold(family.ledger(*records, *settled))
+    void = [behind(desk, family.genesis, Setting("s", str(n))) for n in range(VOID_RECORDS_MAX + 20)]
+    ledger = family.ledger(*records, desk.acknowledgement(void[0]), *void)
+    crowded = fold(ledger)
+    dropped = ledger.retain(crowded.lets_stay)
+    assert crowded.head == records[3].value.id
+    assert len(dropped) == 21  # the acknowledgement too: authority operations come first
+    assert not any(crowded.lets_stay(record) for record in dropped)
+    assert all(crowded.lets_stay(entry.value) for entry in [family.genesis, *records])
+    assert fold(ledger) == crowded
 
 
 def test_removals_of_each_other_are_decided_alike_everywhere() -> None:

@@ -52,7 +52,7 @@ from clanmeshd.core.limits import (
 )
 
 _CHANGES_OF_ADMINS: Final = (AdminAdd, AdminRemove, AdminReplace)
-_WITHDRAWN: Final = "withdrawn"  # a setting
+WITHDRAWN: Final = "withdrawn"  # a setting
 _WITHDRAWN_DIGITS: Final = 16  # of a proposal's id: as many as its author could not aim at
 
 _LEFT: Final = "it left"
@@ -83,12 +83,12 @@ def rival(
 
 def withdrawal(proposal: RecordId) -> Setting:
     """The operation by which an admin takes a proposal back: what waits behind the head lapses with any other."""
-    return Setting(_WITHDRAWN, proposal.hex()[:_WITHDRAWN_DIGITS])
+    return Setting(WITHDRAWN, proposal.hex()[:_WITHDRAWN_DIGITS])
 
 
 def is_withdrawn(chain: Chain, proposal: RecordId) -> bool:
     """Whether the newest withdrawal names a proposal: its author's device does not say it again."""
-    return chain.settings.get(_WITHDRAWN) == proposal.hex()[:_WITHDRAWN_DIGITS]
+    return chain.settings.get(WITHDRAWN) == proposal.hex()[:_WITHDRAWN_DIGITS]
 
 
 class Governance:

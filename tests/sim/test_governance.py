@@ -20,6 +20,7 @@ from clanmesh_protocol.records import (
 )
 from clanmeshd.core.authority import Authority
 from clanmeshd.core.credentials import LIFE_SETTING, amended, lapsing
+from clanmeshd.core.governance import withdrawal
 from clanmeshd.core.limits import UPKEEP_S
 from tests.core.worlds import Clan, found
 from tests.sim.world import World
@@ -91,6 +92,24 @@ def test_a_proposal_that_the_head_passed_by_is_made_again() -> None:
         ),
     )
     assert world.run_until(pending, 10.0)
+
+
+def test_a_device_signs_one_of_several_changes_of_the_admins_and_may_take_its_own_back() -> None:
+    world = formed(4, 2)
+    mine = operate(world, 0, AdminAdd(world.devices[2].node, 1))
+    other = operate(world, 1, AdminAdd(world.devices[3].node, 1))
+    assert world.run_until(everywhere(world, lambda a: {p.id for p in a.pending} == {mine, other}), 5.0)
+    with pytest.raises(UnauthorizedError):
+        world.mesh(0).approve(other, world.now(0))  # type: ignore[arg-type]
+    with pytest.raises(UnauthorizedError):
+        operate(world, 0, AdminRemove(world.devices[1].node))
+    operate(world, 0, withdrawal(mine))  # type: ignore[arg-type]
+    again = everywhere(world, lambda a: [p.operation for p in a.pending] == [AdminAdd(world.devices[3].node, 1)])
+    assert world.run_until(again, 10.0)
+    world.mesh(0).approve(world.mesh(0).authority.pending[0].id, world.now(0))
+    world.settle(0)
+    assert world.run_until(everywhere(world, lambda a: a.is_admin(world.devices[3].node)), 5.0)
+    assert not world.mesh(0).authority.is_admin(world.devices[2].node)
 
 
 def resign(world: World, index: int, admin: NodeId) -> None:

@@ -4,13 +4,14 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from clanctl.demo.lab import Lab, Node
 from clanctl.demo.network import names, unshare_words
-from clanctl.demo.processes import wait_until
+from clanctl.demo.processes import LabError, wait_until
+from clanctl.failures import Failure
 
 INSIDE = "CLANMESH_BENCH_INSIDE"
 FORM_TIMEOUT_S = 60.0
@@ -28,19 +29,33 @@ def enter() -> None:
 
 
 @contextmanager
-def clan(size: int, configuration: str = "") -> Iterator[tuple[Lab, list[Node]]]:
-    """A clan of real daemons in which everyone sees everyone up."""
+def clan(
+    size: int, configuration: str = "", *, programs: Mapping[str, str] | None = None
+) -> Iterator[tuple[Lab, list[Node]]]:
+    """A clan of real daemons in which everyone sees everyone up. `programs`: modules of those that run another."""
     with tempfile.TemporaryDirectory(prefix="clanmesh-bench-") as folder:
         settings = Path(folder) / "clanmesh.toml"
         settings.write_text(configuration)
         with Lab(Path(folder)) as lab:
             for name in names(size):
-                lab.start_node(name, "--config", str(settings), wait=False)
+                program = (programs or {}).get(name, "clanmeshd")
+                lab.start_node(name, "--config", str(settings), program=program, wait=False)
             nodes = list(lab.nodes.values())
             for node in nodes:
                 lab.wait_ready(node)
-            form(lab, nodes)
-            yield lab, nodes
+            try:
+                form(lab, nodes)
+                yield lab, nodes
+            except (Failure, LabError):
+                _show_ended(lab, nodes)
+                raise
+
+
+def _show_ended(lab: Lab, nodes: list[Node]) -> None:
+    """Show the last words of daemons that ended: the folder that holds them goes now."""
+    for node in nodes:
+        if node.daemon is None or node.daemon.poll() is not None:
+            print(f"--- {node.name} ended:\n{lab.log_tail(node)}", file=sys.stderr)
 
 
 def form(lab: Lab, nodes: list[Node]) -> None:

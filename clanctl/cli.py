@@ -12,25 +12,38 @@ from clanctl.failures import EXIT_DONE, EXIT_INTERRUPTED, EXIT_USAGE, Failure
 
 
 class Place(NamedTuple):
-    """Where a command is defined, and its line in the help."""
+    """Where a command is defined, its line in the help, and under which heading that is."""
 
     module: str
     attribute: str
     summary: str
+    heading: str
 
+
+_CLAN: Final = "The clan"
+_SAY: Final = "What all follow"
+_HERE: Final = "This device"
 
 COMMANDS: Final[dict[str, Place]] = {
-    "init": Place("clan", "init", "Found a clan, with this device as its first admin."),
-    "invite": Place("clan", "invite", "Make a token with which one more device may join."),
-    "join": Place("clan", "join", "Join a clan with a token that a member made."),
-    "peers": Place("peers", "peers", "Show every device of the clan and how it does."),
-    "status": Place("status", "status", "Show this device, what is wrong with it, and what to do."),
-    "repo": Place("repo", "repo", "The git repository that the clan follows."),
-    "signer": Place("signer", "signer", "The SSH keys that may sign what the clan runs."),
-    "rollout": Place("rollout", "rollout", "How far this device is with the newest commit."),
-    "secrets": Place("secrets", "secrets", "Values that only chosen devices can read."),
-    "demo": Place("demo", "demo", "Watch a clan of real daemons form on this one machine."),
-    "version": Place("status", "version", "Show the versions of clanctl and of the daemon."),
+    "init": Place("clan", "init", "Found a clan, with this device as its first admin.", _CLAN),
+    "invite": Place("invite", "invite", "Make a token with which one more device may join.", _CLAN),
+    "join": Place("clan", "join", "Join a clan with a token that an admin made.", _CLAN),
+    "peers": Place("peers", "peers", "Show every device of the clan and how it does.", _CLAN),
+    "rename": Place("devices", "rename", "Give a device another name.", _CLAN),
+    "tag": Place("devices", "tag", "Give a device tags, or take some away.", _CLAN),
+    "renew": Place("devices", "renew", "Prolong a membership.", _CLAN),
+    "remove": Place("devices", "remove", "Put a device out of the clan, for ever.", _CLAN),
+    "admin": Place("admin", "admin", "Who decides for the clan, and the recovery key.", _CLAN),
+    "repo": Place("repo", "repo", "The git repository that the clan follows.", _SAY),
+    "signer": Place("signer", "signer", "The SSH keys that may sign what the clan runs.", _SAY),
+    "secrets": Place("secrets", "secrets", "Values that only chosen devices can read.", _SAY),
+    "status": Place("status", "status", "Show this device, what is wrong with it, and what to do.", _HERE),
+    "events": Place("events", "events", "Show what happened.", _HERE),
+    "rollout": Place("rollout", "rollout", "How far this device is with the newest commit.", _HERE),
+    "rotate": Place("keys", "rotate", "Give this device other keys for its tunnels.", _HERE),
+    "leave": Place("clan", "leave", "Take this device out of its clan.", _HERE),
+    "demo": Place("demo", "demo", "Watch a clan of real daemons form on this one machine.", _HERE),
+    "version": Place("status", "version", "Show the versions of clanctl and of the daemon.", _HERE),
 }
 
 COMPLETION_VARIABLE: Final = "_CLANCTL_COMPLETE"  # click's: a shell asks for completions
@@ -54,8 +67,11 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands from the table alone."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, place.summary) for name, place in COMMANDS.items()])
+        width = max(map(len, COMMANDS))
+        for heading in dict.fromkeys(place.heading for place in COMMANDS.values()):
+            with formatter.section(heading):
+                rows = [(name, place) for name, place in COMMANDS.items() if place.heading == heading]
+                formatter.write_dl([(name.ljust(width), place.summary) for name, place in rows])
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -7,12 +7,10 @@ import base64
 import binascii
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Final
 
+from clanctl.answers import Values, part_of, rows_of, word_of
 from clanctl.sheets import Cell, Column, Sheet, Tone, sheet
-
-Values: TypeAlias = Mapping[str, Any]
 
 COMMIT_DIGITS: Final = 7  # as git shortens them
 KEY_TEXT_WORDS: Final = 2  # of a signer line: type and key; the rest is the comment
@@ -58,20 +56,6 @@ def size(count: int) -> str:
     raise AssertionError("GB has no limit")
 
 
-def _part(values: Values, key: str) -> Values:
-    part = values.get(key)
-    return part if isinstance(part, Mapping) else {}
-
-
-def _rows(values: Values, key: str) -> Sequence[Any]:
-    rows = values.get(key)
-    return rows if isinstance(rows, list) else []
-
-
-def _text(value: object) -> str:
-    return "" if value is None else str(value)
-
-
 # --- peers ---------------------------------------------------------------------------------------------
 
 _PEER_COLUMNS: Final = (
@@ -81,6 +65,7 @@ _PEER_COLUMNS: Final = (
     Column("RUNS", 1),
     Column("ADDRESS", 3),
     Column("SECRETS", 2, right=True),
+    Column("ROLE", 4),
     Column("TAGS", 4),
     Column("ENDPOINT", 5),
     Column("RECEIVED", 6, right=True),
@@ -90,48 +75,57 @@ _PEER_COLUMNS: Final = (
 
 def peers_title(result: Values) -> str:
     """The line above the table."""
-    peers = _rows(result, "peers")
+    peers = rows_of(result, "peers")
     up = sum(1 for peer in peers if peer.get("state") == "up")
-    return f"{_text(_part(result, 'clan').get('name'))}: {up} of {len(peers)} up, seen from {result.get('self')}"
+    return (
+        f"{word_of(part_of(result, 'clan').get('name'))}: {up} of {len(peers)} up, seen from {result.get('self')}"
+    )
 
 
 def peers_sheet(result: Values) -> Sheet:
     """Every device: who it is, whether it lives, how it is reached and what it runs."""
-    return sheet(_PEER_COLUMNS, [_peer_row(peer) for peer in _rows(result, "peers")])
+    return sheet(_PEER_COLUMNS, [_peer_row(peer) for peer in rows_of(result, "peers")])
 
 
 def _peer_row(peer: Values) -> list[Cell | str]:
-    secrets, tunnel = _part(peer, "secrets"), _part(peer, "wireguard")
+    secrets, tunnel = part_of(peer, "secrets"), part_of(peer, "wireguard")
     failed = secrets.get("state") == "failed"
     return [
-        _text(peer.get("name")),
+        word_of(peer.get("name")),
         _state(peer),
-        _path(_part(peer, "path")),
-        _revision(_part(peer, "revision")),
-        _text(peer.get("address")),
-        Cell("failed", "bad") if failed else _text(secrets.get("epoch")),
-        " ".join(map(str, _rows(peer, "tags"))),
-        _text(_part(peer, "path").get("endpoint")),
+        _path(part_of(peer, "path")),
+        _revision(part_of(peer, "revision")),
+        word_of(peer.get("address")),
+        Cell("failed", "bad") if failed else word_of(secrets.get("epoch")),
+        _role(peer),
+        " ".join(map(str, rows_of(peer, "tags"))),
+        word_of(part_of(peer, "path").get("endpoint")),
         size(int(tunnel.get("rx_bytes") or 0)),
         size(int(tunnel.get("tx_bytes") or 0)),
     ]
 
 
+def _role(peer: Values) -> Cell:
+    if peer.get("confirmed") is False:
+        return Cell("unconfirmed", "warn")
+    return Cell("admin" if peer.get("admin") else "")
+
+
 def _state(peer: Values) -> Cell:
-    state, seen = _text(peer.get("state")), peer.get("last_seen_s")
+    state, seen = word_of(peer.get("state")), peer.get("last_seen_s")
     text = state if state in ("up", "unknown") or seen is None else f"{state} {duration(seen)}"
     return Cell(text, STATE_TONES.get(state, "plain"))
 
 
 def _path(path: Values) -> str:
-    kind, rtt_ms = _text(path.get("kind")), path.get("rtt_ms")
+    kind, rtt_ms = word_of(path.get("kind")), path.get("rtt_ms")
     if path.get("via"):
         kind = f"{kind} by {path['via']}"
     return f"{kind} {rtt_ms:.1f} ms" if isinstance(rtt_ms, int | float) and kind != "self" else kind
 
 
 def _revision(revision: Values) -> Cell:
-    state, commit = _text(revision.get("state")), revision.get("commit")
+    state, commit = word_of(revision.get("state")), revision.get("commit")
     if not commit and not revision.get("wanted"):
         return Cell("nothing yet", "faint")
     return Cell(f"{short_commit(commit)} {state}", REVISION_TONES.get(state, "plain"))
@@ -140,8 +134,8 @@ def _revision(revision: Values) -> Cell:
 def peers_notes(result: Values) -> list[str]:
     """What the table has no room for and somebody should know."""
     notes = []
-    for peer in _rows(result, "peers"):
-        name, revision = peer.get("name"), _part(peer, "revision")
+    for peer in rows_of(result, "peers"):
+        name, revision = peer.get("name"), part_of(peer, "revision")
         wanted = short_commit(revision.get("wanted"))
         match revision.get("state"):
             case "rolled-back":
@@ -150,10 +144,12 @@ def peers_notes(result: Values) -> list[str]:
                 notes.append(f"{name}: {wanted} could not be switched to")
             case "held":
                 notes.append(f"{name}: rollout is held; see `clanctl rollout status` there")
-        if _part(peer, "secrets").get("state") == "failed":
+        if part_of(peer, "secrets").get("state") == "failed":
             notes.append(f"{name}: its secrets could not be placed; see `clanctl status` there")
-        if _part(peer, "path").get("why_not_direct") and peer.get("state") != "up":
-            notes.append(f"{name}: {_part(peer, 'path')['why_not_direct']}")
+        if part_of(peer, "path").get("why_not_direct") and peer.get("state") != "up":
+            notes.append(f"{name}: {part_of(peer, 'path')['why_not_direct']}")
+        if peer.get("confirmed") is False:
+            notes.append(f"{name}: no admin's device has confirmed it yet; until then it gets no secrets")
     return notes
 
 
@@ -162,30 +158,40 @@ def peers_notes(result: Values) -> list[str]:
 
 def status_text(result: Values) -> str:
     """This device in a few lines, then what is wrong."""
-    overlay, revision, secrets = (_part(result, key) for key in ("overlay", "revision", "secrets"))
+    overlay, revision, secrets = (part_of(result, key) for key in ("overlay", "revision", "secrets"))
     why = f" ({overlay['why']})" if overlay.get("why") else ""
+    authority = part_of(result, "authority")
     facts = [
-        ("clan", f"{_part(result, 'clan').get('name')} ({_part(result, 'clan').get('id')})"),
-        ("device", f"{result.get('self')} at {result.get('address')}"),
+        ("clan", f"{part_of(result, 'clan').get('name')} ({part_of(result, 'clan').get('id')})"),
+        ("device", f"{result.get('self') or 'no member'} at {result.get('address')}"),
         ("overlay", f"{overlay.get('state')} on {overlay.get('interface')}{why}"),
-        ("runs", f"{short_commit(revision.get('commit'))} {_text(revision.get('state'))}"),
-        ("secrets", f"{_text(secrets.get('state'))}, epoch {_text(secrets.get('epoch'))}"),
+        ("runs", f"{short_commit(revision.get('commit'))} {word_of(revision.get('state'))}"),
+        ("secrets", f"{word_of(secrets.get('state'))}, epoch {word_of(secrets.get('epoch'))}"),
         ("daemon", f"{result.get('version')}, up for {duration(float(result.get('uptime_s') or 0))}"),
-        ("records", _text(result.get("records"))),
+        ("records", word_of(result.get("records"))),
+        *([("admins", _authority_text(authority))] if authority else []),
     ]
     return "\n".join([f"{name:<9}{value}" for name, value in facts] + [""] + _health(result)) + "\n"
 
 
 def _health(result: Values) -> list[str]:
-    problems = _rows(result, "problems")
-    if result.get("healthy") and not problems:
-        return ["healthy"]
+    problems = rows_of(result, "problems")
     found = [f"problem: {_with_remedy(problem)}" for problem in problems]
-    return found or ["problem: the daemon calls itself unhealthy and names no reason"]
+    if not result.get("healthy"):
+        found = found or ["problem: the daemon calls itself unhealthy and names no reason"]
+    notices = [f"notice: {_with_remedy(notice)}" for notice in rows_of(result, "notices")]
+    return [*found, *notices, *([] if found else ["healthy"])]
+
+
+def _authority_text(authority: Values) -> str:
+    heard = authority.get("acknowledged_age_s")
+    age = f"heard {duration(heard)} ago" if isinstance(heard, int | float) else "not heard yet"
+    waiting = f"; {authority['pending']} waiting: `clanctl admin pending`" if authority.get("pending") else ""
+    return f"{authority.get('admins')}, {age}{waiting}"
 
 
 def _with_remedy(problem: Values) -> str:
-    what, remedy = _text(problem.get("what")), _text(problem.get("remedy"))
+    what, remedy = word_of(problem.get("what")), word_of(problem.get("remedy"))
     return f"{what}; {remedy}" if remedy else what
 
 
@@ -194,27 +200,16 @@ def _with_remedy(problem: Values) -> str:
 
 def introduction_text(result: Values, verb: str) -> str:
     """What a new member reads: who it is now."""
-    clan = _part(result, "clan")
+    clan = part_of(result, "clan")
     return f"{verb} {clan.get('name')} ({clan.get('id')})\nthis device is {result.get('self')} at " + (
         f"{result.get('address')}\n"
-    )
-
-
-def recovery_text(result: Values) -> str:
-    """The recovery key, of which there is no second copy; empty where there is none."""
-    if not result.get("recovery"):
-        return ""
-    return (
-        f"\nrecovery key: {result['recovery']}\n"
-        "Write it down and keep it away from your devices: it is shown only now, and it is the way back\n"
-        "when the admins' devices are lost.\n"
     )
 
 
 def invite_text(result: Values) -> str:
     """The token and how to use it."""
     until = moment(float(result.get("expires_unix_s") or 0))
-    reach = ", ".join(map(str, _rows(result, "endpoints"))) or "no address is known: the LAN's mDNS alone"
+    reach = ", ".join(map(str, rows_of(result, "endpoints"))) or "no address is known: the LAN's mDNS alone"
     return (
         f"{result.get('token')}\n\n"
         f"On the new device:  clanctl join TOKEN\n"
@@ -228,7 +223,7 @@ def invite_text(result: Values) -> str:
 def signers_sheet(result: Values) -> Sheet:
     """The keys that may sign, by fingerprint as `ssh-keygen -l` spells it."""
     columns = (Column("FINGERPRINT"), Column("TYPE", 1), Column("COMMENT"))
-    return sheet(columns, [_signer_row(str(line)) for line in _rows(result, "signers")])
+    return sheet(columns, [_signer_row(str(line)) for line in rows_of(result, "signers")])
 
 
 def _signer_row(line: str) -> list[Cell | str]:
@@ -256,15 +251,15 @@ def secrets_sheet(result: Values) -> Sheet:
         Column("MODE", 3),
         Column("HERE"),
     )
-    return sheet(columns, [_secret_row(secret) for secret in _rows(result, "secrets")])
+    return sheet(columns, [_secret_row(secret) for secret in rows_of(result, "secrets")])
 
 
 def _secret_row(secret: Values) -> list[Cell | str]:
     return [
-        _text(secret.get("name")),
-        _text(secret.get("epoch")),
-        " ".join(map(str, _rows(secret, "targets"))),
-        " ".join(map(str, _rows(secret, "recipients"))),
+        word_of(secret.get("name")),
+        word_of(secret.get("epoch")),
+        " ".join(map(str, rows_of(secret, "targets"))),
+        " ".join(map(str, rows_of(secret, "recipients"))),
         f"{secret.get('owner')}:{secret.get('group')}",
         f"{int(secret.get('mode') or 0):04o}",
         Cell("placed", "good") if secret.get("placed") else Cell("no", "faint"),
@@ -276,10 +271,10 @@ def rollout_text(result: Values) -> str:
     facts = [
         ("wanted", short_commit(result.get("wanted"))),
         ("runs", short_commit(result.get("commit"))),
-        ("state", _text(result.get("state"))),
+        ("state", word_of(result.get("state"))),
         ("last good", short_commit(result.get("last_good"))),
-        ("bad", ", ".join(short_commit(str(bad)) for bad in _rows(result, "bad"))),
-        ("why", _text(result.get("why"))),
+        ("bad", ", ".join(short_commit(str(bad)) for bad in rows_of(result, "bad"))),
+        ("why", word_of(result.get("why"))),
     ]
     return "".join(f"{name:<11}{value}\n" for name, value in facts if value)
 
@@ -287,15 +282,15 @@ def rollout_text(result: Values) -> str:
 def history_sheet(result: Values) -> Sheet:
     """What was tried, the newest last."""
     columns = (Column("WHEN", 1), Column("COMMIT"), Column("STATE"), Column("TOOK", 2, right=True), Column("WHY"))
-    return sheet(columns, [_attempt_row(entry) for entry in _rows(result, "entries")])
+    return sheet(columns, [_attempt_row(entry) for entry in rows_of(result, "entries")])
 
 
 def _attempt_row(entry: Values) -> list[Cell | str]:
-    state, seconds = _text(entry.get("state")), entry.get("seconds")
+    state, seconds = word_of(entry.get("state")), entry.get("seconds")
     return [
         moment(float(entry.get("at_unix_s") or 0)),
         short_commit(entry.get("commit")),
         Cell(state, REVISION_TONES.get(state, "plain")),
         f"{seconds:.1f} s" if isinstance(seconds, int | float) else "",
-        _text(entry.get("why")),
+        word_of(entry.get("why")),
     ]

@@ -24,6 +24,16 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
+def asks() -> bool:
+    """Whether there is a person who can answer."""
+    return sys.stdin.isatty()
+
+
+def notice(text: str) -> None:
+    """Tell a person something beside the answer."""
+    print(printable(text), file=sys.stderr, end="" if text.endswith("\n") else "\n", flush=True)
+
+
 def width() -> int:
     """How many characters a line may have."""
     return shutil.get_terminal_size((WIDTH_DEFAULT, 24)).columns if is_terminal() else WIDTH_PIPE
@@ -52,6 +62,29 @@ def table(value: Sheet) -> None:
         print(plain(value), end="")
         return
     console().print(drawn(fitted(value, width())))
+
+
+def code(text: str) -> None:
+    """Draw a text as a QR code, or say why not."""
+    from clanctl.qr import drawing, squares
+
+    picture = drawing(squares(text), width())
+    if "utf" not in (sys.stdout.encoding or "").lower():
+        print("(no QR code: this terminal has no block characters)\n")
+    elif picture is None:
+        print("(no QR code: it is wider than this terminal)\n")
+    else:
+        print(picture)
+
+
+def recovery_key(key: str, clan: str, *, qr: bool | None) -> None:
+    """Show a recovery key, this one time."""
+    from clanctl.paper import paper
+
+    lines(paper(key, clan))
+    if is_terminal() if qr is None else qr:
+        lines("\nThe same key, for a printer or for a device without a network:\n")
+        code(key)
 
 
 def console() -> "Console":

@@ -10,25 +10,27 @@ import os
 import random
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import trio
 
-from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.keys import DeviceKeys, NodeId, RecordId
 from clanmesh_protocol.records import Record, RolloutState, SecretsState
 from clanmesh_protocol.signing import Verified
 from clanmesh_protocol.streams import Purpose
 from clanmeshd import admitting
+from clanmeshd.alerting import Alerting
 from clanmeshd.config import Config
+from clanmeshd.core.authority import Authority
 from clanmeshd.core.effects import Holder, SetNames, SetSecrets
 from clanmeshd.core.mesh import Mesh
 from clanmeshd.core.wanted import overlay_prefix
 from clanmeshd.driver import Driver, instant
 from clanmeshd.fetching import fetch_records, serve_records
 from clanmeshd.files import RealFiles
-from clanmeshd.net import mdns, stream
+from clanmeshd.nearby import find_members, follow_secret
+from clanmeshd.net import stream
 from clanmeshd.net.addresses import local_endpoints, watch_addresses
 from clanmeshd.net.udp import DatagramPort
 from clanmeshd.overlays import Overlay
@@ -57,6 +59,7 @@ class Clan:
     status: OwnStatus
     overlay: Overlay
     rollout: Rollout
+    ties: stream.Ties = field(default_factory=stream.Ties)
     placement_failure: str | None = None
     discovery_failure: str | None = None
 
@@ -106,6 +109,7 @@ async def run_clan(
         async with trio.open_nursery() as nursery:
             _refresh_endpoints(clan)
             clan.status.publish()
+            driver.on_authority = lambda authority: _cut_off(clan, authority)
             await driver.settle()
             nursery.start_soon(port.run, driver.deliver)
             nursery.start_soon(driver.run)
@@ -116,26 +120,29 @@ async def run_clan(
             nursery.start_soon(_keep_names, clan)
             nursery.start_soon(_keep_secrets, clan)
             nursery.start_soon(keep_sealed, driver, keys)
+            nursery.start_soon(Alerting(driver).run)
             nursery.start_soon(clan.rollout.run, driver.slots.rollout)
+            nursery.start_soon(_follow_discovery, clan)
             if config.mdns:
                 nursery.start_soon(_discover, clan)
             task_status.started(clan)
 
 
 def _assemble(config: Config, store: Store, keys: DeviceKeys, membership: Membership, driver: Driver) -> Clan:
-    status = OwnStatus(driver)
+    status, ties = OwnStatus(driver), stream.Ties()
 
     @asynccontextmanager
     async def fetch(holder: Holder) -> AsyncIterator[trio.abc.HalfCloseableStream]:
-        channel = await stream.connect(
-            holder.endpoints,
-            server=holder.node,
-            seed=keys.identity_seed,
-            clan=membership.clan,
-            purpose=Purpose.GIT,
-        )
-        async with stream.Pipe(channel) as pipe:
-            yield pipe
+        with ties.tie(holder.node):
+            channel = await stream.connect(
+                holder.endpoints,
+                server=holder.node,
+                seed=keys.identity_seed,
+                clan=membership.clan,
+                purpose=Purpose.GIT,
+            )
+            async with stream.Pipe(channel) as pipe:
+                yield pipe
 
     async def report(
         commit: bytes | None, wanted: bytes | None, state: RolloutState, bad: tuple[bytes, ...]
@@ -143,8 +150,16 @@ def _assemble(config: Config, store: Store, keys: DeviceKeys, membership: Member
         await status.change(commit=commit, wanted=wanted, rollout=state, bad_commits=bad)
 
     rollout = Rollout(config.state_directory / "rollout", config.runtime_directory, fetch=fetch, report=report)
-    overlay = Overlay(config.interface, config.overlay)
-    return Clan(config, store, keys, membership, driver, status, overlay, rollout)
+    overlay = Overlay(config.interface, config.overlay, applied=driver.tunnels_applied)
+    return Clan(config, store, keys, membership, driver, status, overlay, rollout, ties)
+
+
+def _cut_off(clan: Clan, authority: Authority) -> None:
+    """End what is going on with those who are no members any more; all of it when this device is none."""
+    is_in = authority.is_member(clan.keys.node)
+    cut = clan.ties.cut(lambda node: is_in and authority.is_member(node))
+    if cut:
+        log.info("%d streams with removed devices were cut", cut)
 
 
 # --- tasks ---------------------------------------------------------------------------------------------
@@ -166,22 +181,29 @@ async def _watch_addresses(clan: Clan) -> None:
 
 
 async def _discover(clan: Clan) -> None:
-    def suggest(endpoint: Endpoint) -> None:
-        clan.mesh.suggest(endpoint, instant())
-        nursery.start_soon(clan.driver.settle)
-
     def report(why: str | None) -> None:
         clan.discovery_failure = why
 
-    async with trio.open_nursery() as nursery:
-        await mdns.run(
-            secret=lambda: clan.membership.discovery, port=clan.config.port, suggest=suggest, report=report
-        )
+    await find_members(clan.driver, lambda: clan.membership, clan.config.port, report)
+
+
+async def _follow_discovery(clan: Clan) -> None:
+    def adopt(membership: Membership) -> None:
+        clan.membership = membership
+        try:
+            clan.store.save_membership(membership)
+        except OSError as error:  # the clan's records say it again at the next start
+            log.warning("the discovery secret was not stored: %s", error)
+
+    await follow_secret(clan.driver, clan.keys, lambda: clan.membership, adopt)
 
 
 async def _serve_streams(clan: Clan, listeners: list[trio.SocketListener]) -> None:
     def may(node: NodeId, purpose: str) -> bool:
-        return purpose == Purpose.JOIN or node in clan.mesh.authority.members
+        member = clan.mesh.authority.members.get(node)
+        if purpose == Purpose.GIT:
+            return member is not None and member.is_current(instant().unix_s)
+        return purpose == Purpose.JOIN or member is not None
 
     async def handle(channel: stream.Stream) -> None:
         match channel.purpose:
@@ -199,11 +221,12 @@ async def _serve_streams(clan: Clan, listeners: list[trio.SocketListener]) -> No
         clan=lambda: clan.membership.clan,
         may=may,
         handle=handle,
+        ties=clan.ties,
     )
 
 
 async def _fetch(clan: Clan) -> None:
-    await fetch_records(clan.driver, clan.keys.identity_seed, clan.membership.clan)
+    await fetch_records(clan.driver, clan.keys.identity_seed, clan.membership.clan, clan.ties)
 
 
 async def _keep_names(clan: Clan) -> None:

@@ -170,6 +170,13 @@ async def _converse(conversation: Conversation, answer: Answer) -> None:
     try:
         with trio.fail_after(REQUEST_TIMEOUT_S):
             request = read_request_untrusted(await conversation.receive_body())
+    except ProtocolError as error:
+        why = str(error)
+        await conversation.refuse(
+            Fault("usage", "the request was not understood", why, "use the clanctl of this version")
+        )
+        return
+    try:
         _authorize(request, conversation.stream)
         result = await answer(request, conversation)
         if request.call not in RAW_CALLS:
@@ -181,10 +188,7 @@ async def _converse(conversation: Conversation, answer: Answer) -> None:
         why = error.strerror or str(error)
         await conversation.refuse(Fault("failed", "the daemon", why, "see its log: `journalctl -u clanmeshd`"))
     except ProtocolError as error:
-        why = str(error)
-        await conversation.refuse(
-            Fault("usage", "the request was not understood", why, "use the clanctl of this version")
-        )
+        await conversation.refuse(Fault("refused", request.call, str(error), "see `clanctl status`"))
 
 
 def _authorize(request: Request, stream: trio.SocketStream) -> None:

@@ -24,7 +24,7 @@ from clanmesh_protocol.errors import ProtocolError
 from clanmesh_protocol.keys import DeviceKeys, make_device_keys
 from clanmesh_protocol.records import Record
 from clanmesh_protocol.signing import Verified, read_untrusted
-from clanmeshd import calls, control, systemd
+from clanmeshd import calls, control, leaving, systemd
 from clanmeshd.clan import Clan, run_clan
 from clanmeshd.config import Config
 from clanmeshd.store import Membership, StateError, Store
@@ -44,6 +44,8 @@ class Daemon:
     notes: list[str] = field(default_factory=list)  # about damaged files, for `status`
     started_monotonic_s: float = field(default_factory=time.monotonic)
     beginning: trio.Lock = field(default_factory=trio.Lock)
+    _scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    _ended: trio.Event = field(default_factory=trio.Event)
     watchers: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(calls.views.WATCHERS_MAX))
 
     def need_clan(self) -> Clan:
@@ -59,10 +61,31 @@ class Daemon:
 
     async def begin(self, membership: Membership, records: Iterable[Verified[Record]]) -> Clan:
         """Start taking part in a clan. Raises OSError when a port is taken."""
-        self.clan = await self.nursery.start(
-            run_clan, self.config, self.store, self.keys, membership, list(records)
-        )
+        self.clan = await self.nursery.start(self._run_clan, membership, list(records))
         return self.clan
+
+    async def _run_clan(
+        self,
+        membership: Membership,
+        records: list[Verified[Record]],
+        *,
+        task_status: trio.TaskStatus[Clan] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        self._ended = trio.Event()
+        with trio.CancelScope() as self._scope:
+            await run_clan(self.config, self.store, self.keys, membership, records, task_status=task_status)
+        self._ended.set()
+
+    async def end(self) -> None:
+        """Stop taking part in the clan; its state stays on disk."""
+        self._scope.cancel()
+        await self._ended.wait()
+        self.clan = None
+
+    def start_anew(self) -> None:
+        """After a clan's state was put aside: new keys, as a new device. Raises OSError."""
+        self.keys = load_keys(self.store, None)
+        self.notes.clear()
 
 
 async def run(config: Config, store: Store) -> None:
@@ -70,7 +93,9 @@ async def run(config: Config, store: Store) -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(_stop_on_signal, nursery.cancel_scope)
         membership = store.load_membership()
-        daemon = Daemon(config, store, _load_keys(store, membership), nursery)
+        if membership is None:
+            leaving.finish(store.directory)
+        daemon = Daemon(config, store, load_keys(store, membership), nursery)
         listener = _listen(config)
         if membership is not None:
             await daemon.begin(membership, _load_records(daemon, membership))
@@ -101,7 +126,8 @@ def _status_line(daemon: Daemon) -> str:
     return f"in clan {daemon.clan.membership.name}"
 
 
-def _load_keys(store: Store, membership: Membership | None) -> DeviceKeys:
+def load_keys(store: Store, membership: Membership | None) -> DeviceKeys:
+    """Read the device's keys, or make them on a new device. Raises StateError where a member's are missing."""
     keys = store.load_keys()
     if keys is None and membership is not None:
         raise StateError(

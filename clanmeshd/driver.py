@@ -15,7 +15,8 @@ from typing import Final, Protocol, assert_never
 import trio
 
 from clanmesh_protocol.endpoints import Endpoint
-from clanmesh_protocol.keys import DeviceKeys, RecordId
+from clanmesh_protocol.keys import DeviceKeys, RecordId, exchange_public
+from clanmeshd.core.authority import Authority
 from clanmeshd.core.effects import (
     Announce,
     Effect,
@@ -31,14 +32,15 @@ from clanmeshd.core.effects import (
     StoreRecord,
 )
 from clanmeshd.core.mesh import Mesh
+from clanmeshd.events import Events
 from clanmeshd.reconcile import Latest
 from clanmeshd.store import Store
 
 INBOX_DATAGRAMS_MAX: Final = 4096  # 5 MB; the core takes as many in 0.2 s
 TURN_DATAGRAMS_MAX: Final = 256  # 12 ms of signatures; what they want stored shares one sync
 FETCHES_MAX: Final = 32  # waiting for a stream; the core asks again for what is lost
-EVENTS_MAX: Final = 1000  # kept for `clanctl events`
 DISK_RETRY_S: Final = 2.0
+PROBLEM_KINDS: Final = frozenset({"equivocation", "clone", "fork"})  # what people should look into
 TURN_S_MAX: Final = 3600.0  # so that a core with nothing to do has a finite deadline
 
 log = logging.getLogger(__name__)
@@ -64,15 +66,6 @@ class Slots:
     rollout: Latest[SetRollout] = field(default_factory=Latest)
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something that happened, for people."""
-
-    at_unix_s: float
-    kind: str
-    text: str
-
-
 def instant() -> Instant:
     """Read both clocks: trio's (which tests replace) and the wall's."""
     return Instant(trio.current_time(), time.time())
@@ -84,9 +77,11 @@ class Driver:
     def __init__(self, mesh: Mesh, store: Store, port: DatagramSender) -> None:
         self.mesh = mesh
         self.slots = Slots()
-        self.events: deque[Event] = deque(maxlen=EVENTS_MAX)
+        self.events = Events()
         self.inbox_dropped = 0
         self.disk_failure: str | None = None  # why nothing can be stored now
+        self.on_authority: Callable[[Authority], None] = lambda authority: None  # hears of each change at once
+        self._authority = mesh.authority
         self._store = store
         self._port = port
         self._inbox: deque[tuple[bytes, Endpoint]] = deque()
@@ -135,7 +130,15 @@ class Driver:
             performing, self._pending = self._pending, []
             for effect in performing:
                 self._perform(effect)
+        if self.mesh.authority is not self._authority:
+            self._authority = self.mesh.authority
+            self.on_authority(self._authority)
         self._wake()
+
+    async def tunnels_applied(self, wanted: SetTunnels) -> None:
+        """The overlay is as wanted: a new private key is in use."""
+        self.mesh.tunnel_key_applied(exchange_public(wanted.private_key), instant())
+        await self.settle()
 
     def _wake(self) -> None:
         # A caller from outside may have moved the next deadline nearer than the loop's timer.
@@ -192,7 +195,7 @@ class Driver:
             case SetRollout():
                 self.slots.rollout.put(effect)
             case Announce():
-                self.events.append(Event(time.time(), effect.kind, effect.text))
+                self.events.add(effect.kind, effect.text, effect.node, is_problem=effect.kind in PROBLEM_KINDS)
                 log.info("%s: %s", effect.kind, effect.text)
             case _:
                 assert_never(effect)

@@ -20,17 +20,17 @@ FETCH_TIMEOUT_S: Final = 30.0
 log = logging.getLogger(__name__)
 
 
-async def fetch_records(driver: Driver, seed: bytes, clan: ClanId) -> None:
+async def fetch_records(driver: Driver, seed: bytes, clan: ClanId, ties: stream.Ties) -> None:
     """Perform the core's fetches for ever, a few at a time. A failing one is forgotten: the core asks again."""
 
     async def work() -> None:
         async for wanted in driver.fetches:
             # It may have come by a datagram or from somebody else while it waited.
             ids = tuple(each for each in wanted.ids if driver.mesh.ledger.by_short_id(each) is None)
-            if not ids:
+            if not ids or not driver.mesh.authority.is_member(wanted.peer):
                 continue
             try:
-                with trio.fail_after(FETCH_TIMEOUT_S):
+                with ties.tie(wanted.peer), trio.fail_after(FETCH_TIMEOUT_S):
                     await _fetch_one(driver, seed, clan, replace(wanted, ids=ids))
             except (OSError, ProtocolError, trio.TooSlowError) as error:
                 log.debug("fetching %d records: %s", len(ids), error)

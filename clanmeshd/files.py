@@ -56,14 +56,14 @@ class RealFiles:
         except BaseException:
             os.unlink(temporary)
             raise
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
 
     def append_synced(self, path: Path, data: bytes) -> None:
         """Append and fdatasync; a new file's directory entry is synced too."""
         fresh = not path.exists()
         _with_descriptor(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, lambda fd: _append_all(fd, data))
         if fresh:
-            _sync_directory(path.parent)
+            sync_directory(path.parent)
 
     def truncate_synced(self, path: Path, size: int) -> None:
         """Cut and sync."""
@@ -92,7 +92,8 @@ def _append_all(descriptor: int, data: bytes) -> None:
         raise
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Make names that were made, moved or removed in a directory durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

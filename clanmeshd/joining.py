@@ -1,4 +1,10 @@
-"""The joining device's side: find the member that the token names, prove both keys, check all that comes back."""
+"""The joining device's side: find a member, prove both keys, check all that comes back.
+
+Any member can admit. Those at the token's endpoints are asked, the inviter first, and those whom mDNS shows. Of
+whoever answers only the inviter's key is known beforehand, so nobody's answer is believed: what a member hands
+over must be the token's clan, follow the token's authority, and name both the member and this device. A refusal
+is final from the inviter alone; after any other's there is a little time for somebody to know better.
+"""
 
 import logging
 import time
@@ -10,8 +16,8 @@ import trio
 
 from clanmesh_protocol.control import Fault
 from clanmesh_protocol.endpoints import Endpoint
-from clanmesh_protocol.errors import ProtocolError
-from clanmesh_protocol.keys import DeviceKeys, sign_detached, signing_public
+from clanmesh_protocol.errors import LimitError, MalformedError, ProtocolError
+from clanmesh_protocol.keys import DeviceKeys, NodeId, sign_detached, signing_public
 from clanmesh_protocol.limits import STREAM_RECORDS_MAX
 from clanmesh_protocol.records import Record, redemption_input
 from clanmesh_protocol.signing import Verified
@@ -23,7 +29,12 @@ from clanmeshd.net import mdns, stream
 from clanmeshd.store import Membership
 
 FIND_TIMEOUT_S: Final = 20.0  # for mDNS to answer; a token's endpoints are tried at once
-EXCHANGE_TIMEOUT_S: Final = 30.0
+EXCHANGE_TIMEOUT_S: Final = 30.0  # with one member, to the last record of the bundle
+STAGGER_S: Final = 0.3  # before the next endpoint is tried as well: on a LAN the one before is done by then
+SECOND_OPINION_S: Final = 3.0  # after a refusal, for a member that knows a later word of the admins
+ENDPOINTS_MAX: Final = 64  # of a token and of mDNS together: a full LAN of members, or somebody's copied tags
+BUNDLE_BYTES_MAX: Final = 128 << 20  # of records; a clan of 1000 with a thousand secrets has 70 MB
+EXCHANGES_AT_ONCE_MAX: Final = 3  # one that stalls holds nobody up; asking two members takes one use of the invite
 
 log = logging.getLogger(__name__)
 
@@ -44,69 +55,123 @@ async def join(config: Config, keys: DeviceKeys, token: Token, name: str, progre
     Whether it has expired is decided by the member that admits: this device's clock may be years off.
     """
     await progress(f"looking for a member of {token.clan_name}")
-    channel = await _reach_inviter(config, keys, token)
-    try:
-        with trio.fail_after(EXCHANGE_TIMEOUT_S):
-            async with channel:
-                await progress("found one; asking to be admitted")
-                return await _exchange(channel, keys, token, name)
-    except stream.StreamRefused as refusal:
-        raise _refused(refusal) from refusal
-    except ProtocolError as error:
-        raise Fault(
-            "refused", "joining", f"what the member sent does not hold: {error}", "ask who invited you"
-        ) from error
-    except (OSError, trio.TooSlowError) as error:
-        raise Fault("unreachable", "joining", "the member stopped answering", "try again") from error
+    search = _Search(keys, token, name, progress)
+    await search.run(uses_mdns=config.mdns)
+    if search.joined is None:
+        raise search.fault()
+    return search.joined
 
 
-async def _reach_inviter(config: Config, keys: DeviceKeys, token: Token) -> stream.Stream:
-    """Try the token's endpoints and whatever mDNS finds, together; the first that proves itself wins."""
-    found: list[stream.Stream] = []
-    failures: list[str] = []
-    refusals: list[stream.StreamRefused] = []
+class _Search:
+    """Asks one member after the other until one admits, or nobody is left."""
 
-    async def attempt(endpoints: tuple[Endpoint, ...], scope: trio.CancelScope) -> None:
+    def __init__(self, keys: DeviceKeys, token: Token, name: str, progress: Progress) -> None:
+        self.joined: Joined | None = None
+        self._keys = keys
+        self._token = token
+        self._name = name
+        self._progress = progress
+        self._scope = trio.CancelScope()
+        self._exchanges = trio.CapacityLimiter(EXCHANGES_AT_ONCE_MAX)
+        self._seen: set[Endpoint] = set()
+        self._asked: set[NodeId] = set()
+        self._refusals: list[stream.StreamRefused] = []  # by members, the inviter's first
+        self._turned_away: list[
+            stream.StreamRefused
+        ] = []  # at a door: of another clan, or a busy one
+        self._faults: list[ProtocolError] = []  # of what members sent
+        self._failures: list[str] = []  # to reach anybody
+
+    async def run(self, *, uses_mdns: bool) -> None:
+        """Search to the end."""
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                if uses_mdns:
+                    nursery.start_soon(self._listen, nursery)
+                for endpoint in self._token.endpoints:
+                    await self._knock(endpoint, nursery)
+
+    async def _listen(self, nursery: trio.Nursery) -> None:
+        async for endpoint in mdns.find(self._token.discovery, FIND_TIMEOUT_S):
+            await self._knock(endpoint, nursery)
+
+    async def _knock(self, endpoint: Endpoint, nursery: trio.Nursery) -> None:
+        """Begin to ask who is at an endpoint; gives the next one its turn when this one failed, or soon."""
+        if endpoint in self._seen or len(self._seen) >= ENDPOINTS_MAX:
+            return
+        self._seen.add(endpoint)
+        done = trio.Event()
+        nursery.start_soon(self._try, endpoint, done)
+        with trio.move_on_after(STAGGER_S):
+            await done.wait()
+
+    async def _try(self, endpoint: Endpoint, done: trio.Event) -> None:
         try:
-            channel = await stream.connect(
-                endpoints,
-                server=token.inviter,
-                seed=keys.identity_seed,
-                clan=token.clan,
-                purpose=Purpose.JOIN,
-            )
+            async with self._exchanges:
+                await self._ask(endpoint)
+        finally:
+            done.set()
+
+    async def _ask(self, endpoint: Endpoint) -> None:
+        server: NodeId | None = None
+        try:
+            with trio.fail_after(EXCHANGE_TIMEOUT_S):
+                channel = await stream.connect(
+                    (endpoint,),
+                    server=None,
+                    seed=self._keys.identity_seed,
+                    clan=self._token.clan,
+                    purpose=Purpose.JOIN,
+                )
+                server = channel.peer
+                async with channel:
+                    await self._ask_once(channel)
         except stream.StreamRefused as refusal:
-            refusals.append(refusal)  # the inviter's own word, since its key was proven
-            scope.cancel()
-            return
-        except (OSError, ProtocolError) as error:
-            failures.append(str(error))
-            return
-        found.append(channel)
-        scope.cancel()
+            self._note_refusal(refusal, server)
+        except ProtocolError as error:
+            log.debug("joining at %s: %s", endpoint, error)
+            self._faults.append(error)
+        except OSError as error:
+            self._failures.append(str(error))
+        except trio.TooSlowError:
+            self._failures.append(f"{endpoint}: it stopped answering")
 
-    async def search(nursery: trio.Nursery) -> None:
-        seen: set[Endpoint] = set(token.endpoints)
-        async for endpoint in mdns.find(token.discovery, FIND_TIMEOUT_S):
-            if endpoint not in seen:
-                seen.add(endpoint)
-                nursery.start_soon(attempt, (endpoint,), nursery.cancel_scope)
+    async def _ask_once(self, channel: stream.Stream) -> None:
+        if channel.peer in self._asked:
+            return  # at another of its addresses
+        self._asked.add(channel.peer)
+        await self._progress("found one; asking to be admitted")
+        try:
+            self.joined = await _exchange(channel, self._keys, self._token, self._name)
+        except OSError:
+            self._asked.discard(channel.peer)  # another of its addresses may do better
+            raise
+        self._scope.cancel()
 
-    async with trio.open_nursery() as nursery:
-        if token.endpoints:
-            nursery.start_soon(attempt, token.endpoints, nursery.cancel_scope)
-        if config.mdns:
-            nursery.start_soon(search, nursery)
-    for spare in found[1:]:
-        await spare.aclose()
-    if not found and refusals:
-        raise _refused(refusals[0])
-    if not found:
-        raise _nobody(token, failures)
-    return found[0]
+    def _note_refusal(self, refusal: stream.StreamRefused, server: NodeId | None) -> None:
+        if server == self._token.inviter:
+            self._refusals.insert(0, refusal)
+            self._scope.cancel()
+        elif server is not None:
+            self._refusals.append(refusal)
+            self._scope.deadline = min(self._scope.deadline, trio.current_time() + SECOND_OPINION_S)
+        else:
+            self._turned_away.append(refusal)
+
+    def fault(self) -> Fault:
+        """Why nobody admitted this device."""
+        if self._refusals:
+            return _refused(self._refusals[0])
+        if self._turned_away and not self._faults:
+            return _refused(self._turned_away[0])
+        if self._faults:
+            why = f"what the member sent does not hold: {self._faults[0]}"
+            return Fault("refused", "joining", why, "ask who invited you for a new token")
+        return _nobody(self._token, self._failures)
 
 
 async def _exchange(channel: stream.Stream, keys: DeviceKeys, token: Token, name: str) -> Joined:
+    """Ask one member, and check its answer. Raises OSError or ProtocolError, StreamRefused among them."""
     statement = redemption_input(token.clan, token.invite_id, keys.node, name)
     await channel.send(
         Join(
@@ -120,16 +185,22 @@ async def _exchange(channel: stream.Stream, keys: DeviceKeys, token: Token, name
     )
     welcome = await channel.receive()
     if not isinstance(welcome, Welcome):
-        raise Fault("refused", "joining", "the member did not answer as this version does", "update both devices")
-    data: list[bytes] = []
-    while not isinstance(frame := await channel.receive(), End):
-        if not isinstance(frame, Bundle) or len(data) + len(frame.records) > STREAM_RECORDS_MAX:
-            raise Fault(
-                "refused", "joining", "the member did not answer as this version does", "update both devices"
-            )
-        data += frame.records
-    records = open_bundle_untrusted(token, keys.node, data)
+        raise MalformedError("it did not answer as this version does: update both devices")
+    records = open_bundle_untrusted(token, keys.node, await _receive_bundle(channel), server=channel.peer)
     return Joined(Membership(token.clan, token.clan_name, welcome.discovery), records)
+
+
+async def _receive_bundle(channel: stream.Stream) -> list[bytes]:
+    data: list[bytes] = []
+    size = 0
+    while not isinstance(frame := await channel.receive(), End):
+        if not isinstance(frame, Bundle):
+            raise MalformedError("it did not answer as this version does: update both devices")
+        data += frame.records
+        size += sum(map(len, frame.records))
+        if len(data) > STREAM_RECORDS_MAX or size > BUNDLE_BYTES_MAX:
+            raise LimitError("it sent more than a clan can have")
+    return data
 
 
 def _nobody(token: Token, failures: list[str]) -> Fault:
@@ -142,7 +213,7 @@ def _nobody(token: Token, failures: list[str]) -> Fault:
         "unreachable",
         what,
         f"mDNS found nobody and {tried} did not answer ({failures[0] if failures else 'no route'})",
-        "switch on the device that made the token, and let both be on one network",
+        "switch a device of the clan on, and let both be on one network",
     )
 
 

@@ -1,7 +1,7 @@
 """The overlay's life in the daemon: find a backend, apply what is wanted, repair, or say why there is none."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -27,6 +27,7 @@ class Overlay:
     backend: Backend | None = None
     failure: str | None = None
     remedy: str = ""
+    applied: Callable[[SetTunnels], Awaitable[None]] | None = None  # hears of a private key that is in use
     _observed: Mapping[bytes, TunnelState] = field(default_factory=dict)
 
     async def run(self, wanted: Latest[SetTunnels]) -> None:
@@ -48,7 +49,7 @@ class Overlay:
             self.backend, self.failure = backend, None
             log.info("overlay: %s WireGuard on %s", backend.kind, self.interface)
             try:
-                greeter = Greeter(backend, nursery)
+                greeter = Greeter(backend, nursery, applied=self.applied)
                 await reconcile(
                     wanted, greeter.apply, what="overlay", recheck_s=DRIFT_CHECK_S, report=self._report
                 )

@@ -1,40 +1,48 @@
-"""Giving secrets to members that came later: a holder seals the same value again, under the next epoch.
+"""Keeping secrets with those they are for: sealed again for who came later, and replaced when a reader is removed.
 
-Which holder does it is decided by `secrets.grants`, alike everywhere; here it is only done, when the record set
-or the members that answer have changed.
+Which device does what is decided by `secrets.grants`, alike everywhere; here it is only done, when the record set
+or the members that answer have changed, and now and then for what only time brings.
 """
 
 import logging
 import os
-from typing import Final
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import trio
 
+from clanmesh_protocol.errors import ProtocolError
 from clanmesh_protocol.keys import DeviceKeys, NodeId
-from clanmesh_protocol.records import Kind
+from clanmesh_protocol.limits import DISCOVERY_BYTES
+from clanmesh_protocol.names import TAG_ALL
+from clanmesh_protocol.records import Kind, Secret
+from clanmeshd.core.effects import Instant
 from clanmeshd.core.mesh import Mesh
 from clanmeshd.core.wanted import newest_secrets, node_record
 from clanmeshd.driver import Driver, instant
-from clanmeshd.secrets.grants import Reseal, reseals
-from clanmeshd.secrets.sealing import SealedError, seal_again
+from clanmeshd.secrets.grants import DISCOVERY_NAME, Reseal, marked, needs_discovery, rerolls, reseals
+from clanmeshd.secrets.sealing import EPOCH_STEP, SealedError, random_value, seal, seal_again, seal_anew
 
 CHECK_S: Final = 1.0  # a new member waits for its secrets about so long
+RECHECK_S: Final = 60.0  # memberships end and are renewed by the clock alone
+REROLL_PAUSE_S: Final = 10.0  # of one secret: whoever brings in exposed values on purpose is no faster than this
+NAMES_REMEMBERED_MAX: Final = 1024
 _DEPENDS_ON: Final = (Kind.AUTHORITY, Kind.CREDENTIAL, Kind.REVOCATION, Kind.REDEMPTION, Kind.NODE, Kind.SECRET)
 
 log = logging.getLogger(__name__)
 
 
 async def keep_sealed(driver: Driver, keys: DeviceKeys) -> None:
-    """Seal again for ever what this device is the one to seal."""
-    seen: tuple[int, frozenset[NodeId]] | None = None
+    """Seal again and replace for ever what this device is the one to."""
+    keeper = Keeper(driver.mesh, keys)
+    seen: tuple[int, frozenset[NodeId], int] | None = None
     while True:
-        mesh = driver.mesh
-        now = (mesh.ledger.version_of(*_DEPENDS_ON), frozenset(up_members(mesh)))
-        if now != seen:
-            seen = now
-            for wanted in _reseals(mesh, keys.node, now[1]):
-                _seal_again(mesh, keys, wanted)
-            await driver.settle()
+        now, up = instant(), frozenset(up_members(driver.mesh))
+        current = (driver.mesh.ledger.version_of(*_DEPENDS_ON), up, int(now.monotonic_s // RECHECK_S))
+        if current != seen and keeper.keep(up, now):
+            seen = current
+        await driver.settle()
         await trio.sleep(CHECK_S)
 
 
@@ -49,23 +57,89 @@ def sealing_keys(mesh: Mesh) -> dict[NodeId, bytes]:
     return {node: record.sealing_key for node, record in records.items() if record is not None}
 
 
-def _reseals(mesh: Mesh, own: NodeId, up: frozenset[NodeId]) -> list[Reseal]:
-    return reseals(
-        newest_secrets(mesh.ledger, mesh.authority),
-        mesh.authority.members,
-        own=own,
-        up=up,
-        sealing_keys=frozenset(sealing_keys(mesh)),
-    )
+@dataclass(slots=True)
+class Keeper:
+    """What one device does for the clan's secrets by itself. Without a socket or a clock."""
 
+    mesh: Mesh
+    keys: DeviceKeys
+    _rerolled_s: dict[str, float] = field(default_factory=dict)  # when this device last replaced a value
 
-def _seal_again(mesh: Mesh, keys: DeviceKeys, wanted: Reseal) -> None:
-    item, published = wanted.item, sealing_keys(mesh)
-    recipients = {node: published[node] for node in sorted(wanted.recipients)}
-    try:
-        secret = seal_again(keys, mesh.authority.clan, item, recipients, os.urandom)
-    except SealedError as error:
-        log.warning("secret %s: %s; set it again", item.name, error)
-        return
-    mesh.publish(secret, slot=item.name, now=instant())
-    log.info("secret %s: sealed again for %d recipients", item.name, len(recipients))
+    def keep(self, up: Collection[NodeId], now: Instant) -> bool:
+        """Do all that this device is to do while `up` answer. Gives whether nothing had to wait."""
+        if not self.mesh.authority.is_member(self.keys.node):
+            return True
+        published, items = sealing_keys(self.mesh), newest_secrets(self.mesh.ledger, self.mesh.authority)
+        common: dict[str, Any] = {
+            "own": self.keys.node,
+            "up": up,
+            "sealing_keys": published.keys(),
+            "now_unix_s": now.unix_s,
+            "revoked": self.mesh.authority.revoked,
+        }
+        members = self.mesh.authority.members
+        everyone = needs_discovery(items, members, **common)
+        if everyone:
+            self._found_discovery({node: published[node] for node in sorted(everyone)}, now)
+        done = [self._reroll(wanted, published, now) for wanted in rerolls(items, members, **common)]
+        for wanted in reseals(items, members, **common):
+            self._seal_again(wanted, published, now)
+        return all(done)
+
+    def _seal_again(self, wanted: Reseal, published: dict[NodeId, bytes], now: Instant) -> None:
+        item = wanted.item
+        recipients = {node: published[node] for node in sorted(wanted.recipients)}
+        marks = marked(wanted.marks, recipients)
+        try:
+            secret = seal_again(self.keys, self.mesh.authority.clan, item, recipients, os.urandom, marks)
+        except SealedError as error:
+            log.warning("secret %s: %s; set it again", item.name, error)
+            return
+        if self._publish(item.name, secret, now):
+            log.info("secret %s: sealed again for %d recipients", item.name, len(recipients))
+
+    def _reroll(self, wanted: Reseal, published: dict[NodeId, bytes], now: Instant) -> bool:
+        """Replace a random value. Gives whether it did not have to wait."""
+        name = wanted.item.name
+        if now.monotonic_s < self._rerolled_s.get(name, float("-inf")) + REROLL_PAUSE_S:
+            return False
+        if len(self._rerolled_s) >= NAMES_REMEMBERED_MAX:
+            self._rerolled_s.pop(next(iter(self._rerolled_s)))
+        self._rerolled_s[name] = now.monotonic_s
+        recipients = {node: published[node] for node in sorted(wanted.recipients)}
+        count = wanted.item.secret.random_bytes
+        value, clan = random_value(count, os.urandom), self.mesh.authority.clan
+        try:
+            secret = seal_anew(self.keys.node, clan, wanted.item, value, recipients, os.urandom, count)
+        except SealedError as error:
+            log.warning("secret %s: %s; set it again", name, error)
+            return True
+        if self._publish(name, secret, now):
+            log.info("secret %s: a removed device knew it; it has a new random value", name)
+        return True
+
+    def _found_discovery(self, recipients: dict[NodeId, bytes], now: Instant) -> None:
+        secret = seal(
+            clan=self.mesh.authority.clan,
+            author=self.keys.node,
+            name=DISCOVERY_NAME,
+            epoch=EPOCH_STEP,
+            predecessor=None,
+            value=random_value(DISCOVERY_BYTES, os.urandom),
+            owner="root",
+            group="root",
+            mode=0o400,
+            targets=(TAG_ALL,),
+            recipients=recipients,
+            entropy=os.urandom,
+            random_bytes=DISCOVERY_BYTES,
+        )
+        self._publish(DISCOVERY_NAME, secret, now)
+
+    def _publish(self, name: str, secret: Secret, now: Instant) -> bool:
+        try:
+            self.mesh.publish(secret, slot=name, now=now)
+        except ProtocolError as error:  # no slot is left for another name
+            log.warning("secret %s: %s; set it on another device", name, error)
+            return False
+        return True

@@ -3,7 +3,7 @@
     lock          held by the one daemon that uses the directory
     keys.json     the device's private keys (mode 0600, replaced as a whole)
     anchor.json   the operation of the authority that this device leaves only for the recovery key
-    clan.json     which clan this device is in, and the discovery secret (likewise)
+    clan.json     which clan this device is in, and the discovery secrets (likewise)
     records.log   an entry for each record ever stored: `marker 2 | length u32 | crc32 u32 | record`
 
 The log is appended and synced before anything that was told about a record is told back. A torn tail is cut;
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from clanmesh_protocol.keys import ClanId, DeviceKeys, RecordId
+from clanmesh_protocol.keys import ClanId, DeviceKeys, NextTunnelKey, RecordId
 from clanmesh_protocol.limits import CLAN_ID_BYTES, KEY_BYTES, RECORD_BYTES_MAX
 from clanmeshd.files import Files, RealFiles
 
@@ -43,6 +43,7 @@ class Membership:
     clan: ClanId
     name: str
     discovery: bytes  # 16: marks our mDNS announcements for members
+    former: tuple[tuple[bytes, int], ...] = ()  # secrets that it was before, newest first, and until when (unix s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,21 +105,27 @@ class Store:
                 tunnel_seed=_key(value["tunnel"]),
                 tunnel_number=int(value["tunnel_number"]),
                 prekeys=tuple((int(number), _key(key), int(made)) for number, key, made in value["prekeys"]),
+                tunnel_made_unix_s=int(value.get("tunnel_made", 0)),
+                tunnel_next=_next_tunnel_key(value.get("tunnel_next")),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise _damaged(path) from error
 
     def save_keys(self, keys: DeviceKeys) -> None:
         """Replace the device's keys, durably."""
-        value = {
+        value: dict[str, Any] = {
             "format": FORMAT,
             "identity": keys.identity_seed.hex(),
             "static": keys.static_private.hex(),
             "sealing": keys.sealing_private.hex(),
             "tunnel": keys.tunnel_seed.hex(),
             "tunnel_number": keys.tunnel_number,
+            "tunnel_made": keys.tunnel_made_unix_s,
             "prekeys": [[number, key.hex(), made] for number, key, made in keys.prekeys],
         }
+        following = keys.tunnel_next
+        if following is not None:
+            value["tunnel_next"] = [following.seed.hex(), following.prekey, following.made_unix_s]
         self._save_json(self.directory / "keys.json", value)
 
     def load_membership(self) -> Membership | None:
@@ -131,7 +138,8 @@ class Store:
             clan = bytes.fromhex(value["clan"])
             if len(clan) != CLAN_ID_BYTES:
                 raise ValueError("clan id")
-            return Membership(ClanId(clan), str(value["name"]), bytes.fromhex(value["discovery"]))
+            former = tuple((bytes.fromhex(each), int(until)) for each, until in value.get("former", []))
+            return Membership(ClanId(clan), str(value["name"]), bytes.fromhex(value["discovery"]), former)
         except (KeyError, TypeError, ValueError) as error:
             raise _damaged(path) from error
 
@@ -142,6 +150,9 @@ class Store:
             "clan": membership.clan.hex(),
             "name": membership.name,
             "discovery": membership.discovery.hex(),
+            **(
+                {"former": [[each.hex(), until] for each, until in membership.former]} if membership.former else {}
+            ),
         }
         self._save_json(self.directory / "clan.json", value)
 
@@ -252,6 +263,13 @@ def _key(text: str) -> bytes:
     if len(key) != KEY_BYTES:
         raise ValueError("key length")
     return key
+
+
+def _next_tunnel_key(value: Any) -> NextTunnelKey | None:
+    if value is None:
+        return None
+    seed, prekey, made = value
+    return NextTunnelKey(_key(seed), int(prekey), int(made))
 
 
 def _damaged(path: Path) -> StateError:

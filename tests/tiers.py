@@ -2,7 +2,7 @@
 
     static   ruff, mypy, import-linter
     core     the formats, the pure core, the house's own rules
-    sim      many cores on virtual clocks
+    sim      many cores on virtual clocks, and what hostile ones try
     net      real daemons in network namespaces
     systemd  a real systemd in a container; Nix
     kernel   WireGuard in a stock kernel, in an emulator
@@ -60,7 +60,7 @@ TIERS = (
         ),
     ),
     Tier("core", 90, ("tests/vectors", "tests/core", "tests/golden", "tests/house")),
-    Tier("sim", 120, ("tests/sim",)),
+    Tier("sim", 180, ("tests/sim", "tests/hostile")),
     Tier("net", 150, ("tests/net",)),
     Tier("systemd", 150, ("tests/systemd", "tests/nixos")),
     Tier("kernel", 40, ("tests/kernel",)),

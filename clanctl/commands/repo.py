@@ -12,6 +12,7 @@ from clanctl.client import Instance, call
 from clanctl.failures import Failure
 from clanctl.options import json_option, pass_instance
 from clanctl.programs import git, git_or_none
+from clanctl.render_admins import waiting_text
 from clanctl.signing import SigningKey, configured_key, find_or_make_key, key_of
 from clanctl.starter import write_starter
 
@@ -49,8 +50,8 @@ def init(where: Instance, path: Path, as_json: bool) -> None:
     }
     if not as_json:
         show.lines(_report(done))
-    _register(where, key, info)
-    checkpoint = _accept_history(where, root, info)
+    _register(where, key, info, as_json=as_json)
+    checkpoint = _accept_history(where, root, info, as_json=as_json)
     if as_json:
         show.as_json({**done, "checkpoint": checkpoint})
     else:
@@ -96,14 +97,16 @@ def _configure(root: Path, info: Mapping[str, Any], key: SigningKey, where: Inst
         git("remote", "add", REMOTE, url, directory=root)
 
 
-def _register(where: Instance, key: SigningKey, info: Mapping[str, Any]) -> None:
+def _register(where: Instance, key: SigningKey, info: Mapping[str, Any], *, as_json: bool) -> None:
     if key_of(key.line) in {key_of(str(line)) for line in info.get("signers") or []}:
         return
     try:
-        call(where, "signer-add", {"line": key.line})
+        result = call(where, "signer-add", {"line": key.line})
     except Failure as failure:
         what = "the repository is ready, but its key is no signer yet"
         raise Failure(what, failure.why, _add_remedy(failure, key), status=failure.status) from failure
+    if not as_json:
+        show.lines(waiting_text(result))
 
 
 def _add_remedy(failure: Failure, key: SigningKey) -> str:
@@ -112,13 +115,15 @@ def _add_remedy(failure: Failure, key: SigningKey) -> str:
     return f"run `{sudo}clanctl signer add '{key.line}'`{place}"
 
 
-def _accept_history(where: Instance, root: Path, info: Mapping[str, Any]) -> str | None:
+def _accept_history(where: Instance, root: Path, info: Mapping[str, Any], *, as_json: bool) -> str | None:
     """Set the clan's checkpoint to what is in the repository, when the clan follows nothing yet."""
     head = git_or_none("rev-parse", "--verify", "--quiet", "HEAD^{commit}", directory=root)
     if head is None or info.get("head") is not None:
         return None
-    call(where, "repo-checkpoint", {"commit": head})
-    return head
+    result = call(where, "repo-checkpoint", {"commit": head})
+    if not as_json:
+        show.lines(waiting_text(result))
+    return None if waiting_text(result) else head
 
 
 def _report(done: Mapping[str, Any]) -> str:

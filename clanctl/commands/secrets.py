@@ -7,12 +7,24 @@ from typing import Any, BinaryIO, Final
 import click
 
 from clanctl import render, show
+from clanctl.answers import names_of, rows_of
 from clanctl.client import Instance, call
 from clanctl.failures import EXIT_USAGE, Failure
 from clanctl.options import json_option, pass_instance
 from clanmesh_protocol.limits import SECRET_VALUE_BYTES_MAX
 
 MODE_MAX: Final = 0o777
+RANDOM_BYTES_DEFAULT: Final = 32  # no key of today is longer
+
+random_option: Final = click.option(
+    "--random",
+    "count",
+    type=click.IntRange(min=1),
+    is_flag=False,
+    flag_value=RANDOM_BYTES_DEFAULT,
+    metavar="[BYTES]",
+    help=f"Throw dice for the value: so many random bytes [{RANDOM_BYTES_DEFAULT}], spelled as text.",
+)
 
 
 @click.group()
@@ -27,6 +39,7 @@ def secrets() -> None:
 @click.option("--owner", default="root", show_default=True, metavar="USER", help="Who owns the placed file.")
 @click.option("--group", default="root", show_default=True, metavar="GROUP", help="Its group.")
 @click.option("--mode", default="0400", show_default=True, metavar="OCTAL", help="Its mode.")
+@random_option
 @json_option
 @pass_instance
 def set_secret(
@@ -37,20 +50,57 @@ def set_secret(
     owner: str,
     group: str,
     mode: str,
+    count: int | None,
     as_json: bool,
 ) -> None:
     """Give the secret NAME a value, from a file, from stdin (every byte counts, a last line break too), or typed.
 
+    With --random nobody has to know it, and it is replaced by itself when a device that could read it is removed.
     Each device it is for finds it at /run/clanmesh/secrets/NAME. `--for all` is every device.
     """
     number = file_mode(mode)
-    args = {"name": name, "value": read_value(path, name), "for": list(targets)}
+    args = {"name": name, **_value_args(path, name, count), "for": list(targets)}
     result = call(where, "secrets-set", {**args, "owner": owner, "group": group, "mode": number})
+    _tell(result, as_json=as_json)
+
+
+@secrets.command("rotate")
+@click.argument("name")
+@click.option("--file", "path", metavar="FILE", help="Read the new value from here [stdin, or a prompt].")
+@random_option
+@json_option
+@pass_instance
+def rotate_secret(where: Instance, name: str, path: str | None, count: int | None, as_json: bool) -> None:
+    """Give the secret NAME another value; who may read it and where it lies stay.
+
+    A random one gets a new random value. For one that a person chose, give the new value, or --random.
+    """
+    args: dict[str, Any] = {}
+    if path is not None or count is not None or not _is_random(where, name):
+        args = _value_args(path, name, count)
+    _tell(call(where, "secrets-rotate", {"name": name, **args}), as_json=as_json)
+
+
+def _is_random(where: Instance, name: str) -> bool:
+    """Whether the daemon can make the next value by itself. What it does not know, it is to refuse."""
+    known = rows_of(call(where, "secrets-list"), "secrets")
+    return all(secret.get("random_bytes") for secret in known if secret.get("name") == name)
+
+
+def _value_args(path: str | None, name: str, count: int | None) -> dict[str, Any]:
+    if count is None:
+        return {"value": read_value(path, name)}
+    if path is not None:
+        raise Failure("--random", "the value is in a file already", "give one of the two", status=EXIT_USAGE)
+    return {"random": count}
+
+
+def _tell(result: Any, *, as_json: bool) -> None:
     if as_json:
         show.as_json(result)
-    else:
-        readers = " ".join(map(str, result.get("recipients") or [])) or "nobody"
-        show.lines(f"{result.get('name')} (epoch {result.get('epoch')}) can be read by: {readers}")
+        return
+    readers = " ".join(map(str, result.get("recipients") or [])) or "nobody"
+    show.lines(f"{result.get('name')} (epoch {result.get('epoch')}) can be read by: {readers}")
 
 
 def file_mode(text: str) -> int:
@@ -101,6 +151,20 @@ def list_secrets(where: Instance, as_json: bool) -> None:
         show.lines("no secret yet: `clanctl secrets set NAME --for TAG` makes one")
     else:
         show.table(render.secrets_sheet(result))
+        for line in exposed_notes(result):
+            show.lines(line)
+
+
+def exposed_notes(result: dict[str, Any]) -> list[str]:
+    """What removed devices know of the secrets, and what to do about it."""
+    notes = []
+    for secret in rows_of(result, "secrets"):
+        if secret.get("exposed"):
+            who, remedy = ", ".join(names_of(secret, "exposed")), secret.get("remedy")
+            notes.append(
+                f"{secret.get('name')}: a removed device ({who}) knows this value; `{remedy}` replaces it"
+            )
+    return notes
 
 
 @secrets.command("show")

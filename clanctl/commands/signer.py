@@ -2,7 +2,7 @@
 
 import click
 
-from clanctl import render, show
+from clanctl import render, render_admins, show
 from clanctl.client import Instance, call
 from clanctl.options import json_option, pass_instance
 from clanctl.signing import signer_line
@@ -46,3 +46,5 @@ def _print(result: dict[str, object], *, as_json: bool) -> None:
         show.lines("no signer: nobody can push; `clanctl repo init PATH` or `clanctl signer add FILE` adds one")
     else:
         show.table(render.signers_sheet(result))
+    if not as_json:
+        show.lines(render_admins.waiting_text(result))

@@ -9,7 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -46,6 +46,7 @@ class Node:
     holder: "subprocess.Popen[bytes]"
     pid: int
     arguments: tuple[str, ...] = ()
+    program: str = "clanmeshd"  # the module that is its daemon
     daemon: "subprocess.Popen[bytes] | None" = None
 
     @property
@@ -71,11 +72,12 @@ class Lab:
         self.directory = directory
         self.nodes: dict[str, Node] = {}
         self._plugged = 0
+        self._islands = 0  # that were ever made; one that stands empty is used again
         self._extra = dict(environment or {})
         self.binaries = directory / "bin"
         _write_shims(self.binaries)
         self._switch = hold(["unshare", "--net", "sh", "-c", "echo ready; exec cat"])
-        self._ip(self._switch.pid, network.switch_batch())
+        self._ip(self._switch.pid, network.bridge_batch())
 
     def __enter__(self) -> Self:
         return self
@@ -103,16 +105,16 @@ class Lab:
         self.nodes[name] = node
         return node
 
-    def start_node(self, name: str, *arguments: str, wait: bool = True) -> Node:
+    def start_node(self, name: str, *arguments: str, program: str = "clanmeshd", wait: bool = True) -> Node:
         """Make a machine and start its daemon with further command-line arguments. Raises LabError."""
         node = self.add_node(name)
-        node.arguments = arguments
+        node.arguments, node.program = arguments, program
         self.start_daemon(node, wait=wait)
         return node
 
     def start_daemon(self, node: Node, *, wait: bool = True) -> None:
         """Start a machine's daemon, for the first time or again. Raises LabError."""
-        command = [sys.executable, "-m", "clanmeshd", "--state-dir", os.fspath(node.instance.state_directory)]
+        command = [sys.executable, "-m", node.program, "--state-dir", os.fspath(node.instance.state_directory)]
         with node.log.open("ab") as log:
             node.daemon = subprocess.Popen(
                 [*network.enter_words(node.pid), *command, "--runtime-dir", RUNTIME_DIRECTORY, *node.arguments],
@@ -163,6 +165,20 @@ class Lab:
     def plug(self, node: Node, *, up: bool) -> None:
         """Pull a machine's cable, or plug it in again."""
         self._ip(self._switch.pid, network.link_batch(node.place, up=up))
+
+    def partition(self, *groups: Iterable[Node]) -> None:
+        """Part each group from all others: packets pass only within it, and among those that are in none."""
+        while self._islands < len(groups):
+            self._islands += 1
+            self._ip(self._switch.pid, network.bridge_batch(network.island(self._islands)))
+        batch = network.move_batch((node.place for node in self.nodes.values()), network.BRIDGE)
+        for number, group in enumerate(groups, 1):
+            batch += network.move_batch((node.place for node in group), network.island(number))
+        self._ip(self._switch.pid, batch)
+
+    def heal(self) -> None:
+        """Put all machines on one network again."""
+        self.partition()
 
     def stop(self) -> None:
         """End everything."""

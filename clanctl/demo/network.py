@@ -5,7 +5,7 @@ nothing here can be mistaken for a real network.
 """
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,12 +46,17 @@ def names(count: int) -> tuple[str, ...]:
     return tuple(_NAMES[at] if at < len(_NAMES) else f"node{at + 1}" for at in range(count))
 
 
-def switch_batch() -> str:
+def bridge_batch(bridge: str = BRIDGE) -> str:
     """Input of `ip -batch -` in the switch's namespace: an empty LAN.
 
     Snooping would hold multicast back until somebody asks for it, and there is no querier here.
     """
-    return f"link add {BRIDGE} type bridge stp_state 0 mcast_snooping 0\nlink set {BRIDGE} up\n"
+    return f"link add {bridge} type bridge stp_state 0 mcast_snooping 0\nlink set {bridge} up\n"
+
+
+def island(number: int) -> str:
+    """The name of another LAN, which nothing joins to the first. `number` counts from 1."""
+    return f"island{number}"
 
 
 def cable_batch(place: Place, pid: int) -> str:
@@ -75,6 +80,14 @@ def machine_batch(place: Place) -> str:
 def link_batch(place: Place, *, up: bool) -> str:
     """Input of `ip -batch -` in the switch's namespace: pull a cable, or plug it in again."""
     return f"link set {place.port} {'up' if up else 'down'}\n"
+
+
+def move_batch(places: Iterable[Place], bridge: str) -> str:
+    """Input of `ip -batch -` in the switch's namespace: plug cables into another bridge.
+
+    The machines notice nothing of it: their links stay up, they only fall silent for one another.
+    """
+    return "".join(f"link set {place.port} master {bridge}\n" for place in places)
 
 
 def holder_script(place: Place) -> str:

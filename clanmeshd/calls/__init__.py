@@ -8,7 +8,21 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from clanmesh_protocol.control import WRITES, Request
-from clanmeshd.calls import joining, repository, secrets, signers, views
+from clanmeshd.calls import (
+    admins,
+    events,
+    invites,
+    joining,
+    keys,
+    leaving,
+    members,
+    proposing,
+    recovering,
+    repository,
+    secrets,
+    signers,
+    views,
+)
 from clanmeshd.control import Conversation
 
 if TYPE_CHECKING:
@@ -20,6 +34,21 @@ _CALLS: "dict[str, Call]" = {
     "init": joining.init,
     "join": joining.join,
     "invite": joining.invite,
+    "invite-list": invites.list_invites,
+    "invite-revoke": invites.revoke,
+    "invite-confirm": invites.confirm,
+    "leave": leaving.leave,
+    "remove": members.remove,
+    "rename": members.rename,
+    "tag": members.tag,
+    "renew": members.renew,
+    "rotate": keys.rotate,
+    "admin-list": admins.list_admins,
+    "admin-pending": admins.pending,
+    "admin-propose": proposing.propose,
+    "admin-approve": proposing.approve,
+    "admin-recover": recovering.recover,
+    "events": events.events,
     "peers": views.peers,
     "watch": views.watch,
     "status": views.status,
@@ -37,6 +66,7 @@ _CALLS: "dict[str, Call]" = {
     "rollout-retry": repository.rollout_retry,
     "secrets-list": secrets.list_secrets,
     "secrets-set": secrets.set_secret,
+    "secrets-rotate": secrets.rotate,
     "secrets-show": secrets.show,
 }
 assert _CALLS.keys() == WRITES.keys()

@@ -40,6 +40,19 @@ def number(args: dict[str, Any], key: str, default: int, minimum: int, maximum: 
     return value
 
 
+def number_or_none(args: dict[str, Any], key: str, minimum: int, maximum: int) -> int | None:
+    """Take an integer within bounds, or None where it is missing or nil. Raises Fault."""
+    return number(args, key, minimum, minimum, maximum) if args.get(key) is not None else None
+
+
+def flag(args: dict[str, Any], key: str) -> bool:
+    """Take yes or no; missing is no. Raises Fault."""
+    value = args.get(key)
+    if value is not None and not isinstance(value, bool):
+        _refuse(key, "true or false")
+    return bool(value)
+
+
 def blob(args: dict[str, Any], key: str, at_most: int) -> bytes:
     """Take bytes. Raises Fault."""
     value = args.get(key)

@@ -7,19 +7,24 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from clanmesh_protocol.control import Fault
+from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.errors import ProtocolError
-from clanmesh_protocol.keys import fingerprint_slot, signing_public
+from clanmesh_protocol.keys import RecordId, fingerprint_slot, signing_public
 from clanmesh_protocol.limits import INVITE_USES_MAX, NAME_BYTES_MAX, TAGS_MAX, TOKEN_ENDPOINTS_MAX
 from clanmesh_protocol.names import is_label
 from clanmesh_protocol.records import Invite
 from clanmesh_protocol.signing import Verified
 from clanmesh_protocol.tokens import Token, decode_token_untrusted, encode_token
 from clanmeshd import founding, joining
-from clanmeshd.calls.arguments import label, number, text, text_or, texts
+from clanmeshd.calls.arguments import flag, label, number, text, text_or, texts
+from clanmeshd.calls.finding import a_member
 from clanmeshd.calls.signers import need_admin, signer_line
 from clanmeshd.clan import Clan
 from clanmeshd.control import Conversation
-from clanmeshd.core.wanted import overlay_address
+from clanmeshd.core.admission import NAME_TAKEN, Refusal, make_invite
+from clanmeshd.core.mesh import Peer
+from clanmeshd.core.subjects import State
+from clanmeshd.core.wanted import node_record, overlay_address, overlay_prefix
 from clanmeshd.driver import instant
 from clanmeshd.store import Membership
 
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
 
 INVITE_TTL_S_DEFAULT = 86_400  # a day: long enough to walk to the other machine, short enough to forget
 INVITE_TTL_S_MAX = 30 * 86_400
+OWN_DOORS = 2  # endpoints of the inviter in a token whatever else is there: one of each family
 
 
 async def init(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
@@ -37,13 +43,16 @@ async def init(daemon: "Daemon", args: dict[str, Any], conversation: Conversatio
         name = label(text(args, "name"), "clan name")
         node_name = label(text_or(args, "node_name", own_name()), "node name")
         signers = tuple(signer_line(line) for line in texts(args, "signers"))
-        founded = founding.found(name, node_name, signers, daemon.keys, os.urandom, time.time())
+        has_recovery = not flag(args, "no_recovery")
+        founded = founding.found(
+            name, node_name, signers, daemon.keys, os.urandom, time.time(), has_recovery=has_recovery
+        )
         clan = await _begin(daemon, founded.membership, list(founded.records))
     return {**_introduction(clan), "recovery": founded.recovery}
 
 
 async def join(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
-    """`join`: redeem a token with the member that made it."""
+    """`join`: redeem a token with any member that can be reached."""
     async with daemon.beginning:
         _refuse_second_clan(daemon)
         try:
@@ -55,7 +64,7 @@ async def join(daemon: "Daemon", args: dict[str, Any], conversation: Conversatio
         name = label(text_or(args, "name", own_name()), "node name")
         joined = await joining.join(daemon.config, daemon.keys, token, name, conversation.progress)
         await conversation.progress("admitted; starting the overlay")
-        clan = await _begin(daemon, joined.membership, joined.records)
+        clan = await _begin(daemon, joined.membership, joined.records, token.authority_head)
     return _introduction(clan)
 
 
@@ -63,15 +72,9 @@ async def invite(daemon: "Daemon", args: dict[str, Any], conversation: Conversat
     """`invite`: make a one-time key, publish its public half, and give the token with the private one."""
     clan = daemon.need_clan()
     need_admin(clan, "inviting")
-    name = label(text(args, "name"), "node name") if args.get("name") is not None else None
-    if name is not None and any(member.name == name for member in clan.mesh.authority.members.values()):
-        raise Fault("conflict", f"the name {name}", "a member has it already", "choose another")
-    tags = tuple(sorted({label(tag, "tag") for tag in texts(args, "tags")}))
-    if len(tags) > TAGS_MAX:
-        raise Fault("usage", "the tags", f"there are over {TAGS_MAX}")
     uses = number(args, "uses", 1, 1, INVITE_USES_MAX)
     ttl_s = number(args, "ttl_s", INVITE_TTL_S_DEFAULT, 1, INVITE_TTL_S_MAX)
-    token = await _make_token(clan, name, tags, uses, int(time.time()) + ttl_s)
+    token = await _make_token(clan, args, uses, int(time.time()) + ttl_s)
     return {
         "token": encode_token(token),
         "id": token.invite_id.hex()[:16],
@@ -80,14 +83,10 @@ async def invite(daemon: "Daemon", args: dict[str, Any], conversation: Conversat
     }
 
 
-async def _make_token(
-    clan: Clan, name: str | None, tags: tuple[str, ...], uses: int, expires_unix_s: int
-) -> Token:
+async def _make_token(clan: Clan, args: dict[str, Any], uses: int, expires_unix_s: int) -> Token:
     seed = os.urandom(32)
-    key = signing_public(seed)
-    record = clan.mesh.publish(
-        Invite(key, name, tags, uses, expires_unix_s), slot=fingerprint_slot(key), now=instant()
-    )
+    content = _invite(clan, args, signing_public(seed), uses, expires_unix_s)
+    record = clan.mesh.publish(content, slot=fingerprint_slot(content.key), now=instant())
     await clan.driver.settle()
     return Token(
         clan=clan.membership.clan,
@@ -99,8 +98,50 @@ async def _make_token(
         floor=record.seq,
         discovery=clan.membership.discovery,
         expires_unix_s=expires_unix_s,
-        endpoints=tuple(clan.mesh.endpoints[:TOKEN_ENDPOINTS_MAX]),
+        endpoints=_doors(clan),
     )
+
+
+def _invite(clan: Clan, args: dict[str, Any], key: bytes, uses: int, expires_unix_s: int) -> Invite:
+    """What the invite record says. Raises Fault."""
+    authority = clan.mesh.authority
+    tags = tuple(sorted({label(tag, "tag") for tag in texts(args, "tags")}))
+    if len(tags) > TAGS_MAX:
+        raise Fault("usage", "the tags", f"there are over {TAGS_MAX}", "give fewer")
+    former = a_member(authority, text(args, "succeeds")) if args.get("succeeds") is not None else None
+    name = label(text(args, "name"), "node name") if args.get("name") is not None else None
+    try:
+        return make_invite(
+            authority,
+            clan.keys.node,
+            key=key,
+            name=name or (former.name if former is not None else None),
+            tags=tags or (former.tags if former is not None else ()),
+            uses=uses,
+            expires_unix_s=expires_unix_s,
+            succeeds=former.node if former is not None else None,
+        )
+    except Refusal as refusal:
+        if refusal.code == NAME_TAKEN:
+            raise Fault("conflict", f"the name {name}", refusal.why, "choose another") from refusal
+        raise Fault("refused", "the invite", refusal.why, "see `clanctl invite --help`") from refusal
+
+
+def _doors(clan: Clan) -> tuple[Endpoint, ...]:
+    """Where the joiner can knock: at this device first, then at others that are up, since any of them admits."""
+    inside = overlay_prefix(clan.membership.clan)  # nobody reaches that from without
+    own = [at for at in clan.mesh.endpoints if not at.ip.startswith(inside)]
+    others = [at for peer in clan.mesh.peers(instant()) if (at := _door(clan, peer, inside)) is not None]
+    first = own[: max(OWN_DOORS, TOKEN_ENDPOINTS_MAX - len(others))]
+    return tuple(dict.fromkeys((*first, *others, *own)))[:TOKEN_ENDPOINTS_MAX]
+
+
+def _door(clan: Clan, peer: Peer, inside: bytes) -> Endpoint | None:
+    if peer.node == clan.keys.node or peer.state != State.UP:
+        return None
+    record = node_record(clan.mesh.ledger, peer.node)
+    candidates = (peer.endpoint, *(record.endpoints if record is not None else ()))
+    return next((at for at in candidates if at is not None and not at.ip.startswith(inside)), None)
 
 
 def own_name() -> str:
@@ -119,9 +160,13 @@ def _refuse_second_clan(daemon: "Daemon") -> None:
         )
 
 
-async def _begin(daemon: "Daemon", membership: Membership, records: list[Verified[Any]]) -> Clan:
+async def _begin(
+    daemon: "Daemon", membership: Membership, records: list[Verified[Any]], anchor: RecordId | None = None
+) -> Clan:
     # Records first: a membership without them would be a clan that nobody vouches for.
     daemon.store.compact(record.value.data for record in records)
+    if anchor is not None:
+        daemon.store.save_anchor(anchor)  # before the membership: a joiner follows nothing older than its token
     daemon.store.save_membership(membership)
     try:
         return await daemon.begin(membership, records)

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from clanmesh_protocol.control import Fault
-from clanmesh_protocol.records import Checkpoint, Head
+from clanmesh_protocol.records import Head
 from clanmeshd.calls.arguments import blob, commit, commit_or_none, number, text
-from clanmeshd.calls.signers import REF, need_admin
+from clanmeshd.calls.decisions import decide
+from clanmeshd.calls.signers import REF, checkpoint_of, need_admin
 from clanmeshd.control import Conversation
 from clanmeshd.driver import instant
 
@@ -35,11 +36,10 @@ async def checkpoint(daemon: "Daemon", args: dict[str, Any], conversation: Conve
     clan = daemon.need_clan()
     need_admin(clan, "setting the checkpoint")
     wanted = commit(args, "commit")
-    if not any(wanted):
-        raise Fault("usage", "the checkpoint", "an id of zeros names no commit", "give the id of one")
-    clan.mesh.publish_operation(Checkpoint(REF, wanted), instant())
-    await clan.driver.settle()
-    return {"commit": wanted.hex()}
+    operation = checkpoint_of(wanted)
+    if (REF, wanted) in clan.mesh.authority.checkpoints[-1:]:
+        return {"commit": wanted.hex(), "decision": None}
+    return {"commit": wanted.hex(), "decision": (await decide(clan, operation)).view()}
 
 
 async def push(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:

@@ -1,74 +1,146 @@
-"""Secrets: set one for tags or nodes, list what there is, show what this device may read."""
+"""Secrets: set one for tags or nodes, give one another value, list what there is, show what may be read here."""
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from clanmesh_protocol.control import Fault
+from clanmesh_protocol.errors import ProtocolError
 from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.limits import NAME_BYTES_MAX, SECRET_VALUE_BYTES_MAX
 from clanmesh_protocol.names import is_account, is_label, is_secret_name
 from clanmesh_protocol.records import Secret
-from clanmeshd.calls.arguments import blob, number, text, text_or, texts
+from clanmeshd.calls.arguments import blob, number, number_or_none, text, text_or, texts
 from clanmeshd.clan import Clan
 from clanmeshd.control import Conversation
 from clanmeshd.core.effects import WantedSecret
+from clanmeshd.core.phrases import called
 from clanmeshd.core.wanted import newest_secrets
 from clanmeshd.driver import instant
 from clanmeshd.resealing import sealing_keys
-from clanmeshd.secrets.grants import recipients
-from clanmeshd.secrets.sealing import SealedError, open_secret, seal
+from clanmeshd.secrets.grants import exposed_to, holders, is_reserved, recipients
+from clanmeshd.secrets.sealing import (
+    EPOCH_STEP,
+    RANDOM_BYTES_MAX,
+    SealedError,
+    open_secret,
+    random_value,
+    seal,
+    seal_anew,
+)
 
 if TYPE_CHECKING:
     from clanmeshd.daemon import Daemon
 
-_MODE_DEFAULT = 0o400
-EPOCH_STEP = 2  # a holder that seals the old value again at this moment uses 1, and loses
+_MODE_DEFAULT: Final = 0o400
 
 
 async def list_secrets(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
     """`secrets-list`: names and recipients, never values."""
     clan = daemon.need_clan()
-    members = clan.mesh.authority.members
+    return {"secrets": [_row(clan, item) for item in _standing(clan) if not is_reserved(item.name)]}
+
+
+def _row(clan: Clan, item: WantedSecret) -> dict[str, Any]:
+    authority = clan.mesh.authority
+    members, exposed = authority.members, exposed_to(item, authority.revoked)
     return {
-        "secrets": [
-            {
-                "name": item.name,
-                "epoch": item.secret.epoch,
-                "targets": list(item.secret.targets),
-                "owner": item.secret.owner,
-                "group": item.secret.group,
-                "mode": item.secret.mode,
-                "recipients": sorted(
-                    members[wrap.node].name for wrap in item.secret.wraps if wrap.node in members
-                ),
-                "placed": (clan.config.runtime_directory / "secrets" / item.name).exists(),
-            }
-            for item in newest_secrets(clan.mesh.ledger, clan.mesh.authority)
-        ]
+        "name": item.name,
+        "epoch": item.secret.epoch,
+        "targets": list(item.secret.targets),
+        "owner": item.secret.owner,
+        "group": item.secret.group,
+        "mode": item.secret.mode,
+        "recipients": sorted(members[node].name for node in holders(item) if node in members),
+        "placed": (clan.config.runtime_directory / "secrets" / item.name).exists(),
+        "random_bytes": item.secret.random_bytes,
+        "exposed": sorted(called(authority, node) for node in exposed),
+        "remedy": f"clanctl secrets rotate {item.name}" if exposed else None,
     }
 
 
 async def set_secret(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
-    """`secrets-set`: seal a value to each recipient and gossip it."""
+    """`secrets-set`: seal a value, given or random, to each recipient and gossip it.
+
+    What is not said of a secret that is there stays as it was: for whom it is, its owner, group and mode.
+    """
     clan = daemon.need_clan()
-    name, value = _name(text(args, "name")), blob(args, "value", SECRET_VALUE_BYTES_MAX)
-    targets = tuple(sorted(set(texts(args, "for"))))
+    name = _name(text(args, "name"))
+    before = next((item for item in _standing(clan) if item.name == name), None)
+    value, random_bytes = _value(args)
+    targets = tuple(sorted(set(texts(args, "for")))) or (before.secret.targets if before else ())
     _check_targets(clan, targets)
-    owner, group = text_or(args, "owner", "root"), text_or(args, "group", "root")
-    if not is_account(owner) or not is_account(group):
-        raise Fault("usage", f"{owner}:{group}", "it is no user and group of a system", "give --owner and --group")
-    published = sealing_keys(clan.mesh)
-    wanted = recipients(targets, clan.mesh.authority.members)
-    keys = {node: published[node] for node in sorted(wanted & published.keys())}
-    before = next((s for s in newest_secrets(clan.mesh.ledger, clan.mesh.authority) if s.name == name), None)
+    keys = _keys(clan, targets)
     try:
-        secret = _seal(clan, args, name, value, targets, keys, before)
+        secret = _seal(clan, args, name, value, random_bytes, targets, keys, before)
     except SealedError as error:
-        raise Fault("refused", f"secret {name!r}", str(error)) from error
-    clan.mesh.publish(secret, slot=name, now=instant())
+        raise Fault("refused", f"secret {name!r}", str(error), "see `clanctl secrets list`") from error
+    return await _publish(clan, name, secret)
+
+
+async def rotate(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
+    """`secrets-rotate`: give a secret another value, for whom and where it was before.
+
+    One that a device threw dice for is thrown again; a person's needs the new value, or `random` bytes.
+    """
+    clan = daemon.need_clan()
+    name = text(args, "name")
+    before = _need(clan, name)
+    if args.get("value") is None and args.get("random") is None:
+        value, random_bytes = _thrown_again(before)
+    else:
+        value, random_bytes = _value(args)
+    keys = _keys(clan, before.secret.targets)
+    author, id_of_clan = clan.keys.node, clan.membership.clan
+    try:
+        secret = seal_anew(author, id_of_clan, before, value, keys, os.urandom, random_bytes)
+    except SealedError as error:
+        raise Fault("refused", f"secret {name!r}", str(error), "set it anew, with --for") from error
+    return await _publish(clan, name, secret)
+
+
+def _thrown_again(item: WantedSecret) -> tuple[bytes, int]:
+    count = item.secret.random_bytes
+    if not count:
+        raise Fault(
+            "refused",
+            f"secret {item.name!r}",
+            "a person chose its value, so a person must choose the next",
+            f"`clanctl secrets rotate {item.name} --file FILE`, or --random",
+        )
+    if count > RANDOM_BYTES_MAX:  # of another version, or nonsense
+        raise Fault("refused", f"secret {item.name!r}", f"it would have {count} random bytes", "give --random N")
+    return random_value(count, os.urandom), count
+
+
+async def _publish(clan: Clan, name: str, secret: Secret) -> Any:
+    try:
+        clan.mesh.publish(secret, slot=name, now=instant())
+    except ProtocolError as error:
+        raise Fault("refused", f"secret {name!r}", str(error), "set it on another device") from error
     await clan.driver.settle()
     members = clan.mesh.authority.members
-    return {"name": name, "epoch": secret.epoch, "recipients": sorted(members[node].name for node in keys)}
+    return {
+        "name": name,
+        "epoch": secret.epoch,
+        "random_bytes": secret.random_bytes,
+        "recipients": sorted(members[wrap.node].name for wrap in secret.wraps if wrap.node in members),
+    }
+
+
+def _value(args: dict[str, Any]) -> tuple[bytes, int]:
+    """The value that was given, or a random one; and how many random bytes are in it. Raises Fault."""
+    count = number_or_none(args, "random", 1, RANDOM_BYTES_MAX)
+    if count is None:
+        return blob(args, "value", SECRET_VALUE_BYTES_MAX), 0
+    if args.get("value") is not None:
+        raise Fault("usage", "the value", "it is given, and shall be random too", "choose one of the two")
+    return random_value(count, os.urandom), count
+
+
+def _keys(clan: Clan, targets: tuple[str, ...]) -> dict[NodeId, bytes]:
+    published = sealing_keys(clan.mesh)
+    wanted = recipients(targets, clan.mesh.authority.members, instant().unix_s)
+    return {node: published[node] for node in sorted(wanted & published.keys())}
 
 
 def _seal(
@@ -76,43 +148,56 @@ def _seal(
     args: dict[str, Any],
     name: str,
     value: bytes,
+    random_bytes: int,
     targets: tuple[str, ...],
     keys: dict[NodeId, bytes],
     before: WantedSecret | None,
 ) -> Secret:
+    was = before.secret if before is not None else None
+    owner = text_or(args, "owner", was.owner if was else "root")
+    group = text_or(args, "group", was.group if was else "root")
+    if not is_account(owner) or not is_account(group):
+        raise Fault("usage", f"{owner}:{group}", "it is no user and group of a system", "give --owner and --group")
+    mode_before = was.mode if was else _MODE_DEFAULT
+    mode = number(args, "mode", mode_before, 0, 0o777) if args.get("mode") is not None else mode_before
     return seal(
         clan=clan.membership.clan,
         author=clan.keys.node,
         name=name,
-        epoch=(before.secret.epoch if before else 0) + EPOCH_STEP,
+        epoch=(was.epoch if was else 0) + EPOCH_STEP,
         predecessor=before.record_id if before else None,
         value=value,
-        owner=text_or(args, "owner", "root"),
-        group=text_or(args, "group", "root"),
-        mode=number(args, "mode", _MODE_DEFAULT, 0, 0o777),
+        owner=owner,
+        group=group,
+        mode=mode,
         targets=targets,
         recipients=keys,
         entropy=os.urandom,
+        random_bytes=random_bytes,
     )
 
 
 async def show(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
     """`secrets-show`: the value of a secret that this device may open."""
     clan = daemon.need_clan()
-    name = _name(text(args, "name"))
-    item = next((s for s in newest_secrets(clan.mesh.ledger, clan.mesh.authority) if s.name == name), None)
+    item = _need(clan, text(args, "name"))
+    try:
+        return {"value": open_secret(clan.keys, clan.membership.clan, item)}
+    except SealedError as error:
+        raise Fault("denied", f"secret {item.name!r}", str(error), "read it on one of its recipients") from error
+
+
+def _standing(clan: Clan) -> tuple[WantedSecret, ...]:
+    return newest_secrets(clan.mesh.ledger, clan.mesh.authority)
+
+
+def _need(clan: Clan, name: str) -> WantedSecret:
+    item = next((item for item in _standing(clan) if item.name == name), None)
     if item is None:
         raise Fault(
             "not-found", f"secret {name!r}", "the clan has none of that name", "see `clanctl secrets list`"
         )
-    return {"value": _open(clan, item)}
-
-
-def _open(clan: Clan, item: WantedSecret) -> bytes:
-    try:
-        return open_secret(clan.keys, clan.membership.clan, item)
-    except SealedError as error:
-        raise Fault("denied", f"secret {item.name!r}", str(error), "read it on one of its recipients") from error
+    return item
 
 
 def _name(name: str) -> str:
@@ -121,7 +206,10 @@ def _name(name: str) -> str:
             "usage",
             f"secret {name!r}",
             f"a name has letters, digits, dots, hyphens and underscores, at most {NAME_BYTES_MAX}",
+            "choose another",
         )
+    if is_reserved(name):
+        raise Fault("usage", f"secret {name!r}", "such names are clanmesh's own", "choose another")
     return name
 
 
@@ -130,8 +218,10 @@ def _check_targets(clan: Clan, targets: tuple[str, ...]) -> None:
         raise Fault("usage", "the secret", "it is for nobody", "give --for a tag or a node; `all` is everyone")
     for target in targets:
         if not is_label(target):
-            raise Fault("usage", f"--for {target!r}", "it is neither a tag nor a node's name")
-    if not recipients(targets, clan.mesh.authority.members):
+            raise Fault(
+                "usage", f"--for {target!r}", "it is neither a tag nor a node's name", "see `clanctl peers`"
+            )
+    if not recipients(targets, clan.mesh.authority.members, instant().unix_s):
         raise Fault(
             "not-found", f"--for {', '.join(targets)}", "no member has that tag or name", "see `clanctl peers`"
         )

@@ -1,14 +1,15 @@
 """The SSH keys that may sign commits and heads: an operation of the authority chain for each change."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from clanmesh_protocol.control import Fault
 from clanmesh_protocol.limits import SIGNER_LINE_BYTES_MAX, SIGNERS_MAX
 from clanmesh_protocol.records import Checkpoint, SignerAdd, SignerRemove
 from clanmeshd.calls.arguments import text
+from clanmeshd.calls.decisions import Decision, decide
 from clanmeshd.clan import Clan
 from clanmeshd.control import Conversation
-from clanmeshd.driver import instant
 
 if TYPE_CHECKING:
     from clanmeshd.daemon import Daemon
@@ -29,12 +30,12 @@ async def add(daemon: "Daemon", args: dict[str, Any], conversation: Conversation
     need_admin(clan, "adding a signer")
     line = signer_line(text(args, "line"))
     signers = clan.mesh.authority.signers
+    decisions = []
     if key_of(line) not in map(key_of, signers):
         if len(signers) >= SIGNERS_MAX:
             raise Fault("refused", "adding a signer", f"a clan has at most {SIGNERS_MAX}", "remove one first")
-        clan.mesh.publish_operation(SignerAdd(line), instant())
-        await clan.driver.settle()
-    return {"signers": list(clan.mesh.authority.signers)}
+        decisions.append(await decide(clan, SignerAdd(line)))
+    return _answer(clan, decisions)
 
 
 async def remove(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
@@ -46,12 +47,29 @@ async def remove(daemon: "Daemon", args: dict[str, Any], conversation: Conversat
     if len(matches) != 1:
         why = "no signer of the clan matches" if not matches else f"{len(matches)} signers match"
         raise Fault("not-found", f"signer {wanted!r}", why, "see `clanctl signer list`")
+    decisions = []
     # What the removed key signed so far stays good by hash: without it every device would hold at its own past.
-    if clan.rollout.head is not None:
-        clan.mesh.publish_operation(Checkpoint(REF, clan.rollout.head), instant())
-    clan.mesh.publish_operation(SignerRemove(matches[0]), instant())
-    await clan.driver.settle()
-    return {"signers": list(clan.mesh.authority.signers)}
+    checkpoint = Checkpoint(REF, clan.rollout.head) if clan.rollout.head is not None else None
+    if checkpoint is not None and (REF, checkpoint.commit) not in clan.mesh.authority.checkpoints[-1:]:
+        decisions.append(await decide(clan, checkpoint))
+    if not decisions or decisions[0].is_done:
+        decisions.append(await decide(clan, SignerRemove(matches[0])))
+    return _answer(clan, decisions)
+
+
+def _answer(clan: Clan, decisions: Sequence[Decision]) -> dict[str, Any]:
+    return {
+        "signers": list(clan.mesh.authority.signers),
+        "decision": decisions[-1].view() if decisions else None,
+        "decisions": [decision.view() for decision in decisions],
+    }
+
+
+def checkpoint_of(commit: bytes) -> Checkpoint:
+    """The operation that accepts a commit and all behind it. Raises Fault."""
+    if not any(commit):
+        raise Fault("usage", "the checkpoint", "an id of zeros names no commit", "give the id of one")
+    return Checkpoint(REF, commit)
 
 
 def need_admin(clan: Clan, what: str) -> None:

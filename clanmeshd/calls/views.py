@@ -3,16 +3,19 @@
 import ipaddress
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
 from clanmesh_protocol.control import CONTROL_VERSION, Fault
-from clanmesh_protocol.keys import node_text, tunnel_public_untrusted
+from clanmesh_protocol.keys import NodeId, node_text, tunnel_public_untrusted
+from clanmeshd.alerting import standing_alarms
+from clanmeshd.calls.admins import acknowledged_age_s, final_number
 from clanmeshd.calls.arguments import number
 from clanmeshd.clan import Clan
 from clanmeshd.control import Conversation
+from clanmeshd.core.alarms import Alarm
 from clanmeshd.core.mesh import Peer
 from clanmeshd.core.wanted import node_record, overlay_address
 from clanmeshd.driver import instant
@@ -42,12 +45,12 @@ async def peers(daemon: "Daemon", args: dict[str, Any], conversation: Conversati
 async def watch(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
     """`watch`: the result of `peers`, again and again, until the client hangs up."""
     interval_s = number(args, "interval_s", 1, 1, WATCH_INTERVAL_S_MAX)
-    clan = daemon.need_clan()
+    daemon.need_clan()
     if daemon.watchers.available_tokens == 0:
         raise Fault("refused", "watching", f"{WATCHERS_MAX} others watch already", "close one of them")
     async with daemon.watchers:
         while True:
-            await conversation.item(await peers_view(clan))
+            await conversation.item(await peers_view(daemon.need_clan()))  # it may be left meanwhile
             await trio.sleep(interval_s)
 
 
@@ -79,6 +82,7 @@ def _peer_view(clan: Clan, peer: Peer, tunnel: TunnelState | None) -> dict[str, 
         "id": node_text(peer.node),
         "address": str(ipaddress.IPv6Address(peer.address)),
         "tags": list(peer.tags),
+        **_membership_view(clan, peer.node),
         "state": "up" if is_self else peer.state,
         "path": _path_view(peer, tunnel, handshake_age_s, is_self=is_self),
         "wireguard": {
@@ -96,6 +100,16 @@ def _peer_view(clan: Clan, peer: Peer, tunnel: TunnelState | None) -> dict[str, 
             "state": status.secrets.text if status else "current",
         },
         "last_seen_s": 0.0 if is_self else _rounded(peer.last_seen_s),
+    }
+
+
+def _membership_view(clan: Clan, node: NodeId) -> dict[str, Any]:
+    authority = clan.mesh.authority
+    member = authority.members.get(node)
+    return {
+        "admin": authority.is_admin(node),
+        "confirmed": member is not None and member.confirmed,
+        "expires_unix_s": member.expires_unix_s if member is not None else 0,
     }
 
 
@@ -129,14 +143,17 @@ def _rounded(value: float | None) -> float | None:
 async def status(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
     """`status`: this device, what is wrong with it, and what to do."""
     clan = daemon.need_clan()
-    problems = _problems(daemon, clan)
     mesh = clan.mesh
+    alarms = standing_alarms(mesh)
+    problems = _problems(daemon, clan) + _alarm_views(alarms, "problem")
     return {
         "clan": {"id": clan.membership.clan.hex(), "name": clan.membership.name},
         "self": next((p.name for p in mesh.peers(instant()) if p.node == clan.keys.node), None),
         "address": str(ipaddress.IPv6Address(overlay_address(clan.membership.clan, clan.keys.node))),
         "healthy": not problems,
         "problems": problems,
+        "notices": _alarm_views(alarms, "notice"),
+        "authority": _authority_view(clan),
         "counters": {**mesh.counters, "inbox-dropped": clan.driver.inbox_dropped},
         "overlay": {
             "backend": clan.overlay.backend.kind if clan.overlay.backend else None,
@@ -156,6 +173,26 @@ async def status(daemon: "Daemon", args: dict[str, Any], conversation: Conversat
     }
 
 
+def _authority_view(clan: Clan) -> dict[str, Any]:
+    authority = clan.mesh.authority
+    return {
+        "number": authority.number,
+        "head": authority.head.hex(),
+        "final_number": final_number(clan),
+        "admins": len(authority.admins),
+        "pending": len(authority.pending),
+        "acknowledged_age_s": acknowledged_age_s(clan),
+    }
+
+
+def _alarm_views(alarms: Iterable[Alarm], severity: str) -> list[dict[str, str]]:
+    return [
+        {"what": alarm.text, "remedy": alarm.remedy, "kind": alarm.kind, "severity": severity}
+        for alarm in alarms
+        if alarm.severity == severity
+    ]
+
+
 def _problems(daemon: "Daemon", clan: Clan) -> list[dict[str, str]]:
     found = [(note, "nothing: it mends itself") for note in daemon.notes]
     if clan.driver.disk_failure:
@@ -171,4 +208,4 @@ def _problems(daemon: "Daemon", clan: Clan) -> list[dict[str, str]]:
         )
     if clan.status.value.rollout.text in ("rolled-back", "failed", "held"):
         found.append((f"rollout: {clan.status.value.rollout.text}", "see `clanctl rollout status`"))
-    return [{"what": what, "remedy": remedy} for what, remedy in found]
+    return [{"what": what, "remedy": remedy, "kind": "device", "severity": "problem"} for what, remedy in found]

@@ -103,12 +103,15 @@ def redeem(authority: Authority, request: Join, now_unix_s: float) -> Redemption
     )
 
 
-def open_bundle_untrusted(token: Token, node: NodeId, data: Sequence[bytes]) -> list[Verified[Record]]:
-    """Check what a member handed to a joining device, `node`. Gives all records that the clan's rules let in.
+def open_bundle_untrusted(
+    token: Token, node: NodeId, data: Sequence[bytes], *, server: NodeId | None = None
+) -> list[Verified[Record]]:
+    """Check what a member, `server` (None: the inviter), handed to a joining device, `node`.
 
-    Raises ProtocolError: MalformedError when the genesis is not in front, StaleError when the records are older
-    than the token, UnauthorizedError when the inviter or this device is no member by them, or whatever a record's
-    own fault is. Nothing else is believed of the token: the clan id in it fixes the genesis, and that the rest.
+    Gives all records that the clan's rules let in. Raises ProtocolError: MalformedError when the genesis is not in
+    front, StaleError when the records are older than the token or follow another branch, UnauthorizedError when the
+    server, the inviter or this device is no member by them, or whatever a record's own fault is. Nothing else is
+    believed of the token: the clan id in it fixes the genesis, and that the rest.
     """
     if len(data) > STREAM_RECORDS_MAX:
         raise LimitError(f"over {STREAM_RECORDS_MAX} records")
@@ -118,18 +121,20 @@ def open_bundle_untrusted(token: Token, node: NodeId, data: Sequence[bytes]) -> 
     ledger = Ledger(token.clan)
     for record in records:
         ledger.apply(record)
-    authority = fold(ledger)
+    authority = fold(ledger, final=token.authority_head)
     ledger.retain(authority.lets_stay)
-    _check_freshness_untrusted(token, ledger)
+    _check_freshness_untrusted(token, ledger, authority)
     if not authority.is_member(token.inviter):
         raise UnauthorizedError("the device that made the token is no member of the clan")
+    if server is not None and not authority.is_member(server):
+        raise UnauthorizedError("the device that answered is no member of the clan")
     if not authority.is_member(node):
         raise UnauthorizedError("this device is not among the members that the clan's records name")
     return [record for record in records if ledger.known(record.value.id)]
 
 
-def _check_freshness_untrusted(token: Token, ledger: Ledger) -> None:
-    if not ledger.known(token.authority_head):
+def _check_freshness_untrusted(token: Token, ledger: Ledger, authority: Authority) -> None:
+    if not authority.follows(token.authority_head):
         raise StaleError("the clan's authority is older than the token, or of another branch")
     newest = max((record.seq for record in ledger.records() if record.author == token.inviter), default=0)
     if newest < token.floor:

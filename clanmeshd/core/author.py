@@ -26,6 +26,7 @@ from clanmesh_protocol.records import (
     Node,
     Publishable,
     Record,
+    TunnelKey,
     tunnel_proof_input,
 )
 from clanmesh_protocol.signing import Verified, read_untrusted, sign_record
@@ -111,7 +112,15 @@ def node_content(keys: DeviceKeys, clan: ClanId, endpoints: Iterable[Endpoint], 
         tunnel_key=signing_public(keys.tunnel_seed),
         tunnel_number=keys.tunnel_number,
         tunnel_proof=_tunnel_proof(keys.tunnel_seed, clan, keys.node, keys.tunnel_number),
+        tunnel_next=_next_tunnel_key(keys, clan),
     )
+
+
+def _next_tunnel_key(keys: DeviceKeys, clan: ClanId) -> TunnelKey | None:
+    if keys.tunnel_next is None:
+        return None
+    seed, number = keys.tunnel_next.seed, keys.tunnel_number + 1
+    return TunnelKey(signing_public(seed), number, _tunnel_proof(seed, clan, keys.node, number))
 
 
 @lru_cache(maxsize=8)

@@ -73,6 +73,11 @@ class Dissemination:
         if recent is not None:
             recent.holders.add(node)
 
+    def holders(self, short_id: bytes) -> frozenset[NodeId]:
+        """Who is known to have a record of the last minute, this device too."""
+        recent = self._recent.get(short_id)
+        return frozenset(recent.holders) if recent is not None else frozenset()
+
     def names_for(self, node: NodeId, now_s: float) -> list[bytes]:
         """Short ids to name on a ping to a peer: recent ones that it may have missed, a few times each."""
         names = []

@@ -38,7 +38,7 @@ class StoreRecord:
 
 @dataclass(frozen=True, slots=True)
 class StoreKeys:
-    """Replace the device's keys on disk, durably (prekeys rotate)."""
+    """Replace the device's keys on disk, durably (prekeys and tunnel keys change)."""
 
     keys: DeviceKeys
 
@@ -68,6 +68,7 @@ class Tunnel:
     address: bytes  # 16 bytes
     endpoint: Endpoint | None  # None: wait for it to call
     keepalive_s: int  # 0: off
+    following: bytes | None = None  # X25519: the key that will take the other's place
 
 
 @dataclass(frozen=True, slots=True)

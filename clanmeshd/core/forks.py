@@ -43,8 +43,35 @@ def _ids_to(tree: Tree, final: RecordId | None) -> dict[RecordId, Step]:
 def _choose(parent: Step, acknowledgements: "Acknowledgements", held: Mapping[RecordId, Step]) -> Step | None:
     if len(parent.children) < 2:
         return parent.children[0] if parent.children else None
-    branches = _recovered(parent, _held(parent, acknowledgements, held))
-    return min(_pruned(branches), key=lambda branch: _rank(parent, branch, acknowledgements)).first
+    mine = next((child for child in parent.children if child.id in held), None)
+    pins = _pins_held(parent, mine, acknowledgements, held) if mine is not None else _NONE
+    if pins and _best(parent, acknowledgements, mine, pins) is mine:
+        return mine
+    return _best(parent, acknowledgements, None, _NONE)
+
+
+def _best(parent: Step, acknowledgements: "Acknowledgements", mine: Step | None, pins: frozenset[bytes]) -> Step:
+    """The child to follow where `pins` count on all branches but that of `mine` before anything else does."""
+    branches = [_branch(child, _NONE if child is mine else pins) for child in parent.children]
+    pruned = _pruned(_recovered(parent, branches))
+    return min(pruned, key=lambda branch: _rank(parent, branch, acknowledgements)).first
+
+
+def _pins_held(
+    parent: Step, mine: Step, acknowledgements: "Acknowledgements", held: Mapping[RecordId, Step]
+) -> frozenset[bytes]:
+    """The keys that were thrown out between a fork and the final operation, which lies behind `mine`.
+
+    They count first, if that keeps this node where it is: so a key that was thrown out, and that this was settled,
+    cannot throw out in its turn those who did it, by telling a history in which it was the quicker one. None where
+    a majority of the admins that the final operation trusts follows another branch: an admin who acknowledged two
+    may have made this node believe in one that all others have left.
+    """
+    final = max(held.values(), key=lambda step: step.state.number)
+    others = (child for child in parent.children if child is not mine)
+    if any(acknowledgements.majority_of(final.state, child) for child in others):
+        return _NONE
+    return final.state.pinned - parent.state.pinned
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,24 +94,6 @@ def _branch(first: Step, void: frozenset[bytes]) -> _Branch:
         return _Branch(first, void, None, first.below)
     steps = subtree(first, void)
     return _Branch(first, void, steps, reduce(or_, (step.facts for step in steps), Facts()))
-
-
-def _held(parent: Step, acknowledgements: "Acknowledgements", held: Mapping[RecordId, Step]) -> list[_Branch]:
-    """The branches where the pins up to the final operation already count; that operation's own stays whole.
-
-    So a key that was thrown out, and that this was settled, cannot throw out in its turn those who did it: not by
-    telling a history in which it was the quicker one. A majority of the admins that the final operation trusts may
-    be followed away from it: an admin who acknowledged two branches may have made this node believe in one that
-    all others have left.
-    """
-    mine = next((child for child in parent.children if child.id in held), None)
-    pins = _NONE
-    if mine is not None:
-        final = max(held.values(), key=lambda step: step.state.number)
-        others = (child for child in parent.children if child is not mine)
-        if not any(acknowledgements.majority_of(final.state, child) for child in others):
-            pins = final.state.pinned - parent.state.pinned
-    return [_branch(child, _NONE if child is mine else pins) for child in parent.children]
 
 
 def _recovered(parent: Step, branches: list[_Branch]) -> list[_Branch]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from clanmesh_protocol.errors import ProtocolError
 from clanmesh_protocol.keys import NodeId
-from clanmesh_protocol.limits import RECORD_DATAGRAM_BYTES_MAX
+from clanmesh_protocol.limits import RECORD_DATAGRAM_BYTES_MAX, SHORT_ID_BYTES
 from clanmesh_protocol.messages import Digest, IHave, Leaf, RecordFrame, Want
 from clanmesh_protocol.records import SINGLE_SLOT, VOLATILE_KINDS, Kind, Record
 from clanmesh_protocol.signing import Verified
@@ -72,8 +72,9 @@ class Gossip:
 
     def retain(self, members: frozenset[NodeId]) -> None:
         """Forget all other peers."""
-        for keeper in (self._intake, self._repair, self._served, self._echoes):
+        for keeper in (self._intake, self._wants, self._repair, self._served, self._echoes):
             keeper.retain(members)
+        self._fetches = [(node, ids) for node, ids in self._fetches if node in members]
         self._pings = {node: count for node, count in self._pings.items() if node in members}
         self._lapsed = {register: record for register, record in self._lapsed.items() if register[0] in members}
 
@@ -185,6 +186,10 @@ class Gossip:
             names.append(short_id_of(status.value))
         if names:
             self._outbox.announce(node, names)
+
+    def holders(self, record: bytes) -> frozenset[NodeId]:
+        """Who is known to have a record, by its id, that is about a minute old at most."""
+        return self._dissemination.holders(record[:SHORT_ID_BYTES])
 
     def announce(self, nodes: Iterable[NodeId], record: Record) -> None:
         """Tell some peers that this record is here."""

@@ -58,6 +58,18 @@ PREKEY_KEPT_S: Final = 172_800.0  # the old ones for two: a device that slept is
 PREKEY_SETTLE_S: Final = 60.0  # a new prekey is used for sending once its node record had time to spread
 PREKEY_CHECK_S: Final = 3600.0  # the wall clock may jump: look again at least so often
 
+# --- Tunnel keys ---------------------------------------------------------------------------------------
+
+TUNNEL_KEY_DAYS: Final = 30  # a stolen key opens nothing that was recorded, and admits its thief for so long
+TUNNEL_KEY_DAYS_MAX: Final = 9999
+TUNNEL_KEY_JITTER: Final = 0.1  # of that life: how much earlier a device may change
+TUNNEL_CHECK_S: Final = 0.25  # while a change is under way: whether all know the next key
+TUNNEL_CHECK_IDLE_S: Final = 5.0  # later, when somebody takes long to learn of it
+TUNNEL_SETTLE_S: Final = 2.0  # after all know, or after another's change: several round trips of any path
+TUNNEL_TURN_S_MAX: Final = 120.0  # for those with lower ids: fifty that change at once take so long
+TUNNEL_APPLY_S_MAX: Final = 60.0  # where there is no WireGuard, or one that always fails
+TUNNEL_LEARN_S_MAX: Final = 7 * 86_400.0  # a member that is up and never learns holds nobody up for longer
+
 EXPIRY_CHECK_S: Final = 3600.0  # memberships that may have expired
 
 # --- Governance ----------------------------------------------------------------------------------------

@@ -19,7 +19,6 @@ from clanmesh_protocol.records import (
     Node,
     Publishable,
     Record,
-    Revocation,
     Status,
     Suspicion,
 )
@@ -33,6 +32,7 @@ from clanmeshd.core.effects import Effect, FetchRecords, Instant, StoreAnchor, S
 from clanmeshd.core.gossip import Gossip, Learned
 from clanmeshd.core.governance import Governance
 from clanmeshd.core.ledger import Ledger
+from clanmeshd.core.limits import FAREWELL_RECORDS_MAX
 from clanmeshd.core.membership import Membership
 from clanmeshd.core.notices import Notices
 from clanmeshd.core.outbox import URGENCY_PROBE
@@ -104,6 +104,7 @@ class Mesh:
         self._stores: list[StoreRecord] = []
         self._notices = Notices(self.authority)
         self._members: frozenset[NodeId] = frozenset()
+        self._decisions: list[Record] = []  # what changed the authority since it was last worked out
         self._own.check_keys(now)
         self._work(now)
 
@@ -204,6 +205,17 @@ class Mesh:
         self._own.set_status(status, now)
         self._work(now)
 
+    def rotate(self, now: Instant) -> bool:
+        """Begin to change this device's tunnel key and its prekey. False: a change is under way already."""
+        begun = self._own.rotate(now)
+        self._work(now)
+        return begun
+
+    def tunnel_key_applied(self, public_key: bytes, now: Instant) -> None:
+        """WireGuard has the private key of this X25519 key."""
+        self._own.tunnel_key_applied(public_key, now)
+        self._work(now)
+
     # --- time and effects -------------------------------------------------------------------------------
 
     def next_deadline(self) -> float:
@@ -241,8 +253,10 @@ class Mesh:
         self._count("datagrams-sent", len(datagrams))
         effects += datagrams
         for node, ids in self._gossip.fetches():
-            effects.append(FetchRecords(node, self._traffic.paths.signed(node), ids))
-        effects += self._derived.changed(self.authority, self._own.keys, nearest(self._membership), self._now)
+            if node in self._members:  # it may have been put out since
+                effects.append(FetchRecords(node, self._traffic.paths.signed(node), ids))
+        keys, up = self._own.overlay_keys(), nearest(self._membership)
+        effects += self._derived.changed(self.authority, keys, up, self._now)
         return effects + self._notices.drain()
 
     # --- for people and streams -------------------------------------------------------------------------
@@ -254,6 +268,10 @@ class Mesh:
             describe(member, self.node, self.authority, self.ledger, self._membership, paths, now.monotonic_s)
             for member in self.authority.members.values()
         ]
+
+    def holders(self, record: RecordId) -> frozenset[NodeId]:
+        """Who is known to have a record that was published within the last minute."""
+        return self._gossip.holders(record)
 
     def records_for_bundle(self) -> list[bytes]:
         """All records that a new member must have: the genesis in front, then the rest of the authority."""
@@ -289,9 +307,9 @@ class Mesh:
             self._notices.doubled(self.node, self.node, now.monotonic_s)
 
     def _learn(self, learned: Learned, now: Instant) -> None:
-        record, content = learned.verified.value, learned.verified.content
-        if isinstance(content, Revocation) and content.node in self._members:
-            self._traffic.tell_at_once(content.node, record)  # it is to know why nobody answers it any more
+        record = learned.verified.value
+        if record.kind in AUTHORITY_KINDS:
+            self._decisions = [*self._decisions, record][-FAREWELL_RECORDS_MAX:]
         if not record.is_volatile:
             self._stores.append(StoreRecord(learned.verified))
         if record.author == self.node:
@@ -319,6 +337,7 @@ class Mesh:
         before, self.authority = self.authority, fold(self.ledger, self.authority.final)
         self._authority_version = self.ledger.version_of(*AUTHORITY_KINDS)
         self._enlist(now)
+        self._decisions = []
         self._gossip.reconsider(self.authority, now.monotonic_s, self._count_error)
         self._notices.follow(self.authority)
         self._governance.follow(before, now)
@@ -327,6 +346,9 @@ class Mesh:
         members = frozenset(self.authority.members)
         if members == self._members:
             return
+        for node in self._members - members:
+            for record in self._decisions:
+                self._traffic.tell_at_once(node, record)  # it is to know why nobody answers it any more
         self._members = members
         others = members - {self.node}
         self._sessions.set_members(others)
@@ -370,8 +392,6 @@ class Mesh:
         if change.after is State.UP:
             self._gossip.welcome(change.node)
         self._notices.notice(change)
-
-    # --- for people -------------------------------------------------------------------------------------
 
     def _count_error(self, error: ProtocolError) -> None:
         self._count(error.code)

@@ -4,10 +4,12 @@ Knows when each is due, and what to say again when peers show that they hold lat
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
+from math import inf
 
 from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.errors import LimitError, UnauthorizedError
-from clanmesh_protocol.keys import DeviceKeys, Entropy, NodeId
+from clanmesh_protocol.keys import DeviceKeys, Entropy, NodeId, exchange_public, tunnel_private
 from clanmesh_protocol.limits import ENDPOINTS_MAX
 from clanmesh_protocol.records import SINGLE_SLOT, Kind, Publishable, Record, Status, Suspicion
 from clanmesh_protocol.signing import Verified
@@ -21,6 +23,7 @@ from clanmeshd.core.own_status import OwnStatus
 from clanmeshd.core.prekeys import next_check_s, rotated, sending_prekey
 from clanmeshd.core.sessions import Sessions
 from clanmeshd.core.suspicions import Votes
+from clanmeshd.core.tunnel_keys import Fellow, Rotation, begun, dated, is_due, switched
 from clanmeshd.core.wanted import node_record
 
 
@@ -49,6 +52,7 @@ class OwnRecords:
         self._endpoints_known = False
         self._changed_keys: StoreKeys | None = None
         self._keys_s = 0.0
+        self._rotation = Rotation()
         self._repeats = TokenBucket(REPEATS_PER_S, REPEATS_BURST, 0.0)
         self._doubled = False
 
@@ -81,6 +85,28 @@ class OwnRecords:
         """Say how this device is."""
         self._status.set(status, now.monotonic_s)
         self._say_status(now)
+
+    def rotate(self, now: Instant) -> bool:
+        """Begin to change the tunnel key and change the prekey. False: a change is under way, nothing is done."""
+        if self.keys.tunnel_next is not None:
+            return False
+        self._use(begun(self.keys, self._entropy, now.unix_s), now)
+        return True
+
+    def tunnel_key_applied(self, public_key: bytes, now: Instant) -> None:
+        """WireGuard has the private key of this X25519 key: if it is the next one, say so to all."""
+        following = self.keys.tunnel_next
+        if following is None or not self._rotation.applying:
+            return
+        if public_key == exchange_public(tunnel_private(following.seed)):
+            self._use(switched(self.keys, now.unix_s), now)
+
+    def overlay_keys(self) -> DeviceKeys:
+        """The keys with the tunnel key that WireGuard is to have, which is published once it has it."""
+        following = self.keys.tunnel_next
+        if following is None or not self._rotation.applying:
+            return self.keys
+        return replace(self.keys, tunnel_seed=following.seed)
 
     def changed_keys(self) -> list[StoreKeys]:
         """Drain the keys that must be durable before they are used."""
@@ -131,23 +157,49 @@ class OwnRecords:
 
     def next_deadline(self) -> float:
         """When `handle_deadline` has something to do."""
-        return min(self._status.next_deadline(), self._keys_s)
+        return min(self._status.next_deadline(), self._keys_s, self._rotation.next_deadline())
 
     def handle_deadline(self, now: Instant) -> None:
         """Say what is due."""
         if now.monotonic_s >= self._keys_s:
             self.check_keys(now)
+        if now.monotonic_s >= self._rotation.next_deadline():
+            self._go_on(now)
         self._say_status(now)
 
     def check_keys(self, now: Instant) -> None:
-        """Change prekeys when it is time, and the one that is sealed with."""
-        fresh = rotated(self.keys, self._entropy, now.unix_s)
-        if fresh is not None:
-            self.keys = fresh
-            self._changed_keys = StoreKeys(fresh)
+        """Change prekeys when it is time, and the one that is sealed with; likewise the tunnel key."""
+        fresh = dated(rotated(self.keys, self._entropy, now.unix_s) or self.keys, now.unix_s)
+        if is_due(fresh, self._gossip.authority.chain.settings, now.unix_s):
+            fresh = begun(fresh, self._entropy, now.unix_s)
+        self._use(fresh, now)
+
+    def _use(self, keys: DeviceKeys, now: Instant) -> None:
+        if keys != self.keys:
+            self.keys = keys
+            self._changed_keys = StoreKeys(keys)
+        self._follow_rotation(now)
         self._sessions.set_keys(self.keys, sending_prekey(self.keys, now.unix_s))
         self._keys_s = now.monotonic_s + next_check_s(self.keys, now.unix_s)
         self._say_node(now)
+
+    def _follow_rotation(self, now: Instant) -> None:
+        is_followed = self._rotation.next_deadline() < inf
+        if self.keys.tunnel_next is None:
+            self._rotation.end()
+        elif not is_followed:
+            self._rotation.begin(now.monotonic_s)
+
+    def _go_on(self, now: Instant) -> None:
+        fellows = [self._fellow(node) for node in self._membership.up()]
+        if self._rotation.step(self.keys, fellows, now.monotonic_s, now.unix_s):
+            self._use(switched(self.keys, now.unix_s), now)
+
+    def _fellow(self, node: NodeId) -> Fellow:
+        said = node_record(self._gossip.ledger, node)
+        key = said.tunnel_key if said is not None else None
+        changing = said is not None and said.tunnel_next is not None
+        return Fellow(node, self._sessions.addressed(node), key, changing)
 
     def cast_votes(self, now: Instant) -> None:
         """Publish whom this device suspects, if that is due."""

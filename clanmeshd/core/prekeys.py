@@ -18,9 +18,12 @@ def rotated(keys: DeviceKeys, entropy: Entropy, now_unix_s: float) -> DeviceKeys
 
     A newest prekey from the future (the clock was set back) counts as young: it is replaced when its day is over.
     """
+    return renewed(keys, entropy, now_unix_s) if now_unix_s >= keys.prekeys[-1][2] + PREKEY_LIFE_S else None
+
+
+def renewed(keys: DeviceKeys, entropy: Entropy, now_unix_s: float) -> DeviceKeys:
+    """Give the keys with a new prekey and without those too old, whatever the newest one's age."""
     newest = keys.prekeys[-1]
-    if now_unix_s < newest[2] + PREKEY_LIFE_S:
-        return None
     # The last one stays whatever its age: peers that have not heard of the new one seal with it.
     kept = [
         prekey

@@ -102,6 +102,7 @@ class _Peer:
     boots: int = 0  # proven so far; a part of our token
     former: tuple[bytes, ...] = ()  # earlier boots, newest last
     their_token: bytes = TOKEN_NONE
+    addressed: int | None = None  # the prekey of ours that its newest datagram was sealed for
 
 
 class Sessions:
@@ -208,6 +209,11 @@ class Sessions:
         """Say whether no later datagram of the peer came before this one: only such a one moves its endpoint."""
         return opened.proven and opened.counter == self._peers[opened.node].window.highest
 
+    def addressed(self, node: NodeId) -> int | None:
+        """The id of the prekey that a member sealed with last, of those in our node record. None: unknown."""
+        peer = self._peers.get(node)
+        return peer.addressed if peer is not None else None
+
     # --- sealing ----------------------------------------------------------------------------------------
 
     def seal(self, node: NodeId, frames: Iterable[Frame]) -> bytes | None:
@@ -257,6 +263,8 @@ class Sessions:
         proven = header.seal is Seal.SESSION and header.boot == peer.boot
         if proven and not peer.window.accept(header.counter):
             raise ReplayedError("this datagram came before")
+        if proven and header.counter == peer.window.highest:
+            peer.addressed = header.receiver_prekey
         return Opened(node, header.seal, frames, header.boot, header.counter, proven)
 
     def _unseal_untrusted(self, candidates: Sequence[NodeId], header: Header, data: bytes) -> tuple[NodeId, bytes]:

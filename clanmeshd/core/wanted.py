@@ -6,6 +6,7 @@ one complete wanted state. Equal arguments give equal states, so a state that di
 
 import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
@@ -94,9 +95,14 @@ def tunnels(
             found.setdefault(tunnel.public_key, tunnel)  # WireGuard knows peers by key: one that two claim is one
     private = tunnel_private(keys.tunnel_seed)
     found.pop(exchange_public(private), None)
+    found = {key: _without_clash(tunnel, found) for key, tunnel in found.items()}
     address = overlay_address(authority.clan, own)
     ordered = sorted(found.values(), key=lambda tunnel: tunnel.node)
     return SetTunnels(private, listen_port, address, PREFIX_BITS, tuple(ordered))
+
+
+def _without_clash(tunnel: Tunnel, found: Mapping[bytes, Tunnel]) -> Tunnel:
+    return replace(tunnel, following=None) if tunnel.following in found else tunnel
 
 
 def _tunnel(clan: ClanId, ledger: Ledger, node: NodeId, seen: Endpoint | None) -> Tunnel | None:
@@ -112,7 +118,9 @@ def _tunnel(clan: ClanId, ledger: Ledger, node: NodeId, seen: Endpoint | None) -
     at = next((candidate for candidate in candidates if not candidate.ip.startswith(inside)), None)
     endpoint = Endpoint(at.ip, content.tunnel_port) if at is not None and content.tunnel_port else None
     keepalive_s = KEEPALIVE_S if at is not None and not ipaddress.ip_address(at.ip).is_private else 0
-    return Tunnel(node, public_key, overlay_address(clan, node), endpoint, keepalive_s)
+    said = content.tunnel_next
+    following = _proven_tunnel_key(clan, node, said.key, said.number, said.proof) if said is not None else None
+    return Tunnel(node, public_key, overlay_address(clan, node), endpoint, keepalive_s, following)
 
 
 @lru_cache(maxsize=TUNNEL_KEYS_REMEMBERED_MAX)

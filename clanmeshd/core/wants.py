@@ -76,6 +76,13 @@ class Wants:
                 fetch.append(short_id)
         return {peer: fetch} if fetch else {}
 
+    def retain(self, members: frozenset[NodeId]) -> None:
+        """Ask nobody else any more."""
+        for short_id, want in list(self._wants.items()):
+            want.advertisers = [node for node in want.advertisers if node in members]
+            if not want.advertisers:
+                del self._wants[short_id]
+
     def arrived(self, short_id: bytes) -> None:
         """The record came, whatever became of it."""
         self._wants.pop(short_id, None)

@@ -1,4 +1,8 @@
-"""The client's side of a stream: try a peer's endpoints, prove that it is the peer, say who we are and why."""
+"""The client's side of a stream: try a peer's endpoints, prove that it is the peer, say who we are and why.
+
+Who joins by a token knows no key but the inviter's, and may be admitted by any member: then whoever answers is
+taken, and `Stream.peer` is the identity that it has proven. What that is worth is for the caller to find out.
+"""
 
 import os
 from collections.abc import Sequence
@@ -11,7 +15,7 @@ from clanmesh_protocol.errors import MalformedError, ProtocolError
 from clanmesh_protocol.keys import ClanId, NodeId
 from clanmesh_protocol.limits import ENDPOINTS_MAX, STREAM_FRAME_BYTES_MAX
 from clanmesh_protocol.streams import Accept, Greeting, make_hello
-from clanmeshd.net.certificate import check_certificate_untrusted
+from clanmeshd.net.certificate import check_certificate_untrusted, identity_of_certificate_untrusted
 from clanmeshd.net.link import Link, Stream
 from clanmeshd.net.tls import client_context
 
@@ -28,7 +32,7 @@ class Unreachable(OSError):
 async def connect(
     endpoints: Sequence[Endpoint],
     *,
-    server: NodeId,
+    server: NodeId | None,
     seed: bytes,
     clan: ClanId,
     purpose: str,
@@ -36,18 +40,18 @@ async def connect(
 ) -> Stream:
     """Open a stream to a member wherever it answers first; the endpoints are tried in their order, overlapping.
 
-    `seed` is our own identity's. Raises Unreachable, StreamBroken (both OSError), StreamRefused, or another
-    ProtocolError for a peer that holds the key but not to the protocol.
+    `server` is whom it has to be (None: anybody), `seed` our own identity's. Raises Unreachable, StreamBroken
+    (both OSError), StreamRefused, or another ProtocolError for a peer that holds the key but not to the protocol.
     """
     failures: dict[Endpoint, str] = {}
     with trio.move_on_after(timeout_s) as scope:
-        link = await _first_proven(list(dict.fromkeys(endpoints))[:ATTEMPTS_MAX], server, failures)
+        link, peer = await _first_proven(list(dict.fromkeys(endpoints))[:ATTEMPTS_MAX], server, failures)
         try:
-            await _introduce(link, server, seed, clan, purpose)
+            await _introduce(link, peer, seed, clan, purpose)
         except BaseException:
             await link.aclose()
             raise
-        return Stream(link, server, str(purpose))
+        return Stream(link, peer, str(purpose))
     assert scope.cancelled_caught
     raise _unreachable(failures, f"no answer within {timeout_s:.0f} s")
 
@@ -62,9 +66,11 @@ async def _introduce(link: Link, server: NodeId, seed: bytes, clan: ClanId, purp
     link.frame_bytes_max = STREAM_FRAME_BYTES_MAX
 
 
-async def _first_proven(endpoints: list[Endpoint], server: NodeId, failures: dict[Endpoint, str]) -> Link:
+async def _first_proven(
+    endpoints: list[Endpoint], server: NodeId | None, failures: dict[Endpoint, str]
+) -> tuple[Link, NodeId]:
     """Race the endpoints; the first where the server proves itself wins and the others are closed."""
-    proven: list[Link] = []
+    proven: list[tuple[Link, NodeId]] = []
 
     async def attempt(endpoint: Endpoint, failed: trio.Event) -> None:
         try:
@@ -87,27 +93,37 @@ async def _first_proven(endpoints: list[Endpoint], server: NodeId, failures: dic
                 with trio.move_on_after(STAGGER_S):
                     await failed.wait()
     except BaseException:
-        for link in proven:
+        for link, _ in proven:
             await link.aclose()
         raise
-    for link in proven[1:]:
+    for link, _ in proven[1:]:
         await link.aclose()
     if not proven:
         raise _unreachable(failures, "it has no known address")
     return proven[0]
 
 
-async def _prove(endpoint: Endpoint, server: NodeId) -> Link:
+async def _prove(endpoint: Endpoint, server: NodeId | None) -> tuple[Link, NodeId]:
     family = trio.socket.AF_INET if len(endpoint.ip) == 4 else trio.socket.AF_INET6
     opened = trio.socket.socket(family, trio.socket.SOCK_STREAM)
     try:
         await opened.connect((endpoint.host, endpoint.port))
         link = Link(trio.SSLStream(trio.SocketStream(opened), client_context()))
-        check_certificate_untrusted(await link.shake_hands(), server)
+        identity = _identity_untrusted(await link.shake_hands(), server)
     except BaseException:
         opened.close()  # nothing was agreed, so there is nobody to say goodbye to
         raise
-    return link
+    return link, identity
+
+
+def _identity_untrusted(certificate: bytes | None, server: NodeId | None) -> NodeId:
+    """Whose certificate it is, TLS having proven that the peer holds its key. Raises ProtocolError."""
+    if server is None and certificate is not None:
+        return identity_of_certificate_untrusted(certificate)
+    if server is None:
+        raise MalformedError("no certificate")
+    check_certificate_untrusted(certificate, server)
+    return server
 
 
 def _unreachable(failures: dict[Endpoint, str], otherwise: str) -> Unreachable:

@@ -27,6 +27,7 @@ from clanmesh_protocol.streams import Accept, Greeting, Hello, Purpose, Refuse, 
 from clanmeshd.net.link import Link, Stream, StreamBroken, StreamRefused
 from clanmeshd.net.pace import Allowance
 from clanmeshd.net.ports import refuse_port
+from clanmeshd.net.ties import Ties
 from clanmeshd.net.tls import server_context
 
 STRANGERS_MAX: Final = 128  # more than a burst of accepts; each costs tens of kB while it shakes hands
@@ -63,14 +64,17 @@ async def serve(
     may: May,
     handle: Handle,
     counters: Counter[str] | None = None,
+    ties: Ties | None = None,
 ) -> None:
     """Serve streams for ever; closes the listeners in the end.
 
     `may` is asked once a client has proven its key. `handle` runs for each accepted stream, which is closed
-    behind it. Faults of a peer or of the network, in the handshake or out of `handle`, end that one stream and
-    are counted by name in `counters`; everything else propagates.
+    behind it; those of members are in `ties`, which cuts them when one is removed. Faults of a peer or of the
+    network, in the handshake or out of `handle`, end that one stream and are counted by name in `counters`;
+    everything else propagates.
     """
-    door = _Door(seed, clan, may, handle, Counter() if counters is None else counters)
+    counters = Counter() if counters is None else counters
+    door = _Door(seed, clan, may, handle, counters, Ties() if ties is None else ties)
     async with trio.open_nursery() as nursery:
         await trio.serve_listeners(door.answer, [_Paced(each) for each in listeners], handler_nursery=nursery)
 
@@ -104,6 +108,7 @@ class _Door:
         may: May,
         handle: Handle,
         counters: Counter[str],
+        ties: Ties,
     ) -> None:
         self._context = server_context(seed)
         self._identity = NodeId(signing_public(seed))
@@ -111,6 +116,7 @@ class _Door:
         self._may = may
         self._handle = handle
         self._counters = counters
+        self._ties = ties
         self._strangers = _Strangers(counters)
         self._members: Counter[NodeId] = Counter()
 
@@ -182,7 +188,8 @@ class _Door:
         stream.link.frame_bytes_max = STREAM_FRAME_BYTES_MAX
         inside[stream.peer] += 1
         try:
-            await self._host(stream)
+            with self._ties.tie(stream.peer):
+                await self._host(stream)
         finally:
             inside[stream.peer] -= 1
             if not inside[stream.peer]:

@@ -38,6 +38,7 @@ class _Wanted(NamedTuple):
     """What a radio is opened for; when it changes, another one is."""
 
     secret: bytes
+    former: tuple[bytes, ...]
     networks: tuple[Interface, ...]
 
 
@@ -47,11 +48,13 @@ async def run(
     port: int,
     suggest: Callable[[Endpoint], None],
     report: Callable[[str | None], None] = lambda why: None,
+    former: Callable[[], tuple[bytes, ...]] = lambda: (),
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Announce `port` and listen for others of the clan until cancelled; ends within a second then.
 
-    `suggest` gets endpoints of services whose tag the secret made: hints, now and then repeated. `report` hears
+    `suggest` gets endpoints of services whose tag the secret made, or one of the `former`, since a member may have
+    been away when the secret was changed: hints, now and then repeated. `report` hears
     why nobody can be found, and None once it works; the same is logged in one line. The network's faults never
     end it.
     """
@@ -69,14 +72,14 @@ async def run(
     with watch_addresses() as watch:
         while True:
             try:
-                wanted = _wanted(secret())
+                wanted = _wanted(secret(), former())
                 async with _on_air(wanted) as radio, trio.open_nursery() as nursery:
                     tell(None)
                     attempts = 0
                     nonce = os.urandom(NONCE_BYTES)
                     nursery.start_soon(_announce, radio, _service(wanted, port, nonce))
                     nursery.start_soon(_pass_on, radio, nonce, suggest)
-                    await _until_changed(watch, wanted, secret)
+                    await _until_changed(watch, wanted, lambda: _wanted(secret(), former()))
                     nursery.cancel_scope.cancel()
             except OSError as error:
                 attempts += 1
@@ -106,12 +109,12 @@ async def find(secret: bytes, timeout_s: float) -> AsyncIterator[Endpoint]:
             await trio.sleep_until(min(deadline, trio.current_time() + FIND_RECHECK_S))
 
 
-def _wanted(secret: bytes) -> _Wanted:
-    return _Wanted(secret, multicast_interfaces())
+def _wanted(secret: bytes, former: tuple[bytes, ...] = ()) -> _Wanted:
+    return _Wanted(secret, former, multicast_interfaces())
 
 
-async def _until_changed(watch: AddressWatch, wanted: _Wanted, secret: Callable[[], bytes]) -> None:
-    while _wanted(secret()) == wanted:
+async def _until_changed(watch: AddressWatch, wanted: _Wanted, look: Callable[[], _Wanted]) -> None:
+    while look() == wanted:
         with trio.move_on_after(RECHECK_S):
             await watch.changed()
 
@@ -127,7 +130,8 @@ async def _on_air(wanted: _Wanted) -> AsyncIterator["Radio"]:
     if not wanted.networks:
         why = "no network that can multicast (only loopback or tunnels have an address)"
         raise OSError(errno.ENETUNREACH, f"{why}: nobody nearby can be found until there is one")
-    radio = await trio.to_thread.run_sync(_make_radio, wanted.secret, trio.lowlevel.current_trio_token())
+    secrets = (wanted.secret, *wanted.former)
+    radio = await trio.to_thread.run_sync(_make_radio, secrets, trio.lowlevel.current_trio_token())
     try:
         await trio.to_thread.run_sync(radio.open, wanted.networks, abandon_on_cancel=True)
         yield radio
@@ -137,11 +141,11 @@ async def _on_air(wanted: _Wanted) -> AsyncIterator["Radio"]:
             await trio.to_thread.run_sync(radio.close, abandon_on_cancel=True)
 
 
-def _make_radio(secret: bytes, token: trio.lowlevel.TrioToken) -> "Radio":
+def _make_radio(secrets: tuple[bytes, ...], token: trio.lowlevel.TrioToken) -> "Radio":
     # Imported on first use and in a worker: 50 ms and 4 MB that a start need not wait for.
     from clanmeshd.net.radio import Radio
 
-    return Radio(secret, token)
+    return Radio(secrets, token)
 
 
 def _service(wanted: _Wanted, port: int, nonce: bytes) -> "Service":

@@ -45,14 +45,14 @@ class Service:
 class Radio:
     """One instance of zeroconf. `open` and `close` block: call them in worker threads, from anywhere else never.
 
-    Services whose tag matches the secret arrive in `sightings`; `dropped` counts those it had no room for.
+    Services whose tag matches one of the secrets arrive in `sightings`; `dropped` counts those it had no room for.
     """
 
-    def __init__(self, secret: bytes, token: trio.lowlevel.TrioToken) -> None:
+    def __init__(self, secrets: Sequence[bytes], token: trio.lowlevel.TrioToken) -> None:
         self.dropped = 0
         self.sightings: trio.MemoryReceiveChannel[Sighting]
         self._send, self.sightings = trio.open_memory_channel[Sighting](SIGHTINGS_MAX)
-        self._secret = secret
+        self._secrets = tuple(secrets)
         self._token = token
         self._lock = threading.Lock()  # a `close` waits for the end of an `open` that was given up on
         self._closed = False
@@ -66,7 +66,7 @@ class Radio:
                 return
             try:
                 self._library = zeroconf.Zeroconf(interfaces=_addresses_of(networks))
-                listener = _Listener(self._secret, self._hand_over)
+                listener = _Listener(self._secrets, self._hand_over)
                 self._browser = zeroconf.ServiceBrowser(self._library, SERVICE_TYPE, listener=listener)
             except (zeroconf.Error, RuntimeError) as error:  # a network went away under it
                 raise OSError(errno.ENODEV, f"zeroconf: {error}") from error
@@ -108,8 +108,8 @@ class Radio:
 class _Listener(zeroconf.ServiceListener):
     """Called by the library in its own thread with what strangers said. Lets through what the clan's tag is on."""
 
-    def __init__(self, secret: bytes, hand_over: Callable[[Sighting], None]) -> None:
-        self._secret = secret
+    def __init__(self, secrets: Sequence[bytes], hand_over: Callable[[Sighting], None]) -> None:
+        self._secrets = secrets
         self._hand_over = hand_over
         self._matching: set[str] = set()
 
@@ -118,9 +118,11 @@ class _Listener(zeroconf.ServiceListener):
         try:
             info = zeroconf.ServiceInfo(type_, name)
             info.load_from_cache(zc)
-            nonce = nonce_of_tag_untrusted(self._secret, info.properties.get(TAG_KEY.encode()))
+            tag = info.properties.get(TAG_KEY.encode())
         except (zeroconf.Error, ValueError):
             return
+        nonces = (nonce_of_tag_untrusted(secret, tag) for secret in self._secrets)
+        nonce = next((each for each in nonces if each is not None), None)
         if nonce is None or len(self._matching) >= MATCHING_MAX:
             return
         self._matching.add(name)

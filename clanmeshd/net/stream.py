@@ -1,9 +1,10 @@
-"""Streams between two proven ends: what the rest of the daemon uses of `dial`, `door`, `link` and `pipe`."""
+"""Streams between two proven ends: what the daemon uses of `dial`, `door`, `link`, `pipe` and `ties`."""
 
 from clanmeshd.net.dial import Unreachable, connect
 from clanmeshd.net.door import open_listeners, serve
 from clanmeshd.net.link import Stream, StreamBroken, StreamRefused
 from clanmeshd.net.pipe import Pipe
+from clanmeshd.net.ties import Ties
 from clanmeshd.net.tls import server_context
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Stream",
     "StreamBroken",
     "StreamRefused",
+    "Ties",
     "Unreachable",
     "connect",
     "open_listeners",

@@ -4,11 +4,15 @@ A handshake that arrives before its receiver knows the peer is dropped, and Wire
 seconds; two that cross kill each other and cost the same. So both sides begin one when they add a peer, the lower
 address at once, the higher one a moment later and only when there is no session by then. Whichever side adds the
 other last is answered.
+
+A new key, our own or a peer's, ends that symmetry. Peers hear of it only once WireGuard has it: until then they
+leave its handshakes unanswered, and WireGuard keeps what is to be sent. After a handshake in vain it is silent for
+five seconds: we provoke one at once, so that it cannot cross the one that the peer begins when it hears.
 """
 
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from ipaddress import IPv6Address
 from typing import Final
@@ -19,6 +23,7 @@ from clanmeshd.core.effects import SetTunnels, Tunnel
 from clanmeshd.overlay.backend import Backend
 
 STAGGER_S: Final = 0.3  # above the round trip of any path that a first handshake takes well
+PROVOKED_S: Final = 0.01  # WireGuard makes a handshake of a packet: 0.2 ms for each peer
 DISCARD_PORT: Final = 9  # RFC 863: whatever arrives there is thrown away
 
 log = logging.getLogger(__name__)
@@ -28,23 +33,48 @@ class Greeter:
     """Knows which peers were greeted on one interface."""
 
     def __init__(
-        self, backend: Backend, nursery: trio.Nursery, send: Callable[[bytes], None] | None = None
+        self,
+        backend: Backend,
+        nursery: trio.Nursery,
+        send: Callable[[bytes], None] | None = None,
+        applied: Callable[[SetTunnels], Awaitable[None]] | None = None,
     ) -> None:
         self._backend = backend
         self._nursery = nursery
         self._send = send or send_anything
-        self._greeted: frozenset[bytes] = frozenset()
+        self._applied = applied
+        self._private_key: bytes | None = None
+        self._greeted: dict[bytes, bytes] = {}  # public key -> address
 
     async def apply(self, wanted: SetTunnels) -> None:
-        """Apply a wanted state, then greet the peers that are new in it. Raises OSError as the backend does."""
-        await self._backend.apply(wanted)
-        reachable = {tunnel.public_key: tunnel for tunnel in wanted.tunnels if tunnel.endpoint is not None}
-        for key in sorted(reachable.keys() - self._greeted):
-            self._nursery.start_soon(self._greet, wanted.address, reachable[key])
-        self._greeted = frozenset(reachable)
+        """Apply a wanted state, then greet the peers that are new in it. Raises OSError as the backend does.
 
-    async def _greet(self, own: bytes, tunnel: Tunnel) -> None:
-        await trio.sleep(0.0 if own < tunnel.address else STAGGER_S)
+        `applied` hears of each private key once WireGuard has it and has tried in vain to greet with it.
+        """
+        await self._backend.apply(wanted)
+        await self._announce(wanted)
+        reachable = {tunnel.public_key: tunnel for tunnel in wanted.tunnels if tunnel.endpoint is not None}
+        known = set(self._greeted.values())
+        for key in sorted(reachable.keys() - self._greeted.keys()):
+            tunnel = reachable[key]
+            begins = wanted.address < tunnel.address or tunnel.address in known
+            self._nursery.start_soon(self._greet, tunnel, 0.0 if begins else STAGGER_S)
+        self._greeted = {key: tunnel.address for key, tunnel in reachable.items()}
+
+    async def _announce(self, wanted: SetTunnels) -> None:
+        before, self._private_key = self._private_key, wanted.private_key
+        if before == wanted.private_key:
+            return
+        if before is not None:
+            for tunnel in wanted.tunnels:
+                with suppress(OSError):
+                    self._send(tunnel.address)
+            await trio.sleep(PROVOKED_S)
+        if self._applied is not None:
+            await self._applied(wanted)
+
+    async def _greet(self, tunnel: Tunnel, after_s: float) -> None:
+        await trio.sleep(after_s)
         with suppress(OSError):  # the interface may be gone again: the next apply tells
             state = (await self._backend.read()).get(tunnel.public_key)
             if state is None or not state.handshake_unix_s:

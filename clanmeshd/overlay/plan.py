@@ -7,11 +7,15 @@
 4. An endpoint is sent when it is another than the one last wanted, not when it is another than the one that
    WireGuard uses: WireGuard follows an authentic packet to wherever its peer went, and knows better.
    A device that we find after a restart keeps the endpoints of its live sessions.
-5. Link-local addresses, IPv4 ones and routes to elsewhere are none of our business.
+5. A key that takes another's place takes over its endpoint too, for the same reason.
+6. A peer's next key is not configured while the one in use is alive: WireGuard would answer its handshake, and
+   then drop what comes with it. Where the record that should say so does not arrive, the old key falls silent; the
+   next one is then let in, and gets the address when it is the last that was heard.
+7. Link-local addresses, IPv4 ones and routes to elsewhere are none of our business.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
 from clanmesh_protocol.endpoints import Endpoint
@@ -142,12 +146,13 @@ def _link_steps(link: Link, wanted: SetTunnels) -> Iterator[Step]:
 def _configure(
     current: WireGuard, wanted: SetTunnels, applied: Mapping[bytes, Endpoint | None], now_unix_s: float
 ) -> Configure:
-    keys = {tunnel.public_key for tunnel in wanted.tunnels}
+    tunnels = [each for tunnel in wanted.tunnels for each in _routed(current, tunnel, now_unix_s)]
+    keys = {tunnel.public_key for tunnel, _ in tunnels}
     return Configure(
         private_key=wanted.private_key if current.private_key != _clamped(wanted.private_key) else None,
         listen_port=wanted.listen_port if current.listen_port != wanted.listen_port else None,
         removed=tuple(sorted(current.peers.keys() - keys)),
-        peers=tuple(_changed_peers(current, wanted, applied, now_unix_s)),
+        peers=tuple(_changed_peers(current, tunnels, applied, now_unix_s)),
     )
 
 
@@ -156,15 +161,35 @@ def _clamped(private_key: bytes) -> bytes:
     return bytes((private_key[0] & 248, *private_key[1:31], private_key[31] & 127 | 64))
 
 
+def _routed(current: WireGuard, tunnel: Tunnel, now_unix_s: float) -> list[tuple[Tunnel, bool]]:
+    """The tunnel, and the one by its next key when that is needed; each with whether it has the address."""
+    peer = current.peers.get(tunnel.public_key)
+    if tunnel.following is None or peer is None or _is_alive(peer, now_unix_s):
+        return [(tunnel, True)]
+    successor = current.peers.get(tunnel.following)
+    moved = successor is not None and successor.handshake_unix_s > peer.handshake_unix_s
+    by_next = replace(tunnel, public_key=tunnel.following, following=None)
+    return [(tunnel, not moved), (by_next, moved)]
+
+
+def _is_alive(peer: Peer, now_unix_s: float) -> bool:
+    return now_unix_s - peer.handshake_unix_s < SESSION_S
+
+
 def _changed_peers(
-    current: WireGuard, wanted: SetTunnels, applied: Mapping[bytes, Endpoint | None], now_unix_s: float
+    current: WireGuard,
+    tunnels: Iterable[tuple[Tunnel, bool]],
+    applied: Mapping[bytes, Endpoint | None],
+    now_unix_s: float,
 ) -> Iterator[SetPeer]:
-    for tunnel in wanted.tunnels:
+    for tunnel, has_address in tunnels:
         key = tunnel.public_key
         peer = current.peers.get(key)
-        allowed = frozenset({Network(tunnel.address, ADDRESS_BITS)})
+        network = Network(tunnel.address, ADDRESS_BITS)
+        allowed = frozenset({network} if has_address else ())
         if peer is None:
-            yield SetPeer(key, False, allowed, tunnel.endpoint, tunnel.keepalive_s)
+            endpoint = _inherited(current, network, now_unix_s) or tunnel.endpoint
+            yield SetPeer(key, False, allowed, endpoint, tunnel.keepalive_s)
             continue
         change = SetPeer(
             key,
@@ -187,5 +212,10 @@ def _endpoint_to_send(
         return tunnel.endpoint
     if tunnel.public_key in applied:
         return tunnel.endpoint if applied[tunnel.public_key] != tunnel.endpoint else None
-    alive = now_unix_s - peer.handshake_unix_s < SESSION_S
-    return None if alive else tunnel.endpoint
+    return None if _is_alive(peer, now_unix_s) else tunnel.endpoint
+
+
+def _inherited(current: WireGuard, network: Network, now_unix_s: float) -> Endpoint | None:
+    """Where the present owner of an address is, as WireGuard knows by packets of its."""
+    owners = (peer for peer in current.peers.values() if network in peer.allowed)
+    return next((peer.endpoint for peer in owners if _is_alive(peer, now_unix_s)), None)

@@ -1,50 +1,91 @@
-"""Who may read a secret, and who passes it on to members that come later. Pure.
+"""Who may read a secret, who passes it on to members that come later, and who replaces it. Pure.
 
-A target is a tag, a node's name, or `all`. Members that no admin has confirmed yet read nothing. A value is
-sealed once to those who match at that time; whoever matches later gets it from a holder, who seals the same
-value again under the next epoch. Of all holders that are up the one with the lowest node id does it, so that
-one new member does not set off as many new records as there are holders.
+A target is a tag, a node's name, or `all`. Members that no admin has confirmed yet read nothing, nor do those
+whose membership has expired. A value is sealed once to those who match at that time; whoever matches later gets
+it from a holder, who seals the same value again under the next epoch. Of all holders that are up the one with the
+lowest node id does it, so that one new member does not set off as many new records as there are holders.
+
+Who was removed still knows what it could read. A value that a device threw dice for is thrown anew by the lowest
+of those it is for. A person's value is sealed again without the removed device, whose place among the wraps is
+kept by a mark that opens nothing: so everybody can tell that the value is exposed, until somebody sets another.
+What a removed device itself has set is not sealed again: that would make it the word of a member.
 """
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.limits import RECIPIENTS_MAX
 from clanmesh_protocol.names import TAG_ALL
+from clanmesh_protocol.records import Wrap
 from clanmeshd.core.effects import WantedSecret
 from clanmeshd.core.roster import Member
+
+RESERVED_PREFIX: Final = "clanmesh-"  # secrets of our own: nobody sets them, and they are placed nowhere
+DISCOVERY_NAME: Final = "clanmesh-discovery"  # how members find one another; none before the first removal
+MARK: Final = bytes(80)  # in the place of a sealed key: who has this could read the value once, and is removed
+MARKS_MAX: Final = 16  # of one secret; one is enough to show that a value is exposed
 
 
 @dataclass(frozen=True, slots=True)
 class Reseal:
-    """One value that this device shall seal again, to all of `recipients`."""
+    """One value that this device shall seal again, to all `recipients`, beside the `marks` of removed devices."""
 
     item: WantedSecret
     recipients: frozenset[NodeId]
+    marks: frozenset[NodeId] = frozenset()
 
 
-def recipients(targets: Collection[str], members: Mapping[NodeId, Member]) -> frozenset[NodeId]:
+def is_reserved(name: str) -> bool:
+    """Whether a secret is one of our own."""
+    return name.startswith(RESERVED_PREFIX)
+
+
+def recipients(targets: Collection[str], members: Mapping[NodeId, Member], now_unix_s: float) -> frozenset[NodeId]:
     """Everyone whom the targets name."""
     wanted = frozenset(targets)
     return frozenset(
         node
         for node, member in members.items()
-        if member.confirmed and not wanted.isdisjoint({TAG_ALL, member.name, *member.tags})
+        if member.confirmed
+        and member.is_current(now_unix_s)
+        and not wanted.isdisjoint({TAG_ALL, member.name, *member.tags})
     )
 
 
+def holders(item: WantedSecret) -> frozenset[NodeId]:
+    """Everyone whom a value is sealed to."""
+    return frozenset(wrap.node for wrap in item.secret.wraps if wrap.sealed != MARK)
+
+
+def exposed_to(item: WantedSecret, revoked: Collection[NodeId]) -> frozenset[NodeId]:
+    """The removed devices that know a value: they could read it, or made it."""
+    return frozenset(node for node in (item.author, *(wrap.node for wrap in item.secret.wraps)) if node in revoked)
+
+
+def marked(nodes: Collection[NodeId], recipients: Collection[NodeId]) -> tuple[Wrap, ...]:
+    """The marks of removed devices, as many as there is room for beside the recipients."""
+    room = max(0, min(MARKS_MAX, RECIPIENTS_MAX - len(recipients)))
+    return tuple(Wrap(node, MARK) for node in sorted(nodes)[:room])
+
+
 def missing_recipients(
-    item: WantedSecret, members: Mapping[NodeId, Member], sealing_keys: Collection[NodeId]
+    item: WantedSecret, members: Mapping[NodeId, Member], sealing_keys: Collection[NodeId], now_unix_s: float
 ) -> frozenset[NodeId]:
     """Members that a value is meant for and that hold no key to it, as far as something can be sealed to them."""
-    holders = {wrap.node for wrap in item.secret.wraps}
-    return (recipients(item.secret.targets, members) - holders) & frozenset(sealing_keys)
+    return (recipients(item.secret.targets, members, now_unix_s) - holders(item)) & frozenset(sealing_keys)
 
 
-def resealer(item: WantedSecret, members: Mapping[NodeId, Member], up: Collection[NodeId]) -> NodeId | None:
+def resealer(
+    item: WantedSecret, members: Mapping[NodeId, Member], up: Collection[NodeId], now_unix_s: float
+) -> NodeId | None:
     """The holder that seals a value again: the lowest node id of those that are up. None: wait for one."""
-    return min((wrap.node for wrap in item.secret.wraps if wrap.node in members and wrap.node in up), default=None)
+    return min((node for node in holders(item) if _acts(node, members, up, now_unix_s)), default=None)
+
+
+def _acts(node: NodeId, members: Mapping[NodeId, Member], up: Collection[NodeId], now_unix_s: float) -> bool:
+    return node in members and members[node].is_current(now_unix_s) and node in up
 
 
 def reseals(
@@ -54,15 +95,72 @@ def reseals(
     own: NodeId,
     up: Collection[NodeId],
     sealing_keys: Collection[NodeId],
+    now_unix_s: float,
+    revoked: Collection[NodeId] = frozenset(),
 ) -> list[Reseal]:
-    """What this device, `own`, shall seal again now; `up` are the members that answer."""
+    """What this device, `own`, shall seal again now; `up` are the members that answer.
+
+    It ends: behind a new record nobody is missing, and who is removed has no more than a mark in it.
+    """
     alive = {*up, own}
     found = []
     for item in items:
-        missing = missing_recipients(item, members, sealing_keys)
-        if not missing or resealer(item, members, alive) != own:
+        known_to = exposed_to(item, revoked)
+        if item.author in known_to or (known_to and item.secret.random_bytes):
+            continue  # it needs another value
+        missing = missing_recipients(item, members, sealing_keys, now_unix_s)
+        if not (missing or holders(item) & known_to) or resealer(item, members, alive, now_unix_s) != own:
             continue
-        everyone = recipients(item.secret.targets, members) & frozenset(sealing_keys)
+        everyone = recipients(item.secret.targets, members, now_unix_s) & frozenset(sealing_keys)
         if len(everyone) <= RECIPIENTS_MAX:
+            found.append(Reseal(item, everyone, known_to))
+    return found
+
+
+def rerolls(
+    items: Iterable[WantedSecret],
+    members: Mapping[NodeId, Member],
+    *,
+    own: NodeId,
+    up: Collection[NodeId],
+    sealing_keys: Collection[NodeId],
+    now_unix_s: float,
+    revoked: Collection[NodeId],
+) -> list[Reseal]:
+    """The random values that this device, `own`, shall replace now, since a removed device knows them.
+
+    The lowest of those that a value is for and that are up does it: no device learns what is not meant for it, and
+    no two do it unless they disagree about who is up; then one of the two values stands, and both are unexposed.
+    """
+    alive = {*up, own}
+    found = []
+    for item in items:
+        if not item.secret.random_bytes or not exposed_to(item, revoked):
+            continue
+        everyone = recipients(item.secret.targets, members, now_unix_s) & frozenset(sealing_keys)
+        able = [node for node in everyone if node in alive]
+        if able and min(able) == own and len(everyone) <= RECIPIENTS_MAX:
             found.append(Reseal(item, everyone))
     return found
+
+
+def needs_discovery(
+    items: Iterable[WantedSecret],
+    members: Mapping[NodeId, Member],
+    *,
+    own: NodeId,
+    up: Collection[NodeId],
+    sealing_keys: Collection[NodeId],
+    now_unix_s: float,
+    revoked: Collection[NodeId],
+) -> frozenset[NodeId]:
+    """Whom this device shall seal the first discovery secret to; empty when it is not the one to do it.
+
+    The one that the clan was founded with is known to everybody who ever had a token. So the first removal, of a
+    device or of an invite, calls for another; later ones replace it as any random secret.
+    """
+    if not revoked or any(item.name == DISCOVERY_NAME for item in items):
+        return frozenset()
+    everyone = recipients((TAG_ALL,), members, now_unix_s) & frozenset(sealing_keys)
+    able = [node for node in everyone if node in up or node == own]
+    return everyone if able and min(able) == own and len(everyone) <= RECIPIENTS_MAX else frozenset()

@@ -13,6 +13,7 @@ from clanmesh_protocol.keys import DeviceKeys
 from clanmeshd import process
 from clanmeshd.core.effects import SetSecrets
 from clanmeshd.secrets import placement
+from clanmeshd.secrets.grants import is_reserved
 from clanmeshd.secrets.sealing import SealedError, open_secret
 
 TIMEOUT_S: Final = 30.0  # a thousand files take under a second; a stuck account database must not hold us
@@ -53,6 +54,8 @@ def _open_all(wanted: SetSecrets, keys: DeviceKeys) -> tuple[list[dict[str, obje
     unopened: list[str] = []
     why: str | None = None
     for item in wanted.secrets:
+        if is_reserved(item.name):
+            continue
         try:
             value = open_secret(keys, wanted.clan, item)
         except SealedError as error:

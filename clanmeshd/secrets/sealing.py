@@ -5,6 +5,7 @@ X25519 key (libsodium's `crypto_box_seal`). The plaintext begins with a hash of 
 that a recipient cannot pass a ciphertext off as another secret, or an old value as a new one.
 """
 
+import base64
 import hmac
 from collections.abc import Mapping
 from hashlib import blake2b
@@ -21,6 +22,8 @@ from clanmeshd.core.effects import WantedSecret
 
 NONCE_BYTES: Final = 24
 BINDING_BYTES: Final = 32
+EPOCH_STEP: Final = 2  # of a new value; a holder that seals the old one again at this moment uses 1, and loses
+RANDOM_BYTES_MAX: Final = SECRET_VALUE_BYTES_MAX * 3 // 4  # its text has 4 characters for 3 bytes
 
 _CONTEXT: Final = b"clanmesh/secret/1\0"
 _PERSON: Final = b"clanmesh-secret"
@@ -43,10 +46,13 @@ def seal(
     targets: tuple[str, ...],
     recipients: Mapping[NodeId, bytes],
     entropy: Entropy,
+    random_bytes: int = 0,
+    marks: tuple[Wrap, ...] = (),
 ) -> Secret:
     """Seal a value to the X25519 keys of its recipients. `targets` is what later members are matched with.
 
-    A recipient whose published key is no good is left out: nobody can keep a secret from the others that way.
+    `random_bytes` is for a value that no person made, `marks` are wraps of removed devices that open nothing. A
+    recipient whose published key is no good is left out: nobody can keep a secret from the others that way.
     Raises SealedError.
     """
     if len(value) > SECRET_VALUE_BYTES_MAX:
@@ -58,10 +64,12 @@ def seal(
     key, nonce = entropy(KEY_BYTES), entropy(NONCE_BYTES)
     plaintext = _binding(clan, author, name, epoch) + value
     ciphertext = bindings.crypto_aead_xchacha20poly1305_ietf_encrypt(plaintext, _CONTEXT, nonce, key)
-    wraps = tuple(wrap for node in sorted(recipients) for wrap in _wraps(key, node, recipients[node]))
-    if not wraps:
+    sealed = [wrap for node in sorted(recipients) for wrap in _wraps(key, node, recipients[node])]
+    if not sealed:
         raise SealedError("none of its recipients has a key that it could be sealed to")
-    secret = Secret(epoch, predecessor, owner, group, mode, tuple(sorted(targets)), wraps, nonce, ciphertext)
+    wraps = tuple(sorted((*sealed, *marks), key=lambda wrap: wrap.node))
+    sorted_targets = tuple(sorted(targets))
+    secret = Secret(epoch, predecessor, owner, group, mode, sorted_targets, wraps, nonce, ciphertext, random_bytes)
     if len(encode(secret.fields())) > PAYLOAD_BYTES_MAX[Kind.SECRET]:
         raise SealedError("the value and its recipients do not fit one record together")
     return secret
@@ -90,7 +98,12 @@ def open_secret(keys: DeviceKeys, clan: ClanId, wanted: WantedSecret) -> bytes:
 
 
 def seal_again(
-    keys: DeviceKeys, clan: ClanId, item: WantedSecret, recipients: Mapping[NodeId, bytes], entropy: Entropy
+    keys: DeviceKeys,
+    clan: ClanId,
+    item: WantedSecret,
+    recipients: Mapping[NodeId, bytes],
+    entropy: Entropy,
+    marks: tuple[Wrap, ...] = (),
 ) -> Secret:
     """Seal the same value under the next epoch, with this device as its author. Raises SealedError."""
     before = item.secret
@@ -107,7 +120,53 @@ def seal_again(
         targets=before.targets,
         recipients=recipients,
         entropy=entropy,
+        random_bytes=before.random_bytes,
+        marks=marks,
     )
+
+
+def seal_anew(
+    author: NodeId,
+    clan: ClanId,
+    item: WantedSecret,
+    value: bytes,
+    recipients: Mapping[NodeId, bytes],
+    entropy: Entropy,
+    random_bytes: int,
+) -> Secret:
+    """Give a secret another value, for whom and where it was before. Raises SealedError.
+
+    The old value, sealed again by a holder at this moment, is an epoch behind, and loses.
+    """
+    before = item.secret
+    return seal(
+        clan=clan,
+        author=author,
+        name=item.name,
+        epoch=before.epoch + EPOCH_STEP,
+        predecessor=item.record_id,
+        value=value,
+        owner=before.owner,
+        group=before.group,
+        mode=before.mode,
+        targets=before.targets,
+        recipients=recipients,
+        entropy=entropy,
+        random_bytes=random_bytes,
+    )
+
+
+def random_value(count: int, entropy: Entropy) -> bytes:
+    """Spell `count` random bytes in base64url without padding: text, fit for a password file, with no line end."""
+    return base64.urlsafe_b64encode(entropy(count)).rstrip(b"=")
+
+
+def bytes_of_random_value(value: bytes) -> bytes:
+    """What a random value spells. Raises SealedError for any other value."""
+    try:
+        return base64.b64decode(value + b"=" * (-len(value) % 4), altchars=b"-_", validate=True)
+    except ValueError as error:
+        raise SealedError("it is no random value") from error
 
 
 def _wraps(key: bytes, node: NodeId, sealing_key: bytes) -> list[Wrap]:

@@ -57,6 +57,7 @@ WRITES: Final[dict[str, bool]] = {
     "rollout-retry": True,
     "secrets-list": False,
     "secrets-set": True,
+    "secrets-rotate": True,
     "secrets-show": True,
 }
 RAW_CALLS: Final = frozenset({"git-upload-pack"})

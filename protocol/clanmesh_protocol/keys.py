@@ -49,6 +49,7 @@ def node_from_text_untrusted(text: str) -> NodeId:
     return NodeId(raw)
 
 
+@lru_cache(maxsize=4096)
 def fingerprint_slot(key: bytes) -> str:
     """Name a key within the 32 bytes of a slot: base32 of BLAKE2b-160."""
     return base64.b32encode(blake2b(key, digest_size=20).digest()).decode().lower()
@@ -129,6 +130,18 @@ def tunnel_public_untrusted(signing_key: bytes) -> bytes:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
+class NextTunnelKey:
+    """The tunnel key that takes the other's place once the clan knows of it. `repr` shows nothing of it."""
+
+    seed: bytes  # Ed25519 form
+    prekey: int  # id of the prekey that was published with it: who seals with that one knows of both
+    made_unix_s: int
+
+    def __repr__(self) -> str:
+        return f"NextTunnelKey(made_unix_s={self.made_unix_s})"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class DeviceKeys:
     """The private keys of one device. `repr` shows none of them."""
 
@@ -138,6 +151,8 @@ class DeviceKeys:
     tunnel_seed: bytes  # Ed25519 form of the WireGuard key
     tunnel_number: int  # counts tunnel keys; part of what their proof signs
     prekeys: tuple[tuple[int, bytes, int], ...]  # (id 0-255, X25519 private, made at unix s), newest last
+    tunnel_made_unix_s: int = 0  # 0: nobody wrote it down
+    tunnel_next: NextTunnelKey | None = None
 
     @property
     def node(self) -> NodeId:
@@ -157,4 +172,5 @@ def make_device_keys(entropy: Entropy, now_unix_s: int) -> DeviceKeys:
         tunnel_seed=entropy(32),
         tunnel_number=1,
         prekeys=((0, entropy(32), now_unix_s),),
+        tunnel_made_unix_s=now_unix_s,
     )

@@ -108,14 +108,6 @@ def test_version_needs_no_daemon(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "not running" in capsys.readouterr().out
 
 
-def test_init_shows_the_recovery_key_once(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:
-    introduction = {"clan": {"id": "0", "name": "family"}, "self": "laptop", "address": "fd00::1"}
-    daemon.says(init={**introduction, "recovery": "abc234"})
-    ctl(daemon, "init", "family", "--node-name", "laptop", "--signer", KEY)
-    assert capsys.readouterr().out.count("abc234") == 1
-    assert daemon.args("init") == {"name": "family", "node_name": "laptop", "signers": [KEY]}
-
-
 # --- secrets -------------------------------------------------------------------------------------------
 
 

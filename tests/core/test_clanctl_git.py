@@ -151,6 +151,22 @@ def test_a_key_that_cannot_be_registered_leaves_a_remedy(clan: Clan, home: Path)
     assert "clanctl signer add 'ssh-ed25519 " in caught.value.remedy
 
 
+def test_what_other_admins_must_approve_is_said(clan: Clan, home: Path, capfd: Any) -> None:
+    waiting = {"state": "pending", "id": "ab" * 32, "signed_by": ["laptop"], "weight": 1, "needed": 2}
+    add = {**waiting, "operation": "let me sign commits", "approvers": ["nas"]}
+    accept = {**waiting, "operation": "accept commit 0123", "approvers": ["nas"]}
+    clan.says(signer_add={"signers": [], "decisions": [add]}, repo_checkpoint={"decision": accept})
+    path = home / "old"
+    path.mkdir()
+    git(path, "init", "--quiet", "--initial-branch=main")
+    commit(path)
+    repo_init(clan, path)
+    out = capfd.readouterr().out
+    assert "pending: let me sign commits" in out
+    assert "pending: accept commit 0123" in out
+    assert "accepted as it is" not in out
+
+
 def test_a_remote_of_that_name_is_not_overwritten(clan: Clan, home: Path) -> None:
     path = home / "config"
     path.mkdir()

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from clanctl.cli import run
-from clanctl.commands.clan import check_token, seconds
+from clanctl.commands.clan import check_token
 from clanctl.failures import EXIT_DONE, EXIT_USAGE, Failure
+from clanctl.options import seconds
 from clanmesh_protocol.keys import ClanId, NodeId, RecordId
 from clanmesh_protocol.tokens import TOKEN_PREFIX, Token, encode_bech32m, encode_token
 from tests.core.clanctl_fake import FakeDaemon, fake_daemon

@@ -173,6 +173,38 @@ def test_status_tells_problems_with_remedies() -> None:
     assert render.status_text({**result, "healthy": True, "problems": []}).endswith("\nhealthy\n")
 
 
+def test_status_tells_notices_apart_from_problems() -> None:
+    notice = {"what": "laptop proposes to add tv", "remedy": "`clanctl admin approve 0123`"}
+    result = {
+        "self": "nas",
+        "healthy": True,
+        "problems": [],
+        "notices": [notice],
+        "authority": {"number": 2, "admins": 3, "pending": 1, "acknowledged_age_s": 120.0},
+    }
+    text = render.status_text(result)
+    assert "notice: laptop proposes to add tv; `clanctl admin approve 0123`" in text
+    assert text.endswith("\nhealthy\n")
+    assert "3, heard 2 min ago; 1 waiting: `clanctl admin pending`" in text
+    expelled = {**result, "self": None, "healthy": False, "problems": [{"what": "it was removed", "remedy": ""}]}
+    text = render.status_text(expelled)
+    assert "no member at" in text
+    assert "problem: it was removed\n" in text
+    assert "\nhealthy" not in text
+
+
+def test_roles_are_told_in_words() -> None:
+    result = clan(
+        peer("laptop", admin=True, confirmed=True), peer("tv", admin=False, confirmed=False), peer("nas")
+    )
+    table = render.peers_sheet(result)
+    at = [column.title for column in table.columns].index("ROLE")
+    assert [row[at].text for row in table.rows] == ["admin", "unconfirmed", ""]
+    assert [note for note in render.peers_notes(result) if "confirmed" in note] == [
+        "tv: no admin's device has confirmed it yet; until then it gets no secrets"
+    ]
+
+
 def test_fingerprints_are_those_of_openssh() -> None:
     blob = b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + bytes(32)
     expected = base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")

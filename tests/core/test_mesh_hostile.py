@@ -23,7 +23,7 @@ from clanmesh_protocol.messages import (
 )
 from clanmesh_protocol.records import SINGLE_SLOT, Credential, Kind, Record, Revocation, Suspicion
 from clanmesh_protocol.signing import Verified, read_untrusted
-from clanmeshd.core.effects import SendDatagram, StoreRecord
+from clanmeshd.core.effects import FetchRecords, SendDatagram, StoreRecord
 from clanmeshd.core.limits import UNPROVEN_ACKS_BURST, VERIFICATIONS_BURST
 from clanmeshd.core.mesh import Mesh
 from tests.core.worlds import (
@@ -148,6 +148,27 @@ class TestStrangers:
         assert puppet.send(puppet.ping(), now=NOW) == []
         assert mesh.counters["unknown-sender"] == 1
         assert puppet.node not in mesh.authority.members
+
+    @pytest.mark.parametrize("named_in", ["earlier", "one-datagram"])
+    def test_nothing_is_fetched_from_a_revoked_member(self, named_in: str) -> None:
+        """What it had named is wanted of nobody any more, in whatever order word of it came."""
+        mesh, puppet = met()
+        names = [IHave((bytes([number]) * 8,)) for number in (1, 2)]
+        removal = CLAN.sign(
+            0, Revocation(puppet.node, "lost"), slot=fingerprint_slot(puppet.node), seq=START_SEQ + 99
+        )
+        if named_in == "earlier":
+            puppet.send(*names, now=NOW)
+            mesh.receive_record(removal, CLAN.keys[2].node, NOW)
+        else:
+            puppet.send(*names, *names, RecordFrame(removal), now=NOW)  # named twice: too large for datagrams
+        due_s = mesh.next_deadline()
+        effects = mesh.effects()
+        while due_s < 60.0:
+            mesh.handle_deadline(instant(due_s))
+            effects += mesh.effects()
+            due_s = mesh.next_deadline()
+        assert not [effect for effect in effects if isinstance(effect, FetchRecords)]
 
 
 class TestUnproven:

@@ -18,7 +18,7 @@ from clanmeshd.core.effects import WantedSecret
 from clanmeshd.core.roster import Member, Via
 from clanmeshd.secrets.grants import missing_recipients, recipients, resealer, reseals
 from clanmeshd.secrets.sealing import SealedError, open_secret, seal, seal_again
-from tests.core.authors import Family
+from tests.core.authors import NOW_UNIX_S, Family
 
 FAMILY = Family(["desk"], ["nas", "phone"])
 DESK, NAS, PHONE = (FAMILY[name] for name in ("desk", "nas", "phone"))
@@ -186,18 +186,18 @@ def test_targets_are_tags_names_or_all_and_the_unconfirmed_read_nothing(
     targets: list[str], names: set[str]
 ) -> None:
     clan = members(member("desk", "admin"), member("nas", "backup"), member("phone", "backup", via="redemption"))
-    assert {clan[node].name for node in recipients(targets, clan)} == names
+    assert {clan[node].name for node in recipients(targets, clan, NOW_UNIX_S)} == names
 
 
 def test_later_members_that_match_are_missing() -> None:
     clan = members(member("desk"), member("nas"), member("phone"))
     item = wanted(sealed())
     everyone = frozenset(clan)
-    assert missing_recipients(item, clan, everyone) == {PHONE.node}
-    assert missing_recipients(item, clan, everyone - {PHONE.node}) == frozenset(), (
+    assert missing_recipients(item, clan, everyone, NOW_UNIX_S) == {PHONE.node}
+    assert missing_recipients(item, clan, everyone - {PHONE.node}, NOW_UNIX_S) == frozenset(), (
         "nothing can be sealed to it yet"
     )
-    assert missing_recipients(item, members(member("desk"), member("nas")), everyone) == frozenset()
+    assert missing_recipients(item, members(member("desk"), member("nas")), everyone, NOW_UNIX_S) == frozenset()
 
 
 def test_exactly_one_holder_seals_again() -> None:
@@ -208,11 +208,18 @@ def test_exactly_one_holder_seals_again() -> None:
         doing = [
             node
             for node in everyone
-            if node in up and reseals([item], clan, own=node, up=up, sealing_keys=everyone)
+            if node in up and reseals([item], clan, own=node, up=up, sealing_keys=everyone, now_unix_s=NOW_UNIX_S)
         ]
-        assert doing == [resealer(item, clan, up)] == [min(up & {DESK.node, NAS.node})]
-    assert resealer(item, clan, {PHONE.node}) is None, "who holds no key cannot"
-    [task] = reseals([item], clan, own=resealer(item, clan, everyone) or PHONE.node, up=(), sealing_keys=everyone)
+        assert doing == [resealer(item, clan, up, NOW_UNIX_S)] == [min(up & {DESK.node, NAS.node})]
+    assert resealer(item, clan, {PHONE.node}, NOW_UNIX_S) is None, "who holds no key cannot"
+    [task] = reseals(
+        [item],
+        clan,
+        own=resealer(item, clan, everyone, NOW_UNIX_S) or PHONE.node,
+        up=(),
+        sealing_keys=everyone,
+        now_unix_s=NOW_UNIX_S,
+    )
     assert task.recipients == everyone
 
 
@@ -220,16 +227,20 @@ def test_exactly_one_holder_seals_again() -> None:
 def test_a_removed_holder_seals_nothing_again(gone: str, left: str) -> None:
     clan = members(member(left), member("phone"))
     assert (
-        resealer(wanted(sealed()), clan, {FAMILY[name].node for name in (gone, left, "phone")})
+        resealer(wanted(sealed()), clan, {FAMILY[name].node for name in (gone, left, "phone")}, NOW_UNIX_S)
         == FAMILY[left].node
     )
 
 
 def test_nothing_is_sealed_again_when_nobody_is_missing_or_too_many_match() -> None:
     clan = members(member("desk"), member("nas"))
-    assert reseals([wanted(sealed())], clan, own=min(clan), up=clan, sealing_keys=clan) == []
+    assert (
+        reseals([wanted(sealed())], clan, own=min(clan), up=clan, sealing_keys=clan, now_unix_s=NOW_UNIX_S) == []
+    )
     crowd = dict(clan)
     for number in range(RECIPIENTS_MAX):
         node = make_device_keys(lambda count, n=number: n.to_bytes(count, "big"), 0).node  # type: ignore[misc]
         crowd[node] = Member(node, f"n{number}", (), 0, "credential")
-    assert reseals([wanted(sealed())], crowd, own=min(clan), up=clan, sealing_keys=crowd) == []
+    assert (
+        reseals([wanted(sealed())], crowd, own=min(clan), up=clan, sealing_keys=crowd, now_unix_s=NOW_UNIX_S) == []
+    )

@@ -1,13 +1,16 @@
 """The state directory: what was acknowledged survives kill -9 and power cuts; damage costs what it hit."""
 
+import json
 import os
 import random
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from clanmesh_protocol.keys import ClanId, make_device_keys
+from clanmeshd.core.tunnel_keys import begun, switched
 from clanmeshd.files import RealFiles
 from clanmeshd.store import Membership, StateError, Store, read_log_untrusted
 from tests.lossy import LossyFiles, PowerCut
@@ -28,7 +31,28 @@ def test_keys_and_membership_come_back(tmp_path: Path) -> None:
     assert store.load_keys() == keys
     assert store.load_membership() == membership
     assert stat.S_IMODE((tmp_path / "state/keys.json").stat().st_mode) == 0o600
+    changing = begun(keys, os.urandom, 1_800_000_100)
+    store.save_keys(changing)
+    assert store.load_keys() == changing
+    assert changing.tunnel_next is not None
+    store.save_keys(switched(changing, 1_800_000_200))
+    assert keys.tunnel_seed.hex() not in (tmp_path / "state/keys.json").read_text(), "the old key is forgotten"
     assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
+
+
+def test_former_discovery_secrets_come_back_and_older_files_have_none(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    membership = Membership(ClanId(bytes(16)), "family", b"d" * 16, ((b"e" * 16, 1_900_000_000), (b"f" * 16, 1)))
+    store.save_membership(membership)
+    assert store.load_membership() == membership
+    older = json.loads((tmp_path / "clan.json").read_text())
+    del older["former"]
+    (tmp_path / "clan.json").write_text(json.dumps(older))
+    assert store.load_membership() == replace(membership, former=())
+    for damaged in ([["zz", 1]], [["00"]], 3, [[1, 2]]):
+        (tmp_path / "clan.json").write_text(json.dumps(older | {"former": damaged}))
+        with pytest.raises(StateError, match=r"clan\.json: damaged"):
+            store.load_membership()
 
 
 def test_a_second_daemon_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Wanted states: equal record sets give equal ones, and no claim of a peer reaches further than itself."""
 
 import ipaddress
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -22,9 +23,11 @@ from clanmesh_protocol.records import (
 )
 from clanmesh_protocol.signing import Verified
 from clanmeshd.core import wanted
+from clanmeshd.core.author import node_content
 from clanmeshd.core.authority import fold
 from clanmeshd.core.effects import SetTunnels
 from clanmeshd.core.roster import EXPIRY_GRACE_S
+from clanmeshd.core.tunnel_keys import begun
 from tests.core.authors import NOW_UNIX_S, SIGNER, Author, Family
 
 LAN = endpoint("192.168.1.7", 51871)
@@ -34,6 +37,10 @@ WIDE = endpoint("9.9.9.9", 40000)  # ipaddress calls the documentation ranges pr
 @pytest.fixture
 def family() -> Family:
     return Family(["desk"], ["nas", "phone"])
+
+
+def family_entropy(count: int) -> bytes:
+    return b"\x07" * count
 
 
 def clan_records(family: Family) -> list[Verified[Record]]:
@@ -103,6 +110,20 @@ def test_another_members_tunnel_key_cannot_be_claimed(family: Family) -> None:
     )
     state = tunnels(family, *clan_records(family), phone.write(claim))
     assert [tunnel.node for tunnel in state.tunnels] == [nas.node]
+
+
+def test_a_proven_next_key_goes_with_the_tunnel_and_a_claimed_one_does_not(family: Family) -> None:
+    nas, phone = family["nas"], family["phone"]
+    changing = begun(nas.keys, family_entropy, NOW_UNIX_S)
+    assert changing.tunnel_next is not None
+    said = node_content(changing, family.clan, [LAN], 51872)
+    theft = replace(phone.node_content([LAN]), tunnel_next=said.tunnel_next)
+    state = tunnels(family, *clan_records(family), nas.write(said), phone.write(theft))
+    following = {tunnel.node: tunnel.following for tunnel in state.tunnels}
+    assert following == {
+        nas.node: exchange_public(tunnel_private(changing.tunnel_next.seed)),
+        phone.node: None,
+    }
 
 
 def test_the_expired_and_the_removed_have_no_tunnel_and_no_name(family: Family) -> None:

@@ -64,6 +64,8 @@ def test_a_clanctl_command_of_the_readme_exists(words: list[str]) -> None:
     rest = list(words)
     with click.Context(cli, info_name="clanctl") as context:
         while isinstance(command, click.Group):
+            if command.invoke_without_command and (not rest or rest[0].startswith("-")):
+                break
             name = rest.pop(0)
             found = command.get_command(context, name)
             assert found is not None, f"there is no {name} in {' '.join(words)}"

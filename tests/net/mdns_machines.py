@@ -60,9 +60,9 @@ class Machine:
         self._process.stdin.write(json.dumps({"do": do, **fields}).encode() + b"\n")
         self._process.stdin.flush()
 
-    def run(self, secret: bytes = SECRET) -> None:
-        """Let it announce itself and listen."""
-        self("run", secret=secret.hex(), port=PORT)
+    def run(self, secret: bytes = SECRET, *former: bytes) -> None:
+        """Let it announce itself and listen, for those with a former secret too."""
+        self("run", secret=secret.hex(), former=[each.hex() for each in former], port=PORT)
 
     def until(self, key: str, value: Any = ..., *, within_s: float = FOUND_WITHIN_S) -> dict[str, Any]:
         """Read on until a line has the key (and the value); that line."""

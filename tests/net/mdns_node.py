@@ -1,6 +1,6 @@
 """One machine of the mDNS tests: `clanmeshd.net.mdns` in a process, steered by lines of JSON on its pipes.
 
-Commands: {"do": "run", "secret", "port"}, {"do": "find", "secret", "timeout_s"}, {"do": "secret", "secret"},
+Commands: {"do": "run", "secret", "former", "port"}, {"do": "find", "secret", "timeout_s"}, {"do": "secret"},
 {"do": "stop"}. What it hears it writes as {"suggest": endpoint}, {"report": why} and {"found": endpoint or null
 at the end}; it answers with {"ready": true} and {"ended": seconds, "threads": names, "descriptors": count}.
 """
@@ -28,6 +28,7 @@ class Machine:
 
     def __init__(self) -> None:
         self.secret = b""
+        self.former: tuple[bytes, ...] = ()
         self.scope = trio.CancelScope()
         self.ended = trio.Event()
         self.descriptors = len(os.listdir("/proc/self/fd"))
@@ -37,6 +38,7 @@ class Machine:
         with self.scope:
             await mdns.run(
                 secret=lambda: self.secret,
+                former=lambda: self.former,
                 port=port,
                 suggest=lambda endpoint: say(suggest=str(endpoint)),
                 report=lambda why: say(report=why),
@@ -64,6 +66,7 @@ class Machine:
         match command["do"]:
             case "run":
                 self.secret = bytes.fromhex(command["secret"])
+                self.former = tuple(map(bytes.fromhex, command["former"]))
                 await nursery.start(self.run, command["port"])
             case "find":
                 nursery.start_soon(self.find, bytes.fromhex(command["secret"]), command["timeout_s"])

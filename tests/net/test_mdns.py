@@ -137,6 +137,17 @@ def test_another_clan_on_the_same_lan_stays_unknown() -> None:
         one.until("suggest", f"192.0.2.3:{PORT}")
 
 
+def test_one_that_was_away_when_the_secret_changed_is_heard_and_hears_nothing_new() -> None:
+    with machines(2) as (member, away):
+        wire(member, away)
+        name(member, "192.0.2.1/24")
+        name(away, "192.0.2.2/24")
+        member.run(OTHER_SECRET, b"older" * 3 + b"!", SECRET)
+        away.run(SECRET)
+        member.until("suggest", f"192.0.2.2:{PORT}")
+        assert away.hears_nothing("suggest", for_s=1.0)
+
+
 def test_a_joiner_finds_members_and_announces_nothing() -> None:
     with machines(2) as (member, joiner):
         wire(member, joiner)

@@ -1,4 +1,4 @@
-"""One of each message of version 1, as it was when the version was made."""
+"""One of each message, as it was when the version was made that first said it."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,8 +6,15 @@ from typing import Any
 from clanmesh_protocol import control, messages, streams
 from clanmesh_protocol.keys import ClanId
 from clanmesh_protocol.signing import read_untrusted
-from clanmesh_protocol.tokens import decode_token_untrusted
-from tests.vectors import cases_content, cases_datagrams, cases_streams, cases_tokens
+from clanmesh_protocol.tokens import decode_recovery_untrusted, decode_token_untrusted
+from tests.vectors import (
+    cases_content,
+    cases_datagrams,
+    cases_operations,
+    cases_recovery,
+    cases_streams,
+    cases_tokens,
+)
 from tests.vectors.cases_state import secret_record
 from tests.vectors.people import CLAN, FOUNDER, GENESIS_DATA, GENESIS_ID, SEQ, SIGNER, sign_payload
 
@@ -27,6 +34,8 @@ def read_frozen(family: str, data: bytes) -> Any:
             return streams.read_frame_untrusted(data[4:])
         case "token":
             return decode_token_untrusted(data.decode())
+        case "recovery":
+            return decode_recovery_untrusted(data.decode())
         case "request":
             return control.read_request_untrusted(data[4:])
         case "reply":
@@ -35,8 +44,12 @@ def read_frozen(family: str, data: bytes) -> Any:
     raise AssertionError(f"{family} is not understood")
 
 
-def all_messages() -> Iterator[tuple[str, bytes]]:
-    """Give each message with its name, `<family>/<name>`."""
+def all_messages(version: str) -> Iterator[tuple[str, bytes]]:
+    """Give each message that a version was the first to say, with its name, `<family>/<name>`."""
+    yield from _first_messages() if version == "v1" else _messages_of_several_admins()
+
+
+def _first_messages() -> Iterator[tuple[str, bytes]]:
     yield from _records()
     yield "datagram/session", cases_datagrams.DATAGRAM
     yield "datagram/hello", cases_datagrams.DATAGRAM[:2] + b"\x02" + cases_datagrams.DATAGRAM[3:]
@@ -81,3 +94,27 @@ def _control() -> Iterator[tuple[str, bytes]]:
     yield "reply/result", control.encode_frame({"result": {"rtt_ms": 0.7, "up": True, "none": None}})
     fault = control.Fault("no-clan", "inviting", "this device is in no clan", "run `clanctl init NAME`")
     yield "reply/error", control.encode_frame({"error": control.fault_value(fault)})
+
+
+def _messages_of_several_admins() -> Iterator[tuple[str, bytes]]:
+    said = {case.name.removeprefix("content/ok-"): case.data for case in cases_operations.all_cases()}
+    for name in (
+        "admin-add",
+        "admin-remove",
+        "admin-replace",
+        "thresholds",
+        "recovery-replace",
+        "recovery-replace-none",
+        "setting",
+        "setting-empty",
+        "approval",
+        "acknowledgement",
+        "equivocation",
+        "credential-replaces-and-succeeds",
+        "invite-succeeds",
+        "node-next-tunnel",
+        "secret-random",
+    ):
+        yield f"record/{name}", said[name]
+    yield "recovery/bech32m", cases_recovery.TEXT.encode()
+    yield "recovery/base32", cases_recovery.OLD_TEXT.encode()

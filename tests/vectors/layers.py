@@ -11,7 +11,7 @@ from clanmesh_protocol import control as control_socket
 from clanmesh_protocol import streams
 from clanmesh_protocol.encoding import encode
 from clanmesh_protocol.errors import ProtocolError
-from clanmesh_protocol.keys import ClanId, NodeId, verify_detached_untrusted
+from clanmesh_protocol.keys import ClanId, NodeId, signing_public, verify_detached_untrusted
 from clanmesh_protocol.messages import parse_frames_untrusted, parse_header_untrusted
 from clanmesh_protocol.records import (
     GENESIS_SLOT,
@@ -20,7 +20,7 @@ from clanmesh_protocol.records import (
     signing_input,
 )
 from clanmesh_protocol.signing import check_signature_untrusted, read_untrusted
-from clanmesh_protocol.tokens import decode_token_untrusted
+from clanmesh_protocol.tokens import decode_recovery_untrusted, decode_token_untrusted
 from tests.vectors.form import Vector
 
 Derived = Mapping[str, str]
@@ -107,6 +107,12 @@ def token(vector: Vector) -> Derived:
     return {"payload": (b"\x01" + encode(fields)).hex()}
 
 
+def recovery(vector: Vector) -> Derived:
+    """A recovery key as a person keeps it."""
+    seed = decode_recovery_untrusted(vector.input.decode())
+    return {"seed": seed.hex(), "key": signing_public(seed).hex()}
+
+
 LAYERS: dict[str, Callable[[Vector], Derived]] = {
     "record": record,
     "content": content,
@@ -116,6 +122,7 @@ LAYERS: dict[str, Callable[[Vector], Derived]] = {
     "hello": hello,
     "control": control,
     "token": token,
+    "recovery": recovery,
 }
 
 

@@ -1,5 +1,6 @@
 """The layers that this repository's daemon implements: sessions, the ledger, joining, and what grows from keys."""
 
+from collections.abc import Iterable
 from hashlib import blake2b
 
 from nacl import bindings
@@ -26,7 +27,7 @@ from clanmesh_protocol.records import (
 from clanmesh_protocol.signing import Verified, read_untrusted
 from clanmesh_protocol.streams import Join, hello_input, read_frame_untrusted
 from clanmeshd.core.admission import Refusal, redeem
-from clanmeshd.core.authority import fold
+from clanmeshd.core.authority import Authority, fold
 from clanmeshd.core.effects import WantedSecret
 from clanmeshd.core.ledger import Ledger
 from clanmeshd.core.sessions import Sessions
@@ -120,6 +121,53 @@ def _records(data: bytes) -> list[bytes]:
         records.append(data[4 : 4 + size])
         data = data[4 + size :]
     return records
+
+
+def authority(vector: Vector) -> Derived:
+    """Fold a record set; neither the order makes a difference, nor to go on from the result with what is kept."""
+    clan = ClanId(vector.bytes_of("clan"))
+    final = RecordId(vector.bytes_of("final")) if "final" in vector.parameters else None
+    with must_pass(vector):
+        verified = [read_untrusted(data, clan) for data in _records(vector.input)]
+    kept, backwards = Ledger(clan), Ledger(clan)
+    for record in verified:
+        kept.apply(record)
+    for record in reversed(verified):
+        backwards.apply(record)
+    folded = fold(kept, final)
+    now = int(vector.parameters.get("now", "0"))
+    derived = _meaning_of(folded, now)
+    assert derived == _meaning_of(fold(backwards, final), now), "the order matters"
+    kept.retain(folded.lets_stay)
+    assert derived == _meaning_of(fold(kept, folded.final), now), "a record counts that nobody keeps"
+    return derived
+
+
+def _meaning_of(folded: Authority, now_unix_s: int) -> Derived:
+    chain = folded.chain
+    tags = [f"{node.hex()}={'+'.join(each.tags)}" for node, each in sorted(folded.members.items()) if each.tags]
+    members = [f"{member.name}={node.hex()}" for node, member in sorted(folded.members.items())]
+    return {
+        "head": folded.head.hex(),
+        "number": str(folded.number),
+        "settled": (folded.final or b"").hex() or "none",
+        "admins": ",".join(f"{admin.node.hex()}:{admin.weight}" for admin in chain.admins),
+        "signers": str(len(chain.signers)),
+        "checkpoints": str(len(chain.checkpoints)),
+        "recovery": chain.recovery.hex() if chain.recovery is not None else "none",
+        "settings": ",".join(f"{name}={value}" for name, value in sorted(chain.settings.items())) or "none",
+        "pinned": _joined(chain.pinned),
+        "pending": _joined(each.id for each in folded.pending),
+        "members": ",".join(members) or "none",
+        "tags": ",".join(tags) or "none",
+        "current": _joined(node for node, each in folded.members.items() if each.is_current(now_unix_s)),
+        "revoked": _joined(folded.revoked),
+        "suspended": _joined(folded.suspended),
+    }
+
+
+def _joined(keys: Iterable[bytes]) -> str:
+    return ",".join(each.hex() for each in sorted(keys)) or "none"
 
 
 def root(vector: Vector) -> Derived:
@@ -224,6 +272,7 @@ LAYERS = {
     "mdns": mdns,
     "session": session,
     "ledger": ledger,
+    "authority": authority,
     "root": root,
     "join": join,
     "certificate": certificate,

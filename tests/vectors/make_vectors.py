@@ -1,4 +1,4 @@
-"""Writes `protocol/vectors/` and `frozen/v1/`: `python -m tests.vectors.make_vectors`.
+"""Writes `protocol/vectors/` and `frozen/`: `python -m tests.vectors.make_vectors`.
 
 Every byte comes from fixed seeds. A file that exists is the contract: one that would come out differently is
 left alone and the run fails, so vectors are added and never edited.
@@ -14,11 +14,20 @@ from tests.vectors import (
     cases_content,
     cases_daemon,
     cases_datagrams,
+    cases_duels,
+    cases_forks,
+    cases_govern,
     cases_join,
+    cases_keeping,
     cases_members,
+    cases_operations,
+    cases_readings,
     cases_records,
+    cases_recovery,
+    cases_roster,
     cases_state,
     cases_streams,
+    cases_terms,
     cases_tokens,
     frozen_messages,
 )
@@ -26,7 +35,8 @@ from tests.vectors.form import Vector, write
 from tests.vectors.meaning import meaning_of
 
 FOLDER = Path(__file__).parents[2] / "protocol" / "vectors"
-FROZEN = Path(__file__).parent / "frozen" / "v1"
+FROZEN = Path(__file__).parent / "frozen"
+VERSIONS = ("v1", "v1.1")  # each has what it was the first to say
 NEVER_EDIT = "never edit: what devices of this version say"
 MODULES = (
     cases_records,
@@ -38,6 +48,15 @@ MODULES = (
     cases_state,
     cases_daemon,
     cases_join,
+    cases_operations,
+    cases_recovery,
+    cases_forks,
+    cases_govern,
+    cases_roster,
+    cases_duels,
+    cases_readings,
+    cases_terms,
+    cases_keeping,
 )
 
 
@@ -47,10 +66,14 @@ def all_cases() -> Iterator[Vector]:
         yield from module.all_cases()
 
 
-def frozen_texts() -> dict[str, str]:
-    """Give the frozen messages of this version, and their sums."""
+def frozen_texts(version: str) -> dict[str, str]:
+    """Give the frozen messages of a version, and their sums."""
     texts = {}
-    for name, data in frozen_messages.all_messages():
+    for name, data in frozen_messages.all_messages(version):
+        there = FROZEN / version / f"{name}.json"
+        if there.exists() and json.loads(there.read_text())["hex"] == data.hex():
+            texts[f"{name}.json"] = there.read_text()  # it may have more meaning by now: `still_means` compares
+            continue
         meaning = meaning_of(frozen_messages.read_frozen(name.partition("/")[0], data))
         value = {"comment": NEVER_EDIT, "hex": data.hex(), "meaning": meaning}
         texts[f"{name}.json"] = json.dumps(value, indent=1) + "\n"
@@ -74,7 +97,9 @@ def write_new(folder: Path, texts: dict[str, str]) -> list[str]:
 def main() -> int:
     """Write what is missing; fail when something would have to change."""
     texts = {f"{vector.name}.txt": write(vector) for vector in all_cases()}
-    differing = write_new(FOLDER, texts) + write_new(FROZEN, frozen_texts())
+    differing = write_new(FOLDER, texts)
+    for version in VERSIONS:
+        differing += write_new(FROZEN / version, frozen_texts(version))
     for name in differing:
         print(f"{name} is there and differs: files are added, never edited", file=sys.stderr)
     return 1 if differing else 0

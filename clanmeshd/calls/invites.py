@@ -1,0 +1,157 @@
+"""`invite-list`, `invite-revoke`, `invite-confirm`: what became of invites, and who shall have come by one."""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from clanmesh_protocol.control import Fault
+from clanmesh_protocol.keys import NodeId, RecordId, fingerprint_slot, node_text
+from clanmesh_protocol.records import Kind, Redemption
+from clanmeshd.calls.arguments import text
+from clanmeshd.calls.decisions import INVITE_DIGITS, put_out
+from clanmeshd.calls.finding import an_invite
+from clanmeshd.calls.signers import need_admin
+from clanmeshd.clan import Clan
+from clanmeshd.control import Conversation
+from clanmeshd.core.authority import Member, StandingInvite
+from clanmeshd.core.credentials import confirmation
+from clanmeshd.core.phrases import called
+from clanmeshd.driver import instant
+
+if TYPE_CHECKING:
+    from clanmeshd.daemon import Daemon
+
+_WITHDRAWN = "invite withdrawn"
+_FULL = "all its uses are given"
+
+
+async def list_invites(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
+    """`invite-list`: the invites that were not withdrawn, and who came by each."""
+    clan = daemon.need_clan()
+    standing = sorted(clan.mesh.authority.invites.values(), key=lambda each: (each.invite.expires_unix_s, each.id))
+    return {"invites": [_view(clan, each) for each in standing]}
+
+
+def _view(clan: Clan, standing: StandingInvite) -> dict[str, Any]:
+    authority, invite = clan.mesh.authority, standing.invite
+    names = _asked_names(clan, standing)
+    return {
+        "id": standing.id.hex()[:INVITE_DIGITS],
+        "by": called(authority, standing.author),
+        "name": invite.name,
+        "tags": list(invite.tags),
+        "uses": invite.uses,
+        "used": len(standing.redeemed_by),
+        "expires_unix_s": invite.expires_unix_s,
+        "state": _state(clan, standing),
+        "succeeds": called(authority, invite.succeeds) if invite.succeeds is not None else None,
+        "redeemed_by": [
+            {"id": node_text(node), "name": names[node], "state": _standing(clan, node)}
+            for node in sorted(standing.redeemed_by)
+        ],
+    }
+
+
+def _state(clan: Clan, standing: StandingInvite) -> str:
+    if standing.redeemed_by & clan.mesh.authority.suspended:
+        return "contested"
+    if not standing.uses_left:
+        return "used"
+    return "expired" if time.time() > standing.invite.expires_unix_s else "open"
+
+
+def _standing(clan: Clan, node: NodeId) -> str:
+    authority = clan.mesh.authority
+    if node in authority.members:
+        return "member"
+    return "waiting" if node in authority.suspended else "removed"
+
+
+def _redemptions(clan: Clan, invite: RecordId) -> list[tuple[RecordId, Redemption]]:
+    """Who said that a device came by this invite: ids and contents of their records."""
+    return [
+        (entry.value.id, entry.content)
+        for entry in clan.mesh.ledger.of_kind(Kind.REDEMPTION)
+        if isinstance(entry.content, Redemption) and entry.content.invite == invite
+    ]
+
+
+def _asked_names(clan: Clan, standing: StandingInvite) -> dict[NodeId, str]:
+    """The name of each member that came, and what those who wait asked to be called."""
+    asked = {redemption.node: redemption.name for _, redemption in _redemptions(clan, standing.id)}
+    members = clan.mesh.authority.members
+    return {node: members[node].name if node in members else name for node, name in asked.items()}
+
+
+async def revoke(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
+    """`invite-revoke`: nobody comes by this invite any more; any admin can withdraw another's."""
+    clan = daemon.need_clan()
+    need_admin(clan, "withdrawing an invite")
+    standing = an_invite(clan.mesh.authority, text(args, "id"))
+    before = clan.mesh.authority.members
+    await put_out(clan, NodeId(standing.invite.key), _WITHDRAWN)
+    gone = [member.name for node, member in before.items() if node not in clan.mesh.authority.members]
+    return {"id": standing.id.hex()[:INVITE_DIGITS], "dropped": sorted(gone)}
+
+
+async def confirm(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
+    """`invite-confirm`: of more devices than an invite allows, choose one; at the last use the others are out."""
+    clan = daemon.need_clan()
+    need_admin(clan, "confirming a device")
+    standing = an_invite(clan.mesh.authority, text(args, "id"))
+    chosen = _claimant(clan, standing, text(args, "node"))
+    if not _uses_to_give(clan, standing):
+        raise Fault("refused", f"confirming {chosen.name}", _FULL, "invite it anew: `clanctl invite`")
+    now = instant()
+    content = confirmation(clan.mesh.authority, chosen, now.unix_s)
+    clan.mesh.publish(content, slot=fingerprint_slot(chosen.node), now=now)
+    await clan.driver.settle()
+    left = _uses_to_give(clan, standing)
+    out = sorted(standing.redeemed_by & clan.mesh.authority.suspended) if not left else []
+    if not left:
+        await put_out(clan, NodeId(standing.invite.key), _FULL)
+    return {
+        "id": standing.id.hex()[:INVITE_DIGITS],
+        "node": node_text(chosen.node),
+        "name": called(clan.mesh.authority, chosen.node),
+        "out": [node_text(node) for node in out],
+        "left": left,
+    }
+
+
+def _uses_to_give(clan: Clan, standing: StandingInvite) -> int:
+    """How many more of those who came may stay."""
+    return max(0, standing.invite.uses - len(standing.redeemed_by & set(clan.mesh.authority.members)))
+
+
+def _claimant(clan: Clan, standing: StandingInvite, wanted: str) -> Member:
+    """The waiting device that is meant, as the member that it would be. Raises Fault."""
+    waiting = standing.redeemed_by & clan.mesh.authority.suspended
+    letters = wanted.strip().lower()
+    found: dict[NodeId, Member] = {}
+    for record, redemption in _redemptions(clan, standing.id):
+        node = redemption.node
+        if node in waiting and (letters == redemption.name or node_text(node).startswith(letters)):
+            found.setdefault(node, _would_be(standing, record, node, standing.invite.name or redemption.name))
+    if len(found) == 1 and letters:
+        return next(iter(found.values()))
+    short = standing.id.hex()[:INVITE_DIGITS]
+    why = f"{len(found)} of those who wait match" if found else "nobody of that name or id waits for this invite"
+    raise Fault(
+        "conflict" if found else "not-found",
+        f"device {wanted!r}",
+        why,
+        f"see invite {short} in `clanctl invite list`",
+    )
+
+
+def _would_be(standing: StandingInvite, redemption: RecordId, node: NodeId, name: str) -> Member:
+    return Member(
+        node,
+        name,
+        standing.invite.tags,
+        0,
+        "redemption",
+        redemption,
+        given_name=name,
+        succeeds=standing.invite.succeeds,
+    )

@@ -1,0 +1,70 @@
+"""`leave`: this device goes out of its clan by its own word."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from clanmesh_protocol.control import Fault
+from clanmeshd import leaving
+from clanmeshd.calls.arguments import flag
+from clanmeshd.clan import Clan
+from clanmeshd.control import Conversation
+from clanmeshd.core.phrases import called
+
+if TYPE_CHECKING:
+    from clanmeshd.daemon import Daemon
+
+
+_UNHEARD: Final = "nobody has heard of it: on an admin's device, `clanctl remove` it there"
+
+
+async def leave(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
+    """`leave`: say goodbye, stop taking part, put the clan's state aside. The daemon goes on without a clan."""
+    async with daemon.beginning:
+        clan = daemon.need_clan()
+        if not flag(args, "force"):
+            _refuse_admin(clan)
+        told, others = 0, 0
+        if clan.mesh.authority.is_member(clan.keys.node):
+            await conversation.progress("telling the others")
+            told, others = await leaving.say_goodbye(clan)
+        await conversation.progress("putting the clan's state aside")
+        await daemon.end()
+        await leaving.clear_runtime(clan)
+        kept = await _put_aside(daemon, clan.membership.name)
+        daemon.start_anew()
+    note = _UNHEARD if others and not told else None
+    return {"clan": clan.membership.name, "told": told, "members": others, "kept": str(kept), "note": note}
+
+
+async def _put_aside(daemon: "Daemon", name: str) -> Path:
+    try:
+        return await trio.to_thread.run_sync(leaving.put_aside, daemon.store.directory, name)
+    except OSError as error:
+        why = f"the clan's state could not be put aside: {error}"
+        remedy = "repair the disk, restart clanmeshd, and run `clanctl leave` again"
+        raise Fault("failed", "leaving", why, remedy) from error
+
+
+def _refuse_admin(clan: Clan) -> None:
+    """An admin's going ends what it vouched for: another admin has to take that over first. Raises Fault."""
+    authority, own = clan.mesh.authority, clan.keys.node
+    if not authority.is_admin(own):
+        return
+    name = called(authority, own)
+    others = [called(authority, node) for node in authority.admins if node != own]
+    if others:
+        raise Fault(
+            "refused",
+            "leaving",
+            "this device is an admin, and what it vouched for would end with it",
+            f"on {' or '.join(others)}: `clanctl admin propose remove {name}`, and approve it here if asked to",
+        )
+    if len(authority.members) > 1:
+        raise Fault(
+            "refused",
+            "leaving",
+            "this device is the only admin, and without it only the recovery key can change the clan",
+            "make another device an admin first (`clanctl admin propose add NODE`), or force it",
+        )

@@ -1,0 +1,200 @@
+"""`admin-*`: proposing, approving, listing; operations that one admin decides, and those that need several."""
+
+from pathlib import Path
+
+import pytest
+
+from clanmesh_protocol.tokens import decode_recovery_untrusted
+from tests.core.households import Household
+
+SIGNER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIalice alice"
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> Household:
+    made = Household(tmp_path)
+    await made.join("nas", "phone")
+    return made
+
+
+async def test_the_first_admins_word_is_enough(house: Household) -> None:
+    listed = await house["desk"].call("admin-list")
+    assert [(each["name"], each["weight"], each["self"]) for each in listed["admins"]] == [("desk", 1, True)]
+    assert listed["admins"][0]["agrees"]
+    assert (listed["needed"], listed["stale"], listed["pending"]) == ({"govern": 1, "routine": 1}, False, 0)
+    assert listed["final"] == {"id": listed["head"], "number": 0}
+    done = await house["desk"].call("admin-propose", operation="add", node="nas", weight=2)
+    assert (done["state"], done["number"], done["signed_by"], done["approvers"]) == ("done", 1, ["desk"], [])
+    assert done["operation"] == "make nas an admin of weight 2"
+    await house.share()
+    seen = await house["phone"].call("admin-list")
+    assert [each["name"] for each in seen["admins"]] == ["desk", "nas"]
+    assert seen["needed"]["govern"] == 2
+
+
+async def test_two_admins_are_told_what_that_means(house: Household) -> None:
+    answer = await house["desk"].call("admin-propose", operation="add", node="nas")
+    assert "both" in answer["note"]
+
+
+async def test_a_proposal_waits_is_shown_and_is_completed(house: Household) -> None:
+    await house.admins("nas")
+    proposed = await house["desk"].call("admin-propose", operation="setting", name="colour", value="green")
+    assert proposed["state"] == "done"  # routine
+    proposed = await house["desk"].call("admin-propose", operation="thresholds", govern=2)
+    assert (proposed["state"], proposed["approvers"], proposed["needed"]) == ("pending", ["nas"], 2)
+    await house.share()
+    (mine,) = (await house["nas"].call("admin-pending"))["pending"]
+    (theirs,) = (await house["desk"].call("admin-pending"))["pending"]
+    assert (mine["mine"], theirs["mine"]) == (True, False)
+    assert mine["signed_by"] == ["desk"]
+    notices = (await house["nas"].call("status"))["notices"]
+    assert [each["kind"] for each in notices] == ["approval"]
+    assert proposed["id"][:10] in notices[0]["remedy"]
+    assert (await house["phone"].refused("admin-approve", id=proposed["id"])).kind == "denied"
+    done = await house["nas"].call("admin-approve", id=proposed["id"][:6])
+    assert (done["state"], done["signed_by"], done["weight"]) == ("done", ["desk", "nas"], 2)
+    await house.share()
+    assert (await house["desk"].call("admin-list"))["thresholds"]["govern"] == 2
+    assert (await house["nas"].refused("admin-approve", id=proposed["id"])).kind == "not-found"
+
+
+async def test_approving_twice_changes_nothing(house: Household) -> None:
+    await house.admins("nas", "phone")
+    proposed = await house["desk"].call("admin-propose", operation="remove", node="phone")
+    again = await house["desk"].call("admin-approve", id=proposed["id"])
+    assert (again["state"], again["weight"]) == ("pending", 1)
+    repeated = await house["desk"].call("admin-propose", operation="remove", node="phone")
+    assert repeated["id"] == proposed["id"]
+
+
+@pytest.mark.parametrize(
+    ("args", "kind"),
+    [
+        ({"operation": "crown", "node": "nas"}, "usage"),
+        ({"operation": "add"}, "usage"),
+        ({"operation": "add", "node": "toaster"}, "not-found"),
+        ({"operation": "add", "node": "desk"}, "refused"),
+        ({"operation": "add", "node": "nas", "weight": 0}, "usage"),
+        ({"operation": "remove", "node": "nas"}, "refused"),
+        ({"operation": "remove", "node": "desk"}, "refused"),
+        ({"operation": "replace", "node": "desk", "by": "nas"}, "refused"),
+        ({"operation": "replace", "node": "nas", "by": "phone"}, "refused"),
+        ({"operation": "thresholds"}, "usage"),
+        ({"operation": "thresholds", "govern": 9}, "refused"),
+        ({"operation": "thresholds", "govern": 0, "routine": 1}, "refused"),
+        ({"operation": "setting", "name": "Colour", "value": "x"}, "usage"),
+        ({"operation": "setting", "name": "colour", "value": "x" * 257}, "usage"),
+        ({"operation": "setting", "name": "colour", "value": ""}, "refused"),
+        ({"operation": "setting", "name": "credential-days", "value": "a month"}, "usage"),
+        ({"operation": "checkpoint", "commit": "00" * 20}, "usage"),
+        ({"operation": "checkpoint", "commit": "main"}, "usage"),
+    ],
+)
+async def test_what_cannot_be_decided(house: Household, args: dict[str, object], kind: str) -> None:
+    fault = await house["desk"].refused("admin-propose", **args)
+    assert fault.kind == kind, str(fault)
+    assert house["desk"].mesh.authority.number == 0
+
+
+async def test_only_admins_propose(house: Household) -> None:
+    fault = await house["nas"].refused("admin-propose", operation="add", node="nas")
+    assert (fault.kind, "desk" in fault.remedy) == ("denied", True)
+
+
+async def test_who_is_an_admin_no_more_stays_a_member_and_never_is_one_again(house: Household) -> None:
+    await house.admins("nas", "phone")
+    await house.join("lamp", by="phone")
+    proposed = await house["desk"].call("admin-propose", operation="remove", node="phone")
+    assert proposed["kept"]["credentials"] == ["lamp"]
+    await house.share()
+    await house["phone"].call("admin-approve", id=proposed["id"])
+    await house.share()
+    assert house["nas"].members() == {"desk", "nas", "phone", "lamp"}
+    assert [each["name"] for each in (await house["nas"].call("admin-list"))["admins"]] == ["desk", "nas"]
+    fault = await house["desk"].refused("admin-propose", operation="add", node="phone")
+    assert "before" in fault.why
+
+
+async def test_who_agrees_to_go_takes_nobody_along(house: Household) -> None:
+    await house.admins("nas")
+    proposed = await house["desk"].call("admin-propose", operation="remove", node="nas")
+    await house.share()
+    await house.join("lamp", by="nas")
+    fault = await house["nas"].refused("admin-approve", id=proposed["id"])
+    assert "lamp" in fault.why
+    assert "on desk again" in fault.remedy
+    again = await house["desk"].call("admin-propose", operation="remove", node="nas")
+    assert (again["id"], again["kept"]["credentials"]) == (proposed["id"], ["lamp"])
+    await house.share()
+    assert (await house["nas"].call("admin-approve", id=proposed["id"]))["state"] == "done"
+    await house.share()
+    assert house["desk"].members() == {"desk", "nas", "phone", "lamp"}
+
+
+async def test_one_device_takes_the_place_of_another_among_the_admins(house: Household) -> None:
+    await house.admins("nas")
+    await house.join("tower", by="nas")
+    proposed = await house["desk"].call("admin-propose", operation="replace", node="nas", by="phone")
+    await house.share()
+    await house["nas"].call("admin-approve", id=proposed["id"])
+    await house.share()
+    assert [each["name"] for each in (await house["tower"].call("admin-list"))["admins"]] == ["desk", "phone"]
+    assert house["desk"].members() == {"desk", "nas", "phone", "tower"}
+
+
+async def test_the_recovery_key_is_replaced_and_shown_once(house: Household) -> None:
+    answer = await house["desk"].call("admin-propose", operation="recovery")
+    assert answer["state"] == "done"
+    assert len(decode_recovery_untrusted(answer["recovery"])) == 32
+    assert (await house["desk"].call("admin-recover", key=answer["recovery"], drill=True))["holds"]
+    gone = await house["desk"].call("admin-propose", operation="recovery", none=True)
+    assert gone["recovery"] is None
+    assert (await house["desk"].call("admin-list"))["recovery"] is None
+    status = await house["desk"].call("status")
+    assert [each["kind"] for each in status["notices"]] == ["recovery-key"]
+
+
+async def test_signers_of_a_clan_with_two_admins(house: Household) -> None:
+    alone = await house["desk"].call("signer-add", line=SIGNER)
+    assert (alone["decision"]["state"], alone["signers"]) == ("done", [SIGNER])
+    assert (await house["desk"].call("signer-add", line=SIGNER))["decision"] is None
+    await house.admins("nas")
+    pending = await house["desk"].call("signer-remove", line="alice")
+    assert (pending["decision"]["state"], pending["signers"]) == ("pending", [SIGNER])
+    assert pending["decision"]["operation"] == "let alice sign commits no more"
+    await house.share()
+    done = await house["nas"].call("signer-remove", line="alice")
+    assert (done["decision"]["state"], done["signers"]) == ("done", [])
+
+
+async def test_a_checkpoint_is_routine(house: Household) -> None:
+    await house.admins("nas")
+    answer = await house["nas"].call("repo-checkpoint", commit="ab" * 20)
+    assert answer["decision"]["state"] == "done"
+    assert (await house["nas"].call("repo-checkpoint", commit="ab" * 20))["decision"] is None
+    await house["nas"].call("admin-propose", operation="checkpoint", commit="cd" * 20)
+    await house.share()
+    assert [commit.hex()[:2] for _, commit in house["desk"].mesh.authority.checkpoints] == ["ab", "cd"]
+
+
+async def test_one_change_of_the_admins_at_a_time_and_how_to_take_it_back(house: Household) -> None:
+    await house.admins("nas", "phone")
+    await house.join("lamp")
+    first = await house["desk"].call("admin-propose", operation="remove", node="phone")
+    root = house["desk"].mesh.ledger.root()
+    fault = await house["desk"].refused("admin-propose", operation="add", node="lamp")
+    assert f"admin withdraw {first['id'][:10]}" in fault.remedy
+    assert "phone" in fault.why
+    await house["desk"].refused("remove", node="nas")
+    assert house["desk"].mesh.ledger.root() == root  # nothing was signed on the way to a refusal
+    await house.share()
+    withdrawn = await house["desk"].call("admin-propose", operation="withdrawal", id=first["id"][:8])
+    assert (withdrawn["state"], withdrawn["operation"]) == ("done", f"take the proposal {first['id'][:10]} back")
+    assert (await house["desk"].call("admin-list"))["settings"] == {}
+    await house.share()
+    for device in house:
+        assert (await device.call("admin-pending"))["pending"] == []
+    assert (await house["desk"].call("admin-propose", operation="add", node="lamp"))["state"] == "pending"
+    fault = await house["desk"].refused("admin-propose", operation="withdrawal", id=first["id"])
+    assert fault.kind == "not-found"

@@ -1,0 +1,123 @@
+"""`invite-list`, `invite-revoke`, `invite-confirm`: what became of a token, and of a stolen one."""
+
+from pathlib import Path
+
+import pytest
+
+from clanmesh_protocol.keys import node_text
+from clanmesh_protocol.tokens import Token, decode_token_untrusted
+from clanmeshd.core.admission import Refusal
+from tests.core.households import Household
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> Household:
+    made = Household(tmp_path)
+    await made.join("nas")
+    return made
+
+
+async def _token(house: Household, **args: object) -> tuple[str, Token]:
+    answer = await house["desk"].call("invite", **args)
+    await house.share()
+    return str(answer["id"]), decode_token_untrusted(answer["token"])
+
+
+async def _listed(house: Household, at: str, invite: str) -> dict[str, object]:
+    invites = (await house[at].call("invite-list"))["invites"]
+    return next(each for each in invites if each["id"] == invite)
+
+
+async def test_what_is_listed(house: Household) -> None:
+    invite, token = await _token(house, name="lamp", tags=["kitchen"], ttl_s=600)
+    open_one = await _listed(house, "nas", invite)
+    expected = {"by": "desk", "name": "lamp", "tags": ["kitchen"], "uses": 1, "used": 0, "state": "open"}
+    assert {key: open_one[key] for key in expected} == expected
+    lamp = house.redeem("lamp", token, "nas")
+    await house.share()
+    used = await _listed(house, "lamp", invite)
+    assert (used["state"], used["used"]) == ("used", 1)
+    assert used["redeemed_by"] == [{"id": node_text(lamp.node), "name": "lamp", "state": "member"}]
+
+
+async def test_a_withdrawn_invite_admits_nobody(house: Household) -> None:
+    invite, token = await _token(house)
+    assert (await house["nas"].refused("invite-revoke", id=invite)).kind == "denied"
+    assert (await house["desk"].refused("invite-revoke", id="ffff")).kind == "not-found"
+    assert (await house["desk"].refused("invite-revoke", id="")).kind == "not-found"
+    assert await house["desk"].call("invite-revoke", id=invite[:8]) == {"id": invite, "dropped": []}
+    await house.share()
+    with pytest.raises(Refusal, match="withdrawn"):
+        house.redeem("late", token, "nas")
+    assert invite not in [each["id"] for each in (await house["nas"].call("invite-list"))["invites"]]
+
+
+async def test_any_admin_withdraws_anothers_invite(house: Household) -> None:
+    invite, _ = await _token(house)
+    await house.admins("nas")
+    assert (await house["nas"].call("invite-revoke", id=invite))["id"] == invite
+
+
+async def test_a_stolen_token_is_decided_by_an_admin(house: Household) -> None:
+    invite, token = await _token(house, tags=["guest"])
+    # The admin's device is away: two members admit one device each, and nobody has confirmed either.
+    await house.join("hall")
+    honest = house.redeem("honest", token, "nas")
+    thief = house.redeem("thief", token, "hall")
+    await house.share("nas", "hall", "honest", "thief")
+    assert house["nas"].members() == {"desk", "nas", "hall"}
+    house.restart("desk", "nas")
+    await house.share()
+    listed = await _listed(house, "desk", invite)
+    assert (listed["state"], listed["used"]) == ("contested", 2)
+    assert {(each["name"], each["state"]) for each in listed["redeemed_by"]} == {  # type: ignore[attr-defined]
+        ("honest", "waiting"),
+        ("thief", "waiting"),
+    }
+    problems = (await house["desk"].call("status"))["problems"]
+    assert [each["kind"] for each in problems] == ["contested-invite"]
+    assert invite[:10] in problems[0]["remedy"]
+    assert (await house["desk"].refused("invite-confirm", id=invite, node="nobody")).kind == "not-found"
+    assert (await house["nas"].refused("invite-confirm", id=invite, node="honest")).kind == "denied"
+    answer = await house["desk"].call("invite-confirm", id=invite, node=node_text(honest.node)[:8])
+    assert (answer["name"], answer["out"], answer["left"]) == ("honest", [node_text(thief.node)], 0)
+    await house.share()
+    for device in house:
+        assert device.members() == {"desk", "nas", "hall", "honest"}
+    assert (await house["desk"].call("status"))["healthy"]
+    assert house["honest"].mesh.authority.members[honest.keys.node].tags == ("guest",)
+
+
+async def test_of_two_uses_both_can_be_given(house: Household) -> None:
+    await house.join("hall")
+    invite, token = await _token(house, uses=2)
+    for number, at in enumerate(("nas", "hall", "nas")):
+        house.redeem(f"guest-{number}", token, at)
+    await house.share("nas", "hall")
+    house.restart("desk", "nas")
+    await house.share()
+    first = await house["desk"].call("invite-confirm", id=invite, node="guest-0")
+    assert (first["out"], first["left"]) == ([], 1)
+    second = await house["desk"].call("invite-confirm", id=invite, node="guest-1")
+    assert (len(second["out"]), second["left"]) == (1, 0)
+    await house.share()
+    assert house["nas"].members() == {"desk", "nas", "hall", "guest-0", "guest-1"}
+
+
+async def test_a_device_takes_the_place_of_another(house: Household) -> None:
+    await house["desk"].call("tag", node="nas", add=["backup"])
+    await house.share()
+    invite, token = await _token(house, succeeds="nas")
+    assert (await _listed(house, "desk", invite))["succeeds"] == "nas"
+    fresh = house.redeem("anything", token, "desk")
+    old = house["nas"]
+    await house.share()
+    for device in (house["desk"], fresh):
+        named = device.mesh.authority.named("nas")
+        assert named is not None
+        assert (named.node, named.tags) == (fresh.node, ("backup",))
+        assert old.keys.node in device.mesh.authority.revoked
+    assert (await house["desk"].refused("invite", succeeds="desk")).kind == "refused"
+    assert (await house["desk"].refused("invite", succeeds="toaster")).kind == "not-found"
+    assert (await house["desk"].refused("invite", name="nas")).kind == "conflict"
+    assert (await house["desk"].refused("invite", succeeds="nas", uses=2)).kind == "refused"

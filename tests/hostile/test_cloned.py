@@ -1,0 +1,79 @@
+"""One key on two machines: a copied disk, or keys that were stolen while their owner still has them."""
+
+from dataclasses import replace
+
+from clanmesh_protocol.records import SINGLE_SLOT, Kind, Setting
+from tests.core.worlds import Clan, found, status
+from tests.hostile.rules import hostile
+from tests.hostile.stage import Stage, stays_small
+from tests.sim.world import World
+
+BYTES_PER_S_MAX = 3000.0  # that one device sends while two argue who it is
+
+
+def doubled(admins: int = 1) -> World:
+    """Four machines; the last one has the keys of the one before."""
+    clan: Clan = found(4, 5, admins=admins, credentialed=3)
+    clan = replace(clan, keys=(*clan.keys[:3], clan.keys[2]))
+    return World(4, 5, clan=clan)
+
+
+@hostile("Registers", "ledger/ok-equal-seq-higher-id")
+def test_one_number_for_two_words_ends_alike_everywhere() -> None:
+    ends = []
+    for order in ((0, 1), (1, 0)):
+        stage = Stage()
+        twins = [stage.says(1, status(number), seq=1 << 60) for number in (1, 2)]
+        stage.hears(*[twins[place] for place in order])
+        entry = stage.mesh.ledger.get(stage.node(1), Kind.STATUS, SINGLE_SLOT)
+        assert entry is not None
+        ends.append(entry.value.id)
+        assert entry.value.id == max(stage.read(data).id for data in twins)
+    assert ends[0] == ends[1]
+
+
+@hostile("Registers", "ledger/equal-seq-lower-id")
+def test_nobody_is_thrown_out_for_a_copied_disk() -> None:
+    stage = Stage()
+    for number in range(10):
+        stage.hears(*[stage.says(1, status(2 * number + place), seq=(1 << 60) + number) for place in (0, 1)])
+    assert stage.node(1) in stage.authority.members
+    assert stage.node(1) not in stage.authority.revoked
+
+
+@hostile("Registers", "content/ok-equivocation")
+def test_it_is_shown_to_people() -> None:
+    world = doubled()
+    world.run(1.0)
+    assert world.run_until(lambda: world.devices[2].node in world.mesh(0).clones, 120.0)
+    assert "clone" in [event.kind for _, event in world.devices[0].events]
+
+
+@hostile("Datagrams", "session/ok-unproven")
+def test_two_who_argue_who_they_are_stay_within_bounds() -> None:
+    world = doubled()
+    world.run(60.0)
+    before = [device.bytes_sent for device in world.devices]
+    world.run(60.0)
+    rates = [(device.bytes_sent - sent) / 60.0 for device, sent in zip(world.devices, before, strict=True)]
+    assert max(rates) <= BYTES_PER_S_MAX
+
+
+@hostile("Who may say what", "authority/fork-one-seq-twice")
+def test_a_cloned_admins_two_operations_are_a_fork_that_all_decide_alike() -> None:
+    heads = set()
+    for order in ((0, 1), (1, 0)):
+        stage = Stage(4, admins=2)
+        twins = [stage.says(1, Setting("a", v), behind=stage.genesis, seq=1 << 60) for v in ("1", "2")]
+        stage.hears(*[twins[place] for place in order])
+        heads.add(stage.authority.head)
+        assert stage.authority.number == 1
+    assert len(heads) == 1
+
+
+@hostile("Registers", "ledger/equal-seq-lower-id")
+def test_a_thousand_twins_leave_one_word_and_few_proofs() -> None:
+    stage = Stage()
+    stays_small(stage, (stage.says(1, status(number), seq=1 << 60) for number in range(1000)))
+    assert len([e for e in stage.mesh.ledger.of_kind(Kind.STATUS) if e.value.author == stage.node(1)]) == 1
+    assert len(stage.mesh.ledger.of_kind(Kind.EQUIVOCATION)) <= 1

@@ -1,0 +1,122 @@
+"""A token in the wrong hands: photographed, found later, altered, passed round."""
+
+import pytest
+
+from clanmesh_protocol.keys import NodeId, RecordId, fingerprint_slot, sign_detached, signing_public
+from clanmesh_protocol.records import Invite, Record, Revocation, redemption_input
+from clanmesh_protocol.streams import Join
+from clanmeshd.core.admission import Refusal
+from tests.core.worlds import instant
+from tests.hostile.rules import hostile
+from tests.hostile.stage import NOW, TOKEN, Stage
+
+THIEF, OWNER = 4, 3
+
+
+def stage_with_token(**invite: object) -> tuple[Stage, Record]:
+    """Three members and an open invite; 3 and 4 are no members yet."""
+    stage = Stage(5, credentialed=3)
+    return stage, stage.invite(**invite)  # type: ignore[arg-type]
+
+
+def request(stage: Stage, invite: RecordId, subject: int, name: str, seed: bytes = TOKEN) -> Join:
+    """What a device says at the door."""
+    keys = stage.clan.keys[subject]
+    statement = redemption_input(stage.clan.id, invite, keys.node, name)
+    proofs = sign_detached(seed, statement), sign_detached(keys.identity_seed, statement)
+    return Join(invite, signing_public(seed), keys.node, name, *proofs)
+
+
+def refused(stage: Stage, join: Join, code: str, at_s: float = 1.0) -> None:
+    """The door stays shut, and nothing is left of the attempt."""
+    before = stage.trace()
+    with pytest.raises(Refusal) as refusal:
+        stage.mesh.admit(join, instant(at_s))
+    assert refusal.value.code == code
+    assert stage.trace() == before
+
+
+@hostile("Joining", "join/used")
+def test_a_photographed_token_after_its_use() -> None:
+    stage, invite = stage_with_token()
+    stage.mesh.admit(request(stage, invite.id, OWNER, "tv"), NOW)
+    refused(stage, request(stage, invite.id, THIEF, "tv2"), "used")
+    assert stage.node(OWNER) in stage.authority.members
+
+
+@hostile("Who may say what", "authority/over-use")
+def test_two_who_come_at_two_doors_at_once_wait_for_an_admin() -> None:
+    stage, invite = stage_with_token()
+    theirs = stage.redemption(1, invite, THIEF, "tv"), stage.redemption(2, invite, OWNER, "tv")
+    stage.hears(theirs[0])
+    stage.hears(theirs[1])
+    assert len({stage.node(THIEF), stage.node(OWNER)} & set(stage.authority.members)) <= 1
+
+
+@hostile("Joining", "join/expired")
+def test_a_token_found_later() -> None:
+    stage, invite = stage_with_token(ttl_s=60)
+    refused(stage, request(stage, invite.id, THIEF, "tv"), "expired", at_s=3600.0)
+
+
+@hostile("Joining", "join/withdrawn")
+def test_a_token_that_was_withdrawn() -> None:
+    stage, invite = stage_with_token()
+    key = signing_public(TOKEN)
+    stage.mesh.publish(Revocation(NodeId(key), "stolen"), slot=fingerprint_slot(key), now=NOW)
+    refused(stage, request(stage, invite.id, THIEF, "tv"), "unknown-invite")
+
+
+@hostile("Joining", "join/other-key")
+def test_an_invites_id_without_its_seed() -> None:
+    stage, invite = stage_with_token()
+    refused(stage, request(stage, invite.id, THIEF, "tv", seed=bytes(32)), "malformed")
+
+
+@hostile("Signed statements", "join/other-node")
+def test_another_devices_proof() -> None:
+    stage, invite = stage_with_token()
+    owners, thiefs = (request(stage, invite.id, who, "tv") for who in (OWNER, THIEF))
+    lie = Join(invite.id, owners.invite_key, thiefs.node, "tv", owners.invite_proof, thiefs.node_proof)
+    refused(stage, lie, "malformed")
+
+
+@hostile("Signed statements", "join/other-name")
+def test_another_name_than_was_signed() -> None:
+    stage, invite = stage_with_token()
+    good = request(stage, invite.id, THIEF, "tv")
+    lie = Join(good.invite, good.invite_key, good.node, "node-0", good.invite_proof, good.node_proof)
+    refused(stage, lie, "malformed")
+
+
+@hostile("Joining", "join/revoked")
+def test_one_who_was_put_out_comes_with_a_new_token() -> None:
+    stage, invite = stage_with_token()
+    node = stage.node(2)
+    stage.mesh.publish(Revocation(node, "lost"), slot=fingerprint_slot(node), now=NOW)
+    refused(stage, request(stage, invite.id, 2, "again"), "revoked")
+
+
+@hostile("Who may say what", "authority/redemption-by-a-stranger")
+def test_strangers_who_admit_each_other() -> None:
+    stage, invite = stage_with_token(uses=5)
+    stage.refuses(
+        stage.redemption(THIEF, invite, OWNER, "a"),
+        stage.redemption(OWNER, invite, THIEF, "b"),
+        code="unauthorized",
+    )
+    assert not {stage.node(THIEF), stage.node(OWNER)} & set(stage.authority.members)
+
+
+@hostile("Joining", "join/unknown-invite")
+def test_an_invite_that_nobody_made() -> None:
+    stage, _ = stage_with_token()
+    refused(stage, request(stage, RecordId(bytes(32)), THIEF, "tv"), "unknown-invite")
+
+
+@hostile("Who may say what", "authority/invite-by-no-admin")
+def test_an_invite_by_a_member() -> None:
+    stage, _ = stage_with_token()
+    content = Invite(signing_public(bytes(32)), None, ("admin",), 9, 1 << 40)
+    stage.refuses(stage.says(1, content), code="unauthorized")
+    refused(stage, request(stage, RecordId(bytes(32)), THIEF, "tv", seed=bytes(32)), "unknown-invite")

@@ -1,0 +1,48 @@
+"""Who is put out learns it from those who know first, before nobody answers it any more: whole cores."""
+
+import pytest
+
+from clanmesh_protocol.keys import fingerprint_slot
+from clanmesh_protocol.records import AdminRemove, Revocation
+from tests.core.worlds import found
+from tests.seeds import seeds
+from tests.sim.world import World
+
+SIZE = 5
+
+
+def _formed(seed: int, admins: int) -> World:
+    world = World(SIZE, seed, clan=found(SIZE, seed, admins=admins))
+    assert world.run_until(lambda: len(world.alive) == SIZE and world.all_up() and world.roots_equal(), 60.0)
+    return world
+
+
+def _put_out(world: World, by: int, whom: int) -> None:
+    node = world.devices[whom].node
+    world.mesh(by).publish(Revocation(node, "lost"), slot=fingerprint_slot(node), now=world.now(by))
+    world.settle(by)
+
+
+def _knows(world: World, index: int) -> bool:
+    return world.devices[index].node in world.mesh(index).authority.revoked
+
+
+@pytest.mark.parametrize("seed", seeds(5))
+def test_a_member_that_is_removed_knows_it(seed: int) -> None:
+    world = _formed(seed, admins=1)
+    _put_out(world, 0, 3)
+    assert world.run_until(lambda: _knows(world, 3), 2.0), seed
+
+
+@pytest.mark.parametrize("seed", seeds(5))
+def test_an_admin_that_others_vote_out_knows_it(seed: int) -> None:
+    """Its revocation came first, void as long as it was an admin: the last approval is what it must hear."""
+    world = _formed(seed, admins=3)
+    proposed = world.mesh(0).publish_operation(AdminRemove(world.devices[2].node), world.now(0))
+    _put_out(world, 0, 2)
+    world.run(2.0)
+    assert not _knows(world, 2)
+    world.mesh(1).approve(proposed.id, world.now(1))
+    world.settle(1)
+    assert world.run_until(lambda: _knows(world, 2), 2.0), seed
+    assert not world.mesh(2).authority.is_admin(world.devices[2].node)

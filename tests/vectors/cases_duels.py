@@ -1,0 +1,353 @@
+"""Vectors of admins and recovery keys against each other: layer `authority`."""
+
+from collections.abc import Iterator
+
+from tests.vectors.chains import (
+    ANN,
+    BEN,
+    CARA,
+    DAN,
+    EVE,
+    MALLORY,
+    NAS,
+    NEXT_RECOVERY,
+    Story,
+    adding,
+    recovery,
+    removing,
+    replacing,
+    setting,
+    signer,
+)
+from tests.vectors.form import Vector
+from tests.vectors.people import RECOVERY, secret
+
+TWO = ((ANN, 1), (BEN, 1))
+THREE = (*TWO, (CARA, 1))
+FIVE = (*THREE, (DAN, 1), (EVE, 1))
+THIEF = secret("thief of the recovery key")
+
+
+def all_cases() -> Iterator[Vector]:
+    """Give every vector of this module."""
+    yield from recovery_on_both_sides()
+    yield from recovery_at_work()
+    yield from admins_and_recovery_keys()
+    yield from removals()
+    yield from words_of_pinned_keys()
+    yield from acknowledgements()
+
+
+def recovery_on_both_sides() -> Iterator[Vector]:
+    """The recovery key signed on more than one branch."""
+    story = Story(*THREE)
+    alone = story.operation(RECOVERY, setting("a"), story.genesis)
+    first = story.operation(CARA, setting("b"), story.genesis, above=alone)
+    saved = story.operation(RECOVERY, setting("c"), first)
+    story.operation(BEN, setting("d"), story.genesis, ANN, CARA, below=alone)
+    yield story.ends(
+        "fork-recovery-on-two",
+        "of those that it signed something on the heavier one; a third one is out",
+        saved,
+        settings={"b": "on", "c": "on"},
+    )
+
+    story = Story(*THREE)
+    first = story.operation(RECOVERY, setting("a"), story.genesis)
+    behind = story.operation(ANN, setting("b"), first)
+    other = story.operation(ANN, setting("c"), story.genesis, below=first)
+    story.operation(RECOVERY, setting("d"), other)
+    yield story.ends("fork-recovery-is-most-senior", "the same weight: its own operation comes first", behind)
+
+    story = Story(*THREE)
+    changed = story.operation(RECOVERY, recovery(NEXT_RECOVERY), story.genesis)
+    story.operation(RECOVERY, setting("b"), story.genesis, ANN, BEN, CARA, below=changed)
+    yield story.ends(
+        "fork-recovery-replaced-by-itself",
+        "rule 1 lets both go on; then the former key's other operation is void",
+        changed,
+        pinned=[RECOVERY],
+        recovery=NEXT_RECOVERY,
+    )
+
+    story = Story(*THREE)
+    other = story.operation(RECOVERY, recovery(THIEF), story.genesis)
+    changed = story.operation(RECOVERY, recovery(NEXT_RECOVERY), story.genesis, below=other)
+    yield story.ends(
+        "fork-recovery-replaced-twice",
+        "owner and thief both replaced it and nobody else spoke: the lower id",
+        changed,
+        pinned=[RECOVERY],
+        recovery=NEXT_RECOVERY,
+    )
+
+    story = Story(*THREE)
+    other = story.operation(RECOVERY, recovery(THIEF), story.genesis)
+    changed = story.operation(RECOVERY, recovery(NEXT_RECOVERY), story.genesis, above=other)
+    story.operation(CARA, setting("a"), changed)
+    last = story.operation(BEN, setting("b"), changed, ANN)
+    yield story.ends(
+        "fork-recovery-stolen",
+        "the admins who build on one of the two decide",
+        last,
+        pinned=[RECOVERY],
+        recovery=NEXT_RECOVERY,
+    )
+
+
+def recovery_at_work() -> Iterator[Vector]:
+    """What the recovery key is for."""
+    story = Story(*TWO)
+    removal = story.operation(RECOVERY, removing(BEN), story.genesis)
+    story.operation(BEN, setting("a"), story.genesis, ANN, below=removal)
+    yield story.ends(
+        "recovery-removes",
+        "one of two admins is lost: nobody else could",
+        removal,
+        admins=[(ANN, 1)],
+        pinned=[BEN],
+    )
+
+    yield from recovery_against_a_thief()
+
+    story = Story(*THREE)
+    done = story.operation(ANN, recovery(RECOVERY), story.genesis, BEN)
+    again = story.operation(RECOVERY, setting("a"), done)
+    yield story.ends(
+        "recovery-same", "the same key again: without effect, and not pinned", again, recovery=RECOVERY
+    )
+
+    story = Story(*THREE, recovery=None)
+    done = story.operation(ANN, recovery(None), story.genesis, BEN)
+    yield story.ends("recovery-none-again", "none instead of none: without effect", done, recovery=None)
+
+    story = Story(*THREE)
+    removal = story.operation(ANN, removing(BEN), story.genesis, CARA)
+    done = story.operation(ANN, recovery(BEN), removal, CARA)
+    yield story.ends(
+        "recovery-by-a-pinned-key",
+        "a removed admin's key does not become the recovery key: without effect",
+        done,
+        admins=[(ANN, 1), (CARA, 1)],
+        pinned=[BEN],
+        recovery=RECOVERY,
+    )
+
+
+def recovery_against_a_thief() -> Iterator[Vector]:
+    """A sole admin's stolen key replaces the recovery key on a branch of its own, whenever it was made."""
+    story = Story((ANN, 1))
+    stolen = story.operation(ANN, adding(EVE), story.genesis)
+    replaced = story.operation(ANN, recovery(THIEF), stolen, EVE)
+    story.operation(RECOVERY, replacing(ANN, BEN), story.genesis, below=stolen)
+    yield story.ends(
+        "recovery-late",
+        "each ends the other's key: neither stands alone, and the recovery key has no weight",
+        replaced,
+        admins=[(ANN, 1), (EVE, 1)],
+        pinned=[RECOVERY],
+        recovery=THIEF,
+    )
+
+    story = Story((ANN, 1))
+    saved = story.operation(RECOVERY, replacing(ANN, BEN), story.genesis)
+    stolen = story.operation(ANN, recovery(THIEF), story.genesis, below=saved)
+    story.acknowledge(saved, BEN)
+    story.acknowledge(stolen, ANN)
+    yield story.ends(
+        "recovery-in-time",
+        "a node that saw the recovery settled is not led away",
+        saved,
+        final=saved,
+        admins=[(BEN, 1)],
+        pinned=[ANN],
+        settled=saved,
+        recovery=RECOVERY,
+    )
+
+
+def admins_and_recovery_keys() -> Iterator[Vector]:
+    """No key is both, or pinning one would silence the other."""
+    story = Story(*TWO, recovery=BEN)
+    waits = story.operation(BEN, adding(CARA), story.genesis)
+    yield story.ends(
+        "both-in-the-genesis",
+        "an admin's key is no recovery key: its word alone is not enough",
+        story.genesis,
+        pending=[waits],
+        recovery=None,
+    )
+
+    story = Story(*THREE)
+    done = story.operation(ANN, adding(RECOVERY), story.genesis, BEN)
+    yield story.ends("both-added", "the recovery key becomes no admin: without effect", done, recovery=RECOVERY)
+
+    story = Story(*THREE)
+    done = story.operation(ANN, replacing(CARA, RECOVERY), story.genesis, BEN)
+    yield story.ends("both-replaced", "nor an admin's successor: without effect", done, recovery=RECOVERY)
+
+    story = Story(*THREE)
+    done = story.operation(ANN, recovery(CARA), story.genesis, BEN)
+    yield story.ends("both-recovery", "an admin becomes no recovery key: without effect", done, recovery=RECOVERY)
+
+
+def removals() -> Iterator[Vector]:
+    """Admins who go, and circles of them."""
+    story = Story(*THREE)
+    gone = story.operation(ANN, removing(ANN), story.genesis, BEN)
+    story.operation(ANN, setting("a"), story.genesis, below=gone)
+    yield story.ends(
+        "admin-resigns",
+        "an admin removes itself; what else it signs is void",
+        gone,
+        admins=[(BEN, 1), (CARA, 1)],
+        pinned=[ANN],
+    )
+
+    story = Story(*TWO)
+    waits = story.operation(ANN, removing(ANN), story.genesis)
+    yield story.ends("admin-resigns-alone", "even that needs the majority", story.genesis, pending=[waits])
+
+    story = Story(*THREE)
+    senior = story.operation(ANN, removing(BEN), story.genesis, CARA)
+    story.operation(BEN, removing(CARA), story.genesis, ANN, below=senior)
+    story.operation(CARA, removing(ANN), story.genesis, BEN, below=senior)
+    yield story.ends(
+        "mutual-removal-circle",
+        "three who remove one another: none stands, so all do, and seniority decides",
+        senior,
+        admins=[(ANN, 1), (CARA, 1)],
+        pinned=[BEN],
+    )
+
+    story = Story(*FIVE)
+    stands = story.operation(EVE, removing(DAN), story.genesis, CARA, BEN)
+    falls = story.operation(DAN, removing(ANN), story.genesis, CARA, BEN, below=stands)
+    third = story.operation(ANN, setting("a"), story.genesis, BEN, CARA, EVE, above=falls)
+    yield story.ends(
+        "mutual-removal-third-branch",
+        "a pin on a branch that does not stand harms no third one",
+        third,
+        settings={"a": "on"},
+    )
+
+    story = Story(*FIVE)
+    added = story.operation(ANN, adding(MALLORY, 9), story.genesis, BEN, EVE)
+    story.operation(MALLORY, removing(DAN), added)
+    removal = story.operation(CARA, removing(BEN), story.genesis, EVE, ANN, above=added)
+    yield story.ends(
+        "mutual-removal-by-a-newcomer",
+        "what an admin does who was added on a branch falls with the approval that added it",
+        removal,
+        admins=[(ANN, 1), (CARA, 1), (DAN, 1), (EVE, 1)],
+        pinned=[BEN],
+    )
+
+
+def words_of_pinned_keys() -> Iterator[Vector]:
+    """What a removed admin says beside operations."""
+    story = Story(*FIVE)
+    other = story.operation(ANN, setting("a"), story.genesis)
+    removal = story.operation(DAN, removing(BEN), story.genesis, CARA, EVE, above=other)
+    story.acknowledge(other, ANN, BEN, CARA)
+    yield story.ends(
+        "pin-acknowledgement",
+        "of three of five who follow a branch one is pinned by its sibling: no majority",
+        removal,
+        admins=[(ANN, 1), (CARA, 1), (DAN, 1), (EVE, 1)],
+        pinned=[BEN],
+        settled=story.genesis,
+    )
+
+    story = Story(*THREE)
+    removal = story.operation(ANN, removing(BEN), story.genesis, CARA)
+    story.acknowledge(removal, BEN, CARA)
+    yield story.ends(
+        "pin-acknowledges-its-removal",
+        "one of the two who are left is half",
+        removal,
+        admins=[(ANN, 1), (CARA, 1)],
+        pinned=[BEN],
+        settled=story.genesis,
+    )
+
+    story = Story(*THREE)
+    removal = story.operation(ANN, removing(BEN), story.genesis, CARA)
+    story.acknowledge(removal, ANN, CARA)
+    story.operation(BEN, setting("a"), story.genesis, below=removal)
+    yield story.ends(
+        "pin-settled",
+        "a majority follows the removal",
+        removal,
+        admins=[(ANN, 1), (CARA, 1)],
+        pinned=[BEN],
+        settled=removal,
+    )
+
+    story = Story(*THREE)
+    added = story.operation(ANN, signer(), story.genesis, BEN)
+    removal = story.operation(ANN, removing(BEN), added, CARA)
+    story.acknowledge(removal, ANN, CARA)
+    yield story.ends(
+        "pin-settled-keeps-approvals",
+        "what the removal rests on is kept, with the approval that it needs",
+        removal,
+        admins=[(ANN, 1), (CARA, 1)],
+        pinned=[BEN],
+        settled=removal,
+        signers=2,
+    )
+
+
+def acknowledgements() -> Iterator[Vector]:
+    """Words about heads that say nothing."""
+    story = Story(*THREE)
+    first = story.operation(ANN, setting("a"), story.genesis)
+    elsewhere = Story(*TWO).genesis
+    story.acknowledge(first, ANN)
+    story.acknowledge(elsewhere, BEN, CARA)
+    yield story.ends("settled-unknown-head", "a head that is not there is no word", first, settled=story.genesis)
+
+    story = Story(*THREE)
+    waits = story.operation(ANN, signer(), story.genesis)
+    story.acknowledge(waits, ANN, BEN, CARA)
+    yield story.ends(
+        "settled-proposal", "following a proposal does not approve it", story.genesis, pending=[waits]
+    )
+
+    story = Story(*THREE)
+    first = story.operation(ANN, setting("a"), story.genesis)
+    for seed in (ANN, BEN):
+        story.say(seed, 13, "self", [7, first.id])
+    yield story.ends(
+        "settled-number-is-nothing", "the id counts; a wrong number beside it not", first, settled=first
+    )
+
+    story = Story(*THREE)
+    first = story.operation(ANN, setting("a"), story.genesis)
+    story.acknowledge(first, ANN, BEN)
+    story.say(BEN, 13, "self", b"")
+    yield story.ends("settled-withdrawn", "an admin that takes its word back", first, settled=story.genesis)
+
+    story = Story((ANN, 2), (BEN, 2), (CARA, 1))
+    first = story.operation(CARA, setting("a"), story.genesis)
+    story.acknowledge(first, BEN, CARA)
+    yield story.ends("settled-by-weight", "three of five in weight", first, settled=first)
+
+    story = Story(*TWO)
+    left = story.operation(ANN, setting("a"), story.genesis)
+    right = story.operation(BEN, setting("b"), story.genesis, below=left)
+    story.acknowledge(left, ANN)
+    story.acknowledge(right, BEN)
+    yield story.ends(
+        "settled-neither",
+        "each of two follows its own: seniority, and nothing is final",
+        left,
+        settled=story.genesis,
+    )
+
+    story = Story(*THREE)
+    story.credential(ANN, NAS, "nas")
+    first = story.operation(ANN, setting("a"), story.genesis)
+    story.operation(NAS, adding(NAS), first)
+    yield story.ends("approval-of-nothing", "what a member signs is not even a proposal", first)

@@ -1,0 +1,524 @@
+"""Vectors of who is a member and by which name: layer `authority`."""
+
+from collections.abc import Iterator
+
+from clanmesh_protocol.keys import node_text
+from tests.vectors.chains import (
+    ANN,
+    BEN,
+    CARA,
+    DAN,
+    EXPIRES,
+    MALLORY,
+    NAS,
+    OTHER_TOKEN,
+    PHONE,
+    TABLET,
+    TOKEN,
+    Story,
+    key,
+    removing,
+)
+from tests.vectors.form import Vector
+from tests.vectors.people import SEQ
+
+TWO = ((ANN, 1), (BEN, 1))
+THREE = (*TWO, (CARA, 1))
+REMOVED = {"admins": [(ANN, 1), (CARA, 1)], "pinned": [BEN]}
+
+
+def all_cases() -> Iterator[Vector]:
+    """Give every vector of the roster."""
+    yield from uses()
+    yield from withdrawals()
+    yield from unsound_redemptions()
+    yield from departures()
+    yield from conflicts()
+    yield from successions()
+    yield from names()
+    yield from lapses()
+
+
+def unnamed(seed: bytes) -> str:
+    """What an admin is called before it has a credential."""
+    return f"admin-{node_text(key(seed))[:6]}"
+
+
+def clan(*admins: tuple[bytes, int]) -> Story:
+    """A clan whose admins have names."""
+    story = Story(*admins)
+    for seed, name in ((ANN, "ann"), (BEN, "ben"), (CARA, "cara")):
+        if (seed, 1) in admins:
+            story.credential(ANN, seed, name)
+    return story
+
+
+PEOPLE = {"ann": ANN, "ben": BEN}
+
+
+def uses() -> Iterator[Vector]:
+    """How often an invite is good."""
+    story = clan(*TWO)
+    invite = story.invite(ANN)
+    story.redemption(BEN, invite, PHONE, "phone")
+    yield story.ends(
+        "redemption", "admitted by another than the inviter", story.genesis, members={**PEOPLE, "phone": PHONE}
+    )
+
+    story = clan(*TWO)
+    invite = story.invite(ANN, uses=2)
+    story.redemption(ANN, invite, PHONE, "phone")
+    story.redemption(PHONE, invite, TABLET, "tablet")
+    yield story.ends(
+        "redemption-by-the-newest",
+        "who came by an invite can let another in",
+        story.genesis,
+        members={**PEOPLE, "phone": PHONE, "tablet": TABLET},
+    )
+
+    story = clan(*TWO)
+    invite = story.invite(ANN)
+    story.redemption(ANN, invite, PHONE, "phone")
+    story.redemption(BEN, invite, TABLET, "tablet")
+    yield story.ends(
+        "over-use",
+        "two devices raced for one use: both wait for an admin",
+        story.genesis,
+        members=PEOPLE,
+        suspended=[PHONE, TABLET],
+    )
+
+    story = clan(*TWO)
+    invite = story.invite(ANN)
+    story.redemption(ANN, invite, PHONE, "phone")
+    late = story.redemption(BEN, invite, TABLET, "tablet")
+    story.credential(BEN, TABLET, "tablet", redemption=late)
+    yield story.ends(
+        "over-use-confirmed",
+        "the one that an admin confirmed is in, and the other stays out",
+        story.genesis,
+        members={**PEOPLE, "tablet": TABLET},
+        suspended=[PHONE],
+    )
+
+    story = clan(*TWO)
+    invite = story.invite(ANN)
+    story.redemption(ANN, invite, PHONE, "phone")
+    story.redemption(BEN, invite, PHONE, "phone")
+    yield story.ends(
+        "one-device-twice",
+        "admitted by two members at once: one use",
+        story.genesis,
+        members={**PEOPLE, "phone": PHONE},
+        suspended=[],
+    )
+
+    story = clan(*TWO)
+    invite = story.invite(ANN)
+    story.redemption(ANN, invite, PHONE, "phone")
+    story.redemption(BEN, invite, TABLET, "tablet")
+    story.revocation(ANN, TABLET)
+    yield story.ends(
+        "over-use-revoked",
+        "a revoked device has used its use all the same",
+        story.genesis,
+        members=PEOPLE,
+        revoked=[TABLET],
+        suspended=[PHONE],
+    )
+
+
+def withdrawals() -> Iterator[Vector]:
+    """Invites that do not stand any more."""
+    story = clan(*TWO)
+    invite = story.invite(ANN)
+    story.redemption(ANN, invite, PHONE, "phone")
+    story.revocation(BEN, TOKEN)
+    yield story.ends(
+        "withdrawn-by-another",
+        "a revocation of the invite's key, by any admin",
+        story.genesis,
+        members=PEOPLE,
+        revoked=[TOKEN],
+        suspended=[],
+    )
+
+    story = clan(*TWO)
+    invite = story.invite(ANN)
+    used = story.redemption(ANN, invite, PHONE, "phone")
+    story.credential(ANN, PHONE, "phone", redemption=used)
+    story.revocation(BEN, TOKEN)
+    yield story.ends(
+        "withdrawn-after-confirmation",
+        "who was confirmed stays",
+        story.genesis,
+        members={**PEOPLE, "phone": PHONE},
+        revoked=[TOKEN],
+    )
+
+    story = clan(*TWO)
+    invite = story.invite(ANN)
+    story.redemption(ANN, invite, PHONE, "phone")
+    story.credential(ANN, NAS, "nas")
+    story.revocation(NAS, TOKEN)
+    yield story.ends(
+        "withdrawn-by-a-member",
+        "a member cannot",
+        story.genesis,
+        members={**PEOPLE, "nas": NAS, "phone": PHONE},
+        revoked=[],
+    )
+
+    story = clan(*TWO)
+    invite = story.invite(ANN)
+    story.redemption(ANN, invite, PHONE, "phone")
+    story.revocation(TOKEN, TOKEN)
+    yield story.ends(
+        "withdrawn-by-itself",
+        "nor can whoever holds the token: its key is nobody's",
+        story.genesis,
+        members={**PEOPLE, "phone": PHONE},
+        revoked=[],
+    )
+
+    story = clan(*TWO)
+    invite = story.invite(NAS)
+    story.redemption(ANN, invite, PHONE, "phone")
+    yield story.ends("invite-by-no-admin", "nobody comes by it", story.genesis, members=PEOPLE)
+
+
+def unsound_redemptions() -> Iterator[Vector]:
+    """Redemptions that admit nobody."""
+    story = clan(*TWO)
+    story.redemption(ANN, story.invite(ANN), PHONE, "phone", at=EXPIRES + 1)
+    yield story.ends("redemption-expired", "a second past the invite's end", story.genesis, members=PEOPLE)
+
+    story = clan(*TWO)
+    story.redemption(ANN, story.invite(ANN), PHONE, "phone", token=OTHER_TOKEN)
+    yield story.ends("redemption-other-key", "another key than the invite's", story.genesis, members=PEOPLE)
+
+    story = clan(*TWO)
+    story.redemption(ANN, story.invite(ANN), PHONE, "phone", prover=TABLET)
+    yield story.ends("redemption-forged", "the device's proof by another key", story.genesis, members=PEOPLE)
+
+    story = clan(*TWO)
+    story.redemption(MALLORY, story.invite(ANN), PHONE, "phone")
+    yield story.ends("redemption-by-a-stranger", "whom nobody knows", story.genesis, members=PEOPLE)
+
+    story = clan(*TWO)
+    invite = story.invite(ANN, uses=2)
+    story.redemption(PHONE, invite, TABLET, "tablet")
+    story.redemption(TABLET, invite, PHONE, "phone")
+    yield story.ends("redemption-circle", "two strangers vouch for each other", story.genesis, members=PEOPLE)
+
+    story = clan(*TWO)
+    story.credential(ANN, NAS, "nas")
+    invite = story.invite(ANN, uses=3)
+    story.redemption(NAS, invite, PHONE, "phone")
+    story.revocation(BEN, NAS)
+    yield story.ends(
+        "redemption-by-a-revoked",
+        "what a revoked member admitted and no admin confirmed goes with it",
+        story.genesis,
+        members=PEOPLE,
+        revoked=[NAS],
+    )
+
+
+def departures() -> Iterator[Vector]:
+    """Who is out, and by whose word."""
+    story = clan(*TWO)
+    story.credential(ANN, NAS, "nas")
+    story.revocation(NAS, NAS)
+    yield story.ends("leaving", "a member puts out its own key", story.genesis, members=PEOPLE, revoked=[NAS])
+
+    story = clan(*TWO)
+    story.revocation(MALLORY, MALLORY)
+    yield story.ends(
+        "leaving-stranger", "nobody asks one who was never in", story.genesis, members=PEOPLE, revoked=[]
+    )
+
+    story = clan(*TWO)
+    story.credential(ANN, NAS, "nas")
+    story.credential(ANN, PHONE, "phone")
+    story.revocation(NAS, PHONE)
+    yield story.ends(
+        "leaving-others",
+        "but nobody else's",
+        story.genesis,
+        members={**PEOPLE, "nas": NAS, "phone": PHONE},
+        revoked=[],
+    )
+
+    story = clan(*TWO)
+    story.revocation(ANN, BEN)
+    story.revocation(ANN, ANN)
+    yield story.ends(
+        "revocation-of-an-admin", "void: admins leave by the chain", story.genesis, members=PEOPLE, revoked=[]
+    )
+
+    story = clan(*TWO)
+    story.credential(ANN, NAS, "nas")
+    story.revocation(BEN, NAS)
+    story.credential(BEN, NAS, "nas")
+    yield story.ends(
+        "revoked-for-ever", "no later credential brings a key back", story.genesis, members=PEOPLE, revoked=[NAS]
+    )
+
+    story = clan(*THREE)
+    story.revocation(ANN, BEN)
+    removal = story.operation(ANN, removing(BEN), story.genesis, CARA)
+    yield story.ends(
+        "admin-removed-and-revoked",
+        "the revocation that was void counts as soon as its subject is no admin",
+        removal,
+        **REMOVED,
+        members={"ann": ANN, "cara": CARA},
+        revoked=[BEN],
+    )
+
+    story = clan(*THREE)
+    removal = story.operation(ANN, removing(BEN), story.genesis, CARA)
+    yield story.ends(
+        "admin-removed-stays-member",
+        "no admin, but a member by another's credential",
+        removal,
+        **REMOVED,
+        members={"ann": ANN, "ben": BEN, "cara": CARA},
+        revoked=[],
+    )
+
+
+def conflicts() -> Iterator[Vector]:
+    """Credentials of several admins for one node."""
+    story = clan(*TWO)
+    story.credential(BEN, NAS, "attic")
+    story.credential(ANN, NAS, "nas")
+    story.credential(BEN, NAS, "cellar")
+    yield story.ends(
+        "credentials-seniority", "the more senior issuer's", story.genesis, members={**PEOPLE, "nas": NAS}
+    )
+
+    story = clan(*TWO)
+    old = story.credential(ANN, NAS, "nas")
+    story.credential(BEN, NAS, "attic", replaces=[old])
+    yield story.ends(
+        "credentials-replaced", "named as replaced by the other", story.genesis, members={**PEOPLE, "attic": NAS}
+    )
+
+    story = clan(*THREE)
+    people = {"ann": ANN, "ben": BEN, "cara": CARA}
+    first = story.credential(ANN, NAS, "nas")
+    second = story.credential(BEN, NAS, "attic", replaces=[first])
+    story.credential(CARA, NAS, "cellar", replaces=[second])
+    yield story.ends(
+        "credentials-replaced-twice",
+        "each replaced the one before",
+        story.genesis,
+        members={**people, "cellar": NAS},
+    )
+
+    story = clan(*TWO)
+    old = story.credential(ANN, NAS, "nas")
+    story.credential(BEN, NAS, "attic", replaces=[old])
+    story.credential(ANN, NAS, "cellar")
+    yield story.ends(
+        "credentials-replaced-renewed",
+        "a later one in the replaced one's register is not the one replaced",
+        story.genesis,
+        members={**PEOPLE, "cellar": NAS},
+    )
+
+    story = clan(*TWO)
+    old = story.credential(ANN, NAS, "nas")
+    story.credential(NAS, NAS, "attic", replaces=[old])
+    yield story.ends(
+        "credentials-by-no-admin", "neither counts nor replaces", story.genesis, members={**PEOPLE, "nas": NAS}
+    )
+
+
+def successions() -> Iterator[Vector]:
+    """A device with a new key."""
+    story = clan(*TWO)
+    story.credential(ANN, NAS, "nas")
+    story.credential(BEN, TABLET, "nas", succeeds=NAS)
+    yield story.ends(
+        "succession",
+        "the name stays, the former key is out",
+        story.genesis,
+        members={**PEOPLE, "nas": TABLET},
+        revoked=[NAS],
+    )
+
+    story = clan(*TWO)
+    story.credential(ANN, TABLET, "tablet", succeeds=BEN)
+    yield story.ends(
+        "succession-of-an-admin",
+        "an admin is replaced by the chain alone",
+        story.genesis,
+        members={**PEOPLE, "tablet": TABLET},
+        revoked=[],
+    )
+
+    story = clan(*TWO)
+    story.credential(ANN, NAS, "nas")
+    invite = story.invite(ANN, name="nas", succeeds=NAS)
+    story.redemption(ANN, invite, TABLET, "tablet")
+    yield story.ends(
+        "succession-unconfirmed",
+        "until an admin confirms the new key, the old one is in and has the name",
+        story.genesis,
+        members={**PEOPLE, "nas": NAS, "nas-2": TABLET},
+        revoked=[],
+    )
+
+    story = clan(*TWO)
+    story.credential(ANN, NAS, "nas")
+    invite = story.invite(ANN, name="nas", succeeds=NAS)
+    used = story.redemption(ANN, invite, TABLET, "tablet")
+    story.credential(ANN, TABLET, "nas", redemption=used, succeeds=NAS)
+    yield story.ends(
+        "succession-confirmed", "then it is out", story.genesis, members={**PEOPLE, "nas": TABLET}, revoked=[NAS]
+    )
+
+    story = clan(*TWO)
+    story.credential(ANN, NAS, "nas")
+    story.credential(MALLORY, TABLET, "nas", succeeds=NAS)
+    yield story.ends(
+        "succession-by-no-admin", "no word of an admin", story.genesis, members={**PEOPLE, "nas": NAS}, revoked=[]
+    )
+
+
+def names() -> Iterator[Vector]:
+    """Who keeps a name."""
+    story = Story(*TWO)
+    yield story.ends(
+        "name-of-an-admin",
+        "an admin without a credential",
+        story.genesis,
+        members={unnamed(ANN): ANN, unnamed(BEN): BEN},
+    )
+
+    story = clan(*TWO)
+    invite = story.invite(ANN)
+    story.redemption(ANN, invite, PHONE, "nas")
+    story.credential(ANN, NAS, "nas")
+    yield story.ends(
+        "name-given-beats-chosen",
+        "a name that a device chose first, and an admin gave to another later",
+        story.genesis,
+        members={**PEOPLE, "nas": NAS, "nas-2": PHONE},
+    )
+
+    story = clan(*TWO)
+    story.credential(ANN, PHONE, "nas", seq=SEQ + 5001)
+    story.credential(BEN, NAS, "nas", seq=SEQ + 5000)
+    yield story.ends(
+        "name-given-twice",
+        "of two given names the one with the lower seq",
+        story.genesis,
+        members={**PEOPLE, "nas": NAS, "nas-2": PHONE},
+    )
+
+    story = clan(*TWO)
+    story.credential(ANN, NAS, "nas")
+    story.credential(ANN, PHONE, "nas-2")
+    story.redemption(ANN, story.invite(ANN), TABLET, "nas")
+    yield story.ends(
+        "name-suffix-taken",
+        "the next number that is free",
+        story.genesis,
+        members={**PEOPLE, "nas": NAS, "nas-2": PHONE, "nas-3": TABLET},
+    )
+
+    story = clan(*TWO)
+    story.credential(ANN, NAS, "n" * 32)
+    story.credential(ANN, PHONE, "n" * 32)
+    yield story.ends(
+        "name-cut",
+        "cut to make room for the number",
+        story.genesis,
+        members={**PEOPLE, "n" * 32: NAS, "n" * 30 + "-2": PHONE},
+    )
+
+    story = clan(*TWO)
+    story.redemption(ANN, story.invite(ANN, name="phone"), PHONE, "nas")
+    yield story.ends(
+        "name-by-invite", "the invite's name, not the device's", story.genesis, members={**PEOPLE, "phone": PHONE}
+    )
+
+
+def lapses() -> Iterator[Vector]:
+    """What ends with its author's being an admin."""
+    people = {"ann": ANN, "ben": BEN, "cara": CARA}
+    story = clan(*THREE)
+    story.credential(ANN, NAS, "nas")
+    story.revocation(BEN, NAS)
+    removal = story.operation(ANN, removing(BEN), story.genesis, CARA)
+    yield story.ends(
+        "lapse-revocation",
+        "a revocation by a removed admin",
+        removal,
+        **REMOVED,
+        members={**people, "nas": NAS},
+        revoked=[],
+    )
+
+    story = clan(*THREE)
+    story.credential(ANN, NAS, "nas")
+    story.revocation(BEN, NAS)
+    story.revocation(CARA, NAS)
+    removal = story.operation(ANN, removing(BEN), story.genesis, CARA)
+    yield story.ends(
+        "lapse-revocation-repeated", "another admin said it too", removal, **REMOVED, members=people, revoked=[NAS]
+    )
+
+    story = clan(*THREE)
+    story.credential(BEN, NAS, "nas")
+    story.credential(BEN, PHONE, "phone")
+    story.credential(CARA, PHONE, "mobile")
+    removal = story.operation(ANN, removing(BEN), story.genesis, CARA)
+    yield story.ends(
+        "lapse-credential",
+        "who has no other admin's word is no member",
+        removal,
+        **REMOVED,
+        members={**people, "mobile": PHONE},
+        revoked=[],
+    )
+
+    story = clan(*THREE)
+    invite = story.invite(BEN)
+    story.redemption(ANN, invite, PHONE, "phone")
+    removal = story.operation(ANN, removing(BEN), story.genesis, CARA)
+    yield story.ends("lapse-invite", "nobody comes by it any more", removal, **REMOVED, members=people)
+
+    story = clan(*THREE)
+    old = story.credential(CARA, NAS, "nas")
+    story.credential(BEN, NAS, "attic", replaces=[old])
+    story.credential(BEN, TABLET, "tablet", succeeds=PHONE)
+    story.credential(CARA, PHONE, "phone")
+    removal = story.operation(ANN, removing(BEN), story.genesis, CARA)
+    yield story.ends(
+        "lapse-replacement",
+        "what it replaced or succeeded stands again",
+        removal,
+        **REMOVED,
+        members={**people, "nas": NAS, "phone": PHONE},
+        revoked=[],
+    )
+
+    story = Story(*THREE)
+    for name, seed in people.items():
+        story.credential(ANN, seed, name)
+    story.credential(CARA, DAN, "dan")
+    removal = story.operation(BEN, removing(ANN), story.genesis, CARA)
+    yield story.ends(
+        "lapse-names",
+        "an admin whose name a removed one gave is called by its key",
+        removal,
+        admins=[(BEN, 1), (CARA, 1)],
+        pinned=[ANN],
+        members={unnamed(BEN): BEN, unnamed(CARA): CARA, "dan": DAN},
+        revoked=[],
+    )

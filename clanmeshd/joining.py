@@ -76,9 +76,7 @@ class _Search:
         self._seen: set[Endpoint] = set()
         self._asked: set[NodeId] = set()
         self._refusals: list[stream.StreamRefused] = []  # by members, the inviter's first
-        self._turned_away: list[
-            stream.StreamRefused
-        ] = []  # at a door: of another clan, or a busy one
+        self._turned_away: list[stream.StreamRefused] = []  # at a door: of another clan, or a busy one
         self._faults: list[ProtocolError] = []  # of what members sent
         self._failures: list[str] = []  # to reach anybody
 

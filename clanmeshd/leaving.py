@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from clanmesh_protocol.keys import fingerprint_slot
+from clanmesh_protocol.keys import NodeId, RecordId, fingerprint_slot
 from clanmesh_protocol.records import Revocation
 from clanmeshd.clan import Clan
 from clanmeshd.core.effects import SetSecrets
@@ -37,12 +37,19 @@ async def say_goodbye(clan: Clan) -> tuple[int, int]:
     others = frozenset(mesh.authority.members) - {own}
     word = mesh.publish(Revocation(own, REASON), slot=fingerprint_slot(own), now=instant())
     await clan.driver.settle()
-    up = {peer.node for peer in mesh.peers(instant()) if peer.state == "up"} & others
+    unaware = await spread(clan, word.id)
+    return len(others - unaware), len(others)
+
+
+async def spread(clan: Clan, word: RecordId) -> frozenset[NodeId]:
+    """Wait until a record of the last minute has reached all members that answer. Gives who does not have it."""
+    mesh, own = clan.mesh, clan.keys.node
+    up = {peer.node for peer in mesh.peers(instant()) if peer.state == "up"}
     for _ in range(SPREAD_POLLS):
-        if up <= mesh.holders(word.id):
+        if up & mesh.authority.members.keys() <= mesh.holders(word):
             break
         await trio.sleep(SPREAD_POLL_S)
-    return len(mesh.holders(word.id) & others), len(others)
+    return frozenset(mesh.authority.members) - mesh.holders(word) - {own}
 
 
 async def clear_runtime(clan: Clan) -> None:

@@ -40,9 +40,10 @@ async def keep_sealed(driver: Driver, keys: DeviceKeys) -> None:
     while True:
         now, up = instant(), frozenset(up_members(driver.mesh))
         current = (driver.mesh.ledger.version_of(*_DEPENDS_ON), up, int(now.monotonic_s // RECHECK_S))
-        if current != seen and keeper.keep(up, now):
-            seen = current
-        await driver.settle()
+        if current != seen:
+            if keeper.keep(up, now):
+                seen = current
+            await driver.settle()
         await trio.sleep(CHECK_S)
 
 

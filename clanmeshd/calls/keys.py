@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 async def rotate(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
     """`rotate`: begin to change this device's tunnel key and its prekey.
 
-    `number` counts tunnel keys: that of the key to come; nil when this device may not publish one. `begun` is false
-    when a change was under way already: nothing is done then.
+    `number` counts tunnel keys: that of the key to come; nil when this device may not publish one. `begun` is
+    false when a change was under way already: nothing is done then.
     """
     clan = daemon.need_clan()
     begun = clan.mesh.rotate(instant())

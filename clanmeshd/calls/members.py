@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 from clanmesh_protocol.control import Fault
 from clanmesh_protocol.keys import NodeId, fingerprint_slot, node_text
 from clanmesh_protocol.limits import TAGS_MAX
-from clanmesh_protocol.records import AdminRemove
+from clanmesh_protocol.records import AdminRemove, Kind
 from clanmeshd.calls.arguments import label, number_or_none, text, text_or, texts
 from clanmeshd.calls.decisions import Decision, Kept, check, decide, need_others, put_out, take_over
 from clanmeshd.calls.finding import a_member, a_node
@@ -17,6 +17,7 @@ from clanmeshd.core.credentials import DAY_S, amended, expiry
 from clanmeshd.core.phrases import called
 from clanmeshd.core.wanted import newest_secrets
 from clanmeshd.driver import instant
+from clanmeshd.leaving import spread
 from clanmeshd.secrets.grants import holders, is_reserved
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ async def remove(daemon: "Daemon", args: dict[str, Any], conversation: Conversat
         kept, decision = await _vote_out(clan, node, name, distrust_s(args))
     if node not in clan.mesh.authority.revoked:
         await put_out(clan, node, reason)
+    word = clan.mesh.ledger.get(clan.keys.node, Kind.REVOCATION, fingerprint_slot(node))
+    unaware = await spread(clan, word.value.id) if word is not None else frozenset()
     return {
         "node": node_text(node),
         "name": name,
@@ -49,6 +52,7 @@ async def remove(daemon: "Daemon", args: dict[str, Any], conversation: Conversat
         "decision": decision.view() if decision is not None else None,
         "kept": kept.view(),
         "exposed": exposed,
+        "unaware": sorted(called(clan.mesh.authority, each) for each in unaware),
     }
 
 

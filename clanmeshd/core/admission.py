@@ -109,9 +109,9 @@ def open_bundle_untrusted(
     """Check what a member, `server` (None: the inviter), handed to a joining device, `node`.
 
     Gives all records that the clan's rules let in. Raises ProtocolError: MalformedError when the genesis is not in
-    front, StaleError when the records are older than the token or follow another branch, UnauthorizedError when the
-    server, the inviter or this device is no member by them, or whatever a record's own fault is. Nothing else is
-    believed of the token: the clan id in it fixes the genesis, and that the rest.
+    front, StaleError when the records are older than the token or follow another branch, UnauthorizedError when
+    the server, the inviter or this device is no member by them, or whatever a record's own fault is. Nothing else
+    is believed of the token: the clan id in it fixes the genesis, and that the rest.
     """
     if len(data) > STREAM_RECORDS_MAX:
         raise LimitError(f"over {STREAM_RECORDS_MAX} records")

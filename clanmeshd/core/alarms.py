@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from clanmesh_protocol.keys import NodeId, fingerprint_slot, node_text
-from clanmesh_protocol.records import AuthorityOp, Equivocation, Kind
+from clanmesh_protocol.keys import NodeId, RecordId, fingerprint_slot, node_text
+from clanmesh_protocol.limits import SHORT_ID_BYTES
+from clanmesh_protocol.records import Acknowledgement, AuthorityOp, Equivocation, Kind, Record
 from clanmeshd.core.authority import Authority
 from clanmeshd.core.chain import after
 from clanmeshd.core.credentials import life_s
@@ -24,6 +25,7 @@ from clanmeshd.core.wanted import newest_secrets
 Severity: TypeAlias = Literal["problem", "notice"]
 
 DAY_S: Final = 86_400.0
+SPLIT_S: Final = 300.0  # two halves of a clan that meet again agree within seconds
 STALE_S: Final = 2 * DAY_S  # admins' devices speak once a day: after two, one of us hears nothing
 ABSENT_S: Final = 30 * DAY_S  # an admin whose device says nothing for so long may be gone for good
 EXPIRING_LIFE: Final = 1 / 4  # renewed at two thirds of its life, a credential never has so little left
@@ -128,6 +130,24 @@ def _history(outlook: Outlook) -> Iterator[Alarm]:
             "the clan's history, as it was settled here, is not the one that is followed now",
             "compare `clanctl admin list` on each admin's device; if they differ, use the recovery key",
         )
+    for entry in outlook.ledger.of_kind(Kind.ACKNOWLEDGEMENT):
+        if isinstance(entry.content, Acknowledgement) and _is_elsewhere(outlook, entry.value, entry.content.head):
+            name, ended = outlook.name(entry.value.author), not authority.is_admin(entry.value.author)
+            why = ", where it is an admin still" if ended else ""
+            yield Alarm(
+                "problem",
+                "split",
+                node_text(entry.value.author),
+                f"{name} follows another history than this device{why}: they cannot both be right",
+                f"if its key was stolen, `clanctl remove {name}`; else compare `clanctl admin list` on both",
+            )
+
+
+def _is_elsewhere(outlook: Outlook, said: Record, head: RecordId) -> bool:
+    """Whether a member stands by an operation that is here and is not followed, for longer than words take."""
+    followed = outlook.authority.follows(head) or outlook.ledger.by_short_id(head[:SHORT_ID_BYTES]) is None
+    settled = outlook.now.unix_s - unix_s_of(said.seq) > SPLIT_S
+    return not followed and settled and _matters(outlook, said.author)
 
 
 def _stale(outlook: Outlook) -> Iterator[Alarm]:

@@ -171,7 +171,9 @@ class Authority:
             if not self.is_admin(record.author):
                 raise UnauthorizedError(f"only an admin writes records of kind {record.kind}")
         elif record.author in self.roster.revoked and record.kind != Kind.REVOCATION:
-            if record.kind not in OUTLIVING_KINDS:
+            since = self.roster.out_since.get(record.author, record.seq)
+            # A new secret by one who is out would be trusted by nobody and read by somebody.
+            if record.kind not in OUTLIVING_KINDS or (record.kind == Kind.SECRET and record.seq > since):
                 raise UnauthorizedError("the author was removed from the clan")
         elif record.author not in self.roster.known:
             raise UnauthorizedError("the author is no member of the clan")

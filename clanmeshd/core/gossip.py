@@ -26,6 +26,7 @@ from clanmeshd.core.limits import (
     FETCH_IDS_MAX,
     FETCH_INSTEAD,
     REVOCATIONS_NAMED_MAX,
+    REVOCATIONS_SHOWN,
     SERVED_RECORDS_BURST,
     SERVED_RECORDS_PER_S,
     STATUS_ANNOUNCE_EVERY,
@@ -172,6 +173,8 @@ class Gossip:
         names = [short_id_of(entry.value) for entry in revocations[-REVOCATIONS_NAMED_MAX:]]
         if names:
             self._outbox.announce(node, names)
+        for newest in revocations[-REVOCATIONS_SHOWN:]:
+            self.push(node, newest.value)
         for kind in sorted(VOLATILE_KINDS):
             entry = self.ledger.get(self._own, kind, SINGLE_SLOT)
             if entry is not None:

@@ -47,6 +47,8 @@ STATUS_ANNOUNCE_EVERY: Final = 8  # every so many pings to a peer name our statu
 # --- Sessions ------------------------------------------------------------------------------------------
 
 REPLAY_WINDOW_BITS: Final = 1024  # datagrams that may overtake one another; RFC 6479's usual size
+OUTCASTS_MAX: Final = 64  # keys that are out and may still ask why, the newest
+OUTCASTS_TOLD_MAX: Final = 16  # records that such a one is shown in turn: one for each hello
 HELLO_PLAINTEXT_BYTES: Final = 640  # a node record with four prekeys and eight IPv6 endpoints fits
 HELLO_INTERVAL_S: Final = 5.0  # to one peer whose datagrams cannot be read: they may be a stranger's
 HELLO_ANSWER_INTERVAL_S: Final = 2.0  # to one peer, as an answer: two nodes never keep each other greeting
@@ -136,6 +138,7 @@ REFUSED_MAX: Final = 1024  # ids not to be wanted again
 REFUSED_S: Final = 30.0
 
 FAREWELL_RECORDS_MAX: Final = 8  # told to a member that is none any more, so that it knows why
+REVOCATIONS_SHOWN: Final = 2  # whole, beside the names: the newest are what a returning peer lacks most often
 REVOCATIONS_NAMED_MAX: Final = 64  # to a peer that comes up, the newest: one frame
 
 # --- Anti-entropy --------------------------------------------------------------------------------------

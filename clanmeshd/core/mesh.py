@@ -351,7 +351,7 @@ class Mesh:
                 self._traffic.tell_at_once(node, record)  # it is to know why nobody answers it any more
         self._members = members
         others = members - {self.node}
-        self._sessions.set_members(others)
+        self._sessions.set_members(others, self._reception.outcasts.keep(self.authority))
         self._traffic.retain(others)
         self._membership.set_members(others, now.monotonic_s)
         self._gossip.retain(others)

@@ -35,11 +35,11 @@ def renewed(keys: DeviceKeys, entropy: Entropy, now_unix_s: float) -> DeviceKeys
 
 
 def sending_prekey(keys: DeviceKeys, now_unix_s: float) -> int:
-    """Give the id of the prekey to seal with: the newest one that peers had the time to hear of."""
+    """Give the id of the prekey to seal with: the newest one that peers had time to hear of, else the oldest."""
     for number, _, made_unix_s in reversed(keys.prekeys):
         if not made_unix_s <= now_unix_s < made_unix_s + PREKEY_SETTLE_S:
             return number
-    return keys.prekeys[-1][0]
+    return keys.prekeys[0][0]
 
 
 def next_check_s(keys: DeviceKeys, now_unix_s: float) -> float:

@@ -5,6 +5,7 @@ more bytes), an ack (which may prove it), and records, whose signatures speak fo
 """
 
 from collections.abc import Callable
+from typing import Final
 
 from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.errors import MalformedError, ProtocolError, StaleError
@@ -27,9 +28,12 @@ from clanmesh_protocol.records import SINGLE_SLOT, Kind, Record, parse_untrusted
 from clanmeshd.core.gossip import Gossip
 from clanmeshd.core.intake import KnownError
 from clanmeshd.core.membership import Membership
+from clanmeshd.core.outcasts import Outcasts
 from clanmeshd.core.sessions import Opened, Sessions, UnknownPrekeyError
 from clanmeshd.core.suggestions import Suggestions
 from clanmeshd.core.traffic import Traffic
+
+_WORDS_TO_OUTCASTS: Final = frozenset({Kind.REVOCATION, Kind.AUTHORITY, Kind.APPROVAL})
 
 
 class Reception:
@@ -52,6 +56,7 @@ class Reception:
         self._gossip = gossip
         self._suggestions = suggestions
         self._count = count
+        self.outcasts = Outcasts(gossip.ledger)
 
     def receive(self, data: bytes, source: Endpoint, now_s: float) -> None:
         """Take one datagram."""
@@ -130,31 +135,40 @@ class Reception:
     # --- hellos -----------------------------------------------------------------------------------------
 
     def _hear_hello(self, opened: Opened, source: Endpoint, question_bytes: int, now_s: float) -> None:
+        if self._sessions.is_outcast(opened.node):
+            word = self.outcasts.word(opened.node, self._gossip.authority)
+            self._traffic.answer_hello(opened.node, word, source, question_bytes, now_s)
+            return
         try:
             shown = self._take_hello_untrusted(opened, now_s)
         except ProtocolError as error:
             self._count(error)
             return
         self._traffic.paths.hint(opened.node, source)
-        self._traffic.answer_hello(opened.node, shown or self.own_record(), source, question_bytes, now_s)
+        self._traffic.answer_hello(opened.node, shown, source, question_bytes, now_s)
 
     def _take_hello_untrusted(self, opened: Opened, now_s: float) -> Record | None:
         """Take the node record of a hello: the peer's own, or ours as the peer knows it.
 
-        Gives a newer one of the peer's own, which it must have forgotten, to be shown to it.
+        Or one of the words that put this device out, so that it knows why nobody else answers. Gives the record to
+        answer with: this device's own, or a newer one of the peer's, which it must have forgotten; None: do not.
         """
         ledger = self._gossip.ledger
         frames = [frame for frame in opened.frames if isinstance(frame, RecordFrame)]
         if len(frames) != 1:
             raise MalformedError("a hello carries one node record")
         record = parse_untrusted(frames[0].data, ledger.clan)
+        if record.kind in _WORDS_TO_OUTCASTS:
+            self._gossip.take_untrusted(record.data, opened.node, now_s)
+            return None
         if record.kind != Kind.NODE or record.author not in (opened.node, self._own):
             raise MalformedError("a hello carries the node record of one of the two")
         try:
             self._gossip.take_untrusted(record.data, opened.node, now_s)
         except KnownError:
-            return None
+            pass
         except StaleError:
             current = ledger.get(*record.register)
-            return current.value if current is not None and record.author == opened.node else None
-        return None
+            if current is not None and record.author == opened.node:
+                return current.value
+        return self.own_record()

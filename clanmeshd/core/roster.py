@@ -75,6 +75,7 @@ class Roster:
     members: Mapping[NodeId, Member]
     known: frozenset[NodeId]
     revoked: frozenset[NodeId]
+    out_since: Mapping[NodeId, int]  # of the revoked: the seq of the first word that put them out
     suspended: frozenset[NodeId]  # came by an invite with more redemptions than uses: wait for an admin
     invites: Mapping[RecordId, StandingInvite]
 
@@ -119,6 +120,7 @@ def enroll(ledger: Ledger, chain: Chain) -> Roster:
         members=_named([claim for node, claim in claims.items() if node not in revoked]),
         known=known,
         revoked=revoked,
+        out_since=_out_since(ledger, revoked, admins),
         suspended=frozenset(use.redemption.node for use in pending) - frozenset(claims),
         invites={
             key: StandingInvite(key, author, invite, redeemers.get(key, frozenset()))
@@ -133,6 +135,15 @@ def _revoked(ledger: Ledger, admins: frozenset[NodeId]) -> frozenset[NodeId]:
     return frozenset(
         content.node for author, content in said if isinstance(content, Revocation) and author in admins
     ) - frozenset(admins)
+
+
+def _out_since(ledger: Ledger, revoked: frozenset[NodeId], admins: frozenset[NodeId]) -> dict[NodeId, int]:
+    since: dict[NodeId, int] = {}
+    for entry in ledger.of_kind(Kind.REVOCATION):
+        author, content = entry.value.author, entry.content
+        if isinstance(content, Revocation) and content.node in revoked and author in admins | {content.node}:
+            since[content.node] = min(entry.value.seq, since.get(content.node, entry.value.seq))
+    return since
 
 
 def _left(ledger: Ledger, known: frozenset[NodeId]) -> frozenset[NodeId]:

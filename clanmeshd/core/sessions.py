@@ -121,12 +121,15 @@ class Sessions:
         self._boots_floor = 0
         self._by_prefix: dict[bytes, tuple[NodeId, ...]] = {}
         self._twice: list[NodeId] = []
+        self._outcasts: frozenset[NodeId] = frozenset()
 
     # --- who there is -----------------------------------------------------------------------------------
 
-    def set_members(self, members: Iterable[NodeId]) -> None:
-        """Say who may speak. All others are forgotten and their datagrams dropped unread."""
-        wanted = sorted(set(members) - {self._node})
+    def set_members(self, members: Iterable[NodeId], outcasts: frozenset[NodeId] = frozenset()) -> None:
+        """Say who may speak. All others are forgotten and their datagrams dropped, but for outcasts' hellos."""
+        speakers = frozenset(members) - {self._node}
+        self._outcasts = outcasts - speakers - {self._node}
+        wanted = sorted(speakers | self._outcasts)
         # One who is forgotten may come back in this run, under the same keys: no nonce may be used twice, and no
         # token may be good again that a recording could echo. So both go on above all that were ever given out.
         gone = [peer for node, peer in self._peers.items() if node not in set(wanted)]
@@ -137,6 +140,10 @@ class Sessions:
         for node in wanted:
             prefix = node[:SENDER_BYTES]
             self._by_prefix[prefix] = (*self._by_prefix.get(prefix, ()), node)
+
+    def is_outcast(self, node: NodeId) -> bool:
+        """Say whether a key is out of the clan and may only be told why."""
+        return node in self._outcasts
 
     def _new_peer(self) -> _Peer:
         return _Peer(counter=self._counter_floor, boots=self._boots_floor)
@@ -255,6 +262,8 @@ class Sessions:
         """
         header = parse_header_untrusted(data)
         candidates = self._by_prefix.get(header.sender, ())
+        if header.seal is not Seal.HELLO:
+            candidates = tuple(node for node in candidates if node not in self._outcasts)
         if not candidates:
             raise UnknownSenderError("no member's id begins so")
         node, plaintext = self._unseal_untrusted(candidates, header, data)

@@ -266,3 +266,45 @@ def test_a_joiner_refuses_an_inviter_that_is_no_member(family: Family) -> None:
     token, data = bundle(family)
     with pytest.raises(UnauthorizedError, match="made the token"):
         open_bundle_untrusted(replace(token, inviter=family["phone"].node, floor=0), family["nas"].node, data)
+
+
+def test_a_joiner_takes_the_bundle_of_any_member_and_of_nobody_else(family: Family) -> None:
+    token, data = bundle(family)
+    nas, guest = family["nas"].node, family["guest"]
+    data.append(family["desk"].credential(guest).value.data)
+    assert open_bundle_untrusted(token, nas, data, server=guest.node)
+    with pytest.raises(UnauthorizedError, match="that answered"):
+        open_bundle_untrusted(token, nas, data, server=family["phone"].node)
+    data.append(family["desk"].revocation(guest).value.data)
+    with pytest.raises(UnauthorizedError, match="that answered"):
+        open_bundle_untrusted(token, nas, data, server=guest.node)
+
+
+def test_a_joiner_refuses_a_history_in_which_its_token_was_not_made() -> None:
+    """The operation is among the records, but its branch is not the one that they make a device follow."""
+    family = Family(["desk", "hall"], ["nas"], weights=(1, 3))
+    desk, hall = family["desk"], family["hall"]
+    here = family.authority()
+    lost = desk.operation(SignerAdd("ssh-ed25519 AAAAdesk"), here)
+    kept = hall.operation(SignerAdd("ssh-ed25519 AAAAhall"), here)
+    invite = desk.invite(SEED)
+    records = [family.genesis, lost, kept, invite, desk.redemption(invite, SEED, family["nas"])]
+    data = [record.value.data for record in records]
+    for head, is_followed in ((kept, True), (lost, False)):
+        token = Token(
+            clan=family.clan,
+            clan_name="family",
+            invite_seed=SEED,
+            invite_id=invite.value.id,
+            authority_head=head.value.id,
+            inviter=desk.node,
+            floor=invite.value.seq,
+            discovery=bytes(16),
+            expires_unix_s=NOW_UNIX_S + 3600,
+            endpoints=(),
+        )
+        if is_followed:
+            assert open_bundle_untrusted(token, family["nas"].node, data)
+        else:
+            with pytest.raises(StaleError):
+                open_bundle_untrusted(token, family["nas"].node, data)

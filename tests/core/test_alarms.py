@@ -9,12 +9,14 @@ from clanmesh_protocol.records import (
     Acknowledgement,
     AdminAdd,
     AdminRemove,
+    Approval,
     Credential,
     Equivocation,
     Record,
     RecoveryReplace,
     Revocation,
     Secret,
+    Setting,
     Thresholds,
     Wrap,
 )
@@ -247,6 +249,22 @@ def test_a_settled_history_that_is_left_is_told(family: Family) -> None:
     view = outlook(family, "phone", *vouched(family, "desk", "nas", "phone"))
     elsewhere = replace(view.authority, final=type(view.authority.head)(bytes(31) + b"1"))
     assert set(found(replace(view, authority=elsewhere))) == {"fork"}
+
+
+def test_an_admin_that_follows_another_history_is_told_when_it_stays_there() -> None:
+    family = Family(("desk", "attic", "nas"), ("lamp",), recovery=True)
+    records = vouched(family, "desk", "attic", "nas", "lamp")
+    here = family["desk"].write(
+        AdminAdd(family["lamp"].node, 1), slot="00000001", prev=family.genesis.value.id, seq=at(1)
+    )
+    there = family["nas"].write(
+        Setting("colour", "green"), slot="00000001", prev=family.genesis.value.id, seq=at(2)
+    )
+    records += [here, family["attic"].write(Approval(here.value.id)), there]
+    records.append(family["nas"].write(Acknowledgement(1, there.value.id), seq=at(3)))
+    assert "split" not in found(outlook(family, "desk", *records))
+    alarm = found(outlook(family, "desk", *records, later_s=400.0))["split"]
+    assert (alarm.severity, alarm.subject) == ("problem", node_text(family["nas"].node))
 
 
 def test_problems_stand_first_and_each_kind_is_bounded(family: Family) -> None:

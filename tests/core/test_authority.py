@@ -4,7 +4,17 @@ import pytest
 
 from clanmesh_protocol.errors import UnauthorizedError
 from clanmesh_protocol.keys import ClanId
-from clanmesh_protocol.records import AuthorityOp, Checkpoint, Head, Invite, Kind, Record, SignerAdd, SignerRemove
+from clanmesh_protocol.records import (
+    AuthorityOp,
+    Checkpoint,
+    Head,
+    Invite,
+    Kind,
+    Record,
+    Revocation,
+    SignerAdd,
+    SignerRemove,
+)
 from clanmesh_protocol.signing import Verified
 from clanmeshd.core.authority import fold
 from clanmeshd.core.chain import CHECKPOINTS_MAX

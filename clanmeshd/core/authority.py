@@ -13,13 +13,13 @@ from typing import Final, TypeAlias
 
 from clanmesh_protocol.errors import UnauthorizedError
 from clanmesh_protocol.keys import ClanId, NodeId, RecordId, fingerprint_slot
+from clanmesh_protocol.limits import VOID_RECORDS_MAX
 from clanmesh_protocol.records import Content, Kind, Record
 from clanmeshd.core.chain import Chain, operation_number
-from clanmeshd.core.finality import acknowledgements, settled
+from clanmeshd.core.finality import acknowledgements, last_shared, settled
 from clanmeshd.core.forks import Acknowledged, follow
 from clanmeshd.core.hlc import unix_s_of
 from clanmeshd.core.ledger import Ledger
-from clanmeshd.core.limits import VOID_RECORDS_MAX
 from clanmeshd.core.roster import Member, Roster, StandingInvite, enroll
 from clanmeshd.core.tree import Proposal, Step, Tree, grow
 
@@ -170,13 +170,13 @@ class Authority:
         elif _is_for_admins(record):
             if not self.is_admin(record.author):
                 raise UnauthorizedError(f"only an admin writes records of kind {record.kind}")
+        elif record.author not in self.roster.known:
+            raise UnauthorizedError("the author is no member of the clan")
         elif record.author in self.roster.revoked and record.kind != Kind.REVOCATION:
             since = self.roster.out_since.get(record.author, record.seq)
             # A new secret by one who is out would be trusted by nobody and read by somebody.
             if record.kind not in OUTLIVING_KINDS or (record.kind == Kind.SECRET and record.seq > since):
                 raise UnauthorizedError("the author was removed from the clan")
-        elif record.author not in self.roster.known:
-            raise UnauthorizedError("the author is no member of the clan")
 
     def _may_govern(self, record: Record) -> None:
         if record.author not in self._speakers:
@@ -214,7 +214,7 @@ def fold(ledger: Ledger, final: RecordId | None = None) -> Authority:
     tree = grow(ledger)
     said = acknowledgements(ledger)
     acknowledged = {node: head for node, (head, _) in said.items()}
-    path = follow(tree, acknowledged, final)
+    path, final = _settled_path(tree, acknowledged, final)
     chain = path[-1].state if path else Chain()
     followed = _ids(path)
     approved = frozenset(map(fingerprint_slot, followed))
@@ -239,6 +239,22 @@ def retrace(ledger: Ledger, final: RecordId | None) -> tuple[Tree, list[Step], A
     tree = grow(ledger)
     acknowledged = {node: head for node, (head, _) in acknowledgements(ledger).items()}
     return tree, follow(tree, acknowledged, final), acknowledged
+
+
+def _settled_path(
+    tree: Tree, acknowledged: Acknowledged, final: RecordId | None
+) -> tuple[list[Step], RecordId | None]:
+    """The followed path, and what of the final operation's history lies on it.
+
+    Where the path leaves that operation, it is chosen again as for one who only remembers what both share: so the
+    answer is the same when it is asked again.
+    """
+    while True:
+        path = follow(tree, acknowledged, final)
+        shared = last_shared(tree, path, final)
+        if shared == final:
+            return path, final
+        final = shared
 
 
 _Place: TypeAlias = tuple[int, str, RecordId]

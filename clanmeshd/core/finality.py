@@ -25,6 +25,15 @@ def acknowledgements(ledger: Ledger) -> dict[NodeId, tuple[RecordId, float]]:
     }
 
 
+def last_shared(tree: Tree, path: Sequence[Step], final: RecordId | None) -> RecordId | None:
+    """The newest operation that a path shares with the history of the final one; itself where that is not here."""
+    held = tree.steps.get(final) if final is not None else None
+    if held is None or not path:
+        return final
+    on_path = (step for step in held.ancestry() if step.state.number < len(path))
+    return next(step.id for step in on_path if step is path[step.state.number])
+
+
 def settled(
     tree: Tree, path: Sequence[Step], acknowledged: Acknowledged, final: RecordId | None
 ) -> RecordId | None:
@@ -32,10 +41,7 @@ def settled(
     if not path or (final is not None and final not in tree.steps):
         return final  # what is lost here may come back: nothing is settled against it meanwhile
     weights = acknowledged_weights(tree, acknowledged)
-    held = tree.steps[final] if final is not None else path[0]
-    newest = next(
-        step for step in held.ancestry() if step.state.number < len(path) and step is path[step.state.number]
-    )
+    newest = tree.steps[final] if final is not None else path[0]
     for step in path[newest.state.number + 1 :]:
         if weights.get(step.id, 0) >= step.state.majority:
             newest = step

@@ -99,14 +99,24 @@ def _branch(first: Step, void: frozenset[bytes]) -> _Branch:
 def _recovered(parent: Step, branches: list[_Branch]) -> list[_Branch]:
     """The branches that the recovery key has signed something on, unless the admins have replaced that key.
 
-    What it signed needs nothing else to stand: it may rest on what is void otherwise.
+    What it signed needs nothing else to stand: it may rest on what is void otherwise. And admins whom it throws
+    out on one branch do not replace it on another: the key is there for the day when an admin's key is stolen.
     """
     key = parent.state.recovery
-    signed = [branch for branch in branches if key is not None and key in branch.first.below.authors]
-    ends = [branch for branch in branches if key in branch.facts.ended]
+    if key is None:
+        return [branch for branch in branches if branch.stands]
+    signed = [branch for branch in branches if key in branch.first.below.authors - branch.void]
+    out = _thrown_out_by(key, signed)
+    ends = [branch for branch in branches if key in _branch(branch.first, branch.void | out).facts.ended]
     if not signed or any(end is not branch for branch in signed for end in ends[:2]):
         return [branch for branch in branches if branch.stands]
     return [branch if key in branch.facts.authors else _branch(branch.first, _NONE) for branch in signed]
+
+
+def _thrown_out_by(key: bytes, signed: Sequence[_Branch]) -> frozenset[bytes]:
+    """Whom the recovery key itself has put out on its branches."""
+    steps = (step for branch in signed for step in subtree(branch.first))
+    return frozenset(pin for step in steps if step.record.author == key for pin in step.pins if pin != key)
 
 
 def _pruned(whole: Sequence[_Branch]) -> Sequence[_Branch]:

@@ -2,8 +2,8 @@
 
 By itself an admin's device acknowledges the head that it follows, confirms who came by an invite, prolongs
 credentials, puts its name under the word of those who left, and says again what of its own lost a race. Any
-member's device passes on the proof that somebody signed two things at once. All of it follows from the record
-set, so nothing is lost by a restart.
+member's device passes on the proof that somebody signed two things at once. Nearly all of it follows from the
+record set, so that a restart loses only what waits to be said again.
 """
 
 from collections.abc import Callable
@@ -47,11 +47,13 @@ from clanmeshd.core.limits import (
     RESAID_AGE_S_MAX,
     RESAID_BURST,
     RESAID_PER_S,
+    RESAID_WAITING_MAX,
     UPKEEP_IDLE_S,
     UPKEEP_S,
 )
 
-_CHANGES_OF_ADMINS: Final = (AdminAdd, AdminRemove, AdminReplace)
+_REMOVALS: Final = (AdminRemove, AdminReplace)
+_CHANGES_OF_ADMINS: Final = (AdminAdd, *_REMOVALS)
 WITHDRAWN: Final = "withdrawn"  # a setting
 _WITHDRAWN_DIGITS: Final = 16  # of a proposal's id: as many as its author could not aim at
 
@@ -100,6 +102,7 @@ class Governance:
         self._gossip = gossip
         self._up = up
         self._upkeep_s = now.monotonic_s
+        self._to_say: list[Lost | Pending] = []  # what of our own word is to be said again, one behind each head
         self._resaid = TokenBucket(RESAID_PER_S, RESAID_BURST, now.monotonic_s)
         self._proofs: dict[NodeId, tuple[float, Proof]] = {}  # when to publish it, if nobody else has
 
@@ -193,6 +196,7 @@ class Governance:
 
     def _keep_up(self, now: Instant) -> None:
         if self._gossip.authority.is_admin(self._own):
+            self._say_next(now)
             self._acknowledge(now)
             self._confirm(now)
             self._renew(now)
@@ -203,7 +207,7 @@ class Governance:
         if not authority.is_admin(self._own):
             return UPKEEP_IDLE_S
         life, members = life_s(authority), authority.members.values()
-        if any(not member.confirmed or is_due(member, life, now.unix_s) for member in members):
+        if self._to_say or any(not member.confirmed or is_due(member, life, now.unix_s) for member in members):
             return UPKEEP_S
         dues = [due_unix_s(member) - now.unix_s for member in members if member.expires_unix_s]
         return min([UPKEEP_IDLE_S, *(max(UPKEEP_S, due) for due in dues if due > 0)])
@@ -258,24 +262,39 @@ class Governance:
         return next((admin for admin in self._gossip.authority.admins if admin in alive), None) == self._own
 
     def _resay(self, before: Authority, now: Instant) -> None:
-        """What of ours was followed or proposed and is not any more, because another was first, is said again."""
+        """What of ours was followed or proposed and is not any more, because another was first, is said again.
+
+        A removal also where this device does not remember it: it was restored from a backup of before.
+        """
         authority = self._gossip.authority
-        lost: list[Lost | Pending] = [each for each in authority.lost if each.author == self._own]
-        lost = [each for each in lost if before.follows(each.id)]
-        standing = {each.id for each in authority.pending}
-        lost += [
+        lost: list[Lost | Pending] = [
             each
-            for each in before.pending
-            if each.author == self._own and each.id not in standing and not authority.follows(each.id)
+            for each in authority.lost
+            if each.author == self._own and (before.follows(each.id) or isinstance(each.operation, _REMOVALS))
         ]
-        for each in lost:
-            operation, chain = each.operation, self._gossip.authority.chain
-            if not isinstance(operation, AuthorityOp) or now.unix_s > each.at_unix_s + RESAID_AGE_S_MAX:
-                continue
-            if rival(self._gossip.authority, self._own, operation) or is_withdrawn(chain, each.id):
-                continue
-            if after(chain, operation) != chain and self._resaid.take(now.monotonic_s):
-                self.operate(operation, now)
+        standing = {each.id for each in [*authority.pending, *self._to_say]}
+        lost += [each for each in before.pending if each.author == self._own and not authority.follows(each.id)]
+        self._to_say += [each for each in lost if each.id not in standing]
+        del self._to_say[RESAID_WAITING_MAX:]
+        self._say_next(now)
+
+    def _say_next(self, now: Instant) -> None:
+        """One operation at a time: the next one stands behind the head that this one makes."""
+        self._to_say = [each for each in self._to_say if self._is_to_say(each, now)]
+        if self._to_say and self._resaid.take(now.monotonic_s):
+            operation = self._to_say.pop(0).operation
+            assert isinstance(operation, AuthorityOp)
+            self.operate(operation, now)
+
+    def _is_to_say(self, lost: Lost | Pending, now: Instant) -> bool:
+        operation, authority = lost.operation, self._gossip.authority
+        if not isinstance(operation, AuthorityOp) or now.unix_s > lost.at_unix_s + RESAID_AGE_S_MAX:
+            return False
+        if any(each.author == self._own and each.operation == operation for each in authority.pending):
+            return False
+        if rival(authority, self._own, operation) or is_withdrawn(authority.chain, lost.id):
+            return False
+        return after(authority.chain, operation) != authority.chain
 
     # --- proofs -----------------------------------------------------------------------------------------
 

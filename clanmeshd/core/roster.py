@@ -120,7 +120,7 @@ def enroll(ledger: Ledger, chain: Chain) -> Roster:
         members=_named([claim for node, claim in claims.items() if node not in revoked]),
         known=known,
         revoked=revoked,
-        out_since=_out_since(ledger, revoked, admins),
+        out_since=_out_since(ledger, revoked, admins, known),
         suspended=frozenset(use.redemption.node for use in pending) - frozenset(claims),
         invites={
             key: StandingInvite(key, author, invite, redeemers.get(key, frozenset()))
@@ -137,11 +137,15 @@ def _revoked(ledger: Ledger, admins: frozenset[NodeId]) -> frozenset[NodeId]:
     ) - frozenset(admins)
 
 
-def _out_since(ledger: Ledger, revoked: frozenset[NodeId], admins: frozenset[NodeId]) -> dict[NodeId, int]:
+def _out_since(
+    ledger: Ledger, revoked: frozenset[NodeId], admins: frozenset[NodeId], known: frozenset[NodeId]
+) -> dict[NodeId, int]:
     since: dict[NodeId, int] = {}
     for entry in ledger.of_kind(Kind.REVOCATION):
         author, content = entry.value.author, entry.content
-        if isinstance(content, Revocation) and content.node in revoked and author in admins | {content.node}:
+        if not isinstance(content, Revocation) or content.node not in revoked:
+            continue
+        if author in admins or (author == content.node and author in known):
             since[content.node] = min(entry.value.seq, since.get(content.node, entry.value.seq))
     return since
 

@@ -58,6 +58,8 @@ SLOTS_PER_AUTHOR_MAX: Final = {
     13: 1,
     14: 16,  # proofs of equivocation, one for each author caught
 }
+# Of records about the authority by keys without a say, in all: 300 kB, and 30 ms of each fold.
+VOID_RECORDS_MAX: Final = 1024
 SLOTS_PER_AUTHOR_UNKNOWN_KIND_MAX: Final = 64
 
 PAYLOAD_BYTES_MAX: Final = {

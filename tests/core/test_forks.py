@@ -4,9 +4,11 @@ Ids are ground where a rule behind the tested one could decide the other way, so
 """
 
 from clanmesh_protocol.keys import RecordId
+from clanmesh_protocol.limits import VOID_RECORDS_MAX
 from clanmesh_protocol.records import (
     AdminAdd,
     AdminRemove,
+    AdminReplace,
     AuthorityOp,
     Checkpoint,
     Record,
@@ -16,7 +18,6 @@ from clanmesh_protocol.records import (
 )
 from clanmesh_protocol.signing import Verified
 from clanmeshd.core.authority import Authority, fold
-from clanmeshd.core.limits import VOID_RECORDS_MAX
 from tests.core.authors import Author, Family, ledger_of
 
 Entry = Verified[Record]
@@ -256,12 +257,23 @@ def test_the_recovery_key_leads_away_from_what_is_final() -> None:
 
 
 def test_what_an_evicted_majority_signed_does_not_take_the_recovery_key_away() -> None:
+    family = Family(["desk"], ["attic", "sock"], recovery=True)
+    recovery = behind(family.recovery, family.genesis, AdminReplace(family["desk"].node, family["attic"].node))
+    replaced = behind(family["desk"], family.genesis, RecoveryReplace(bytes(family["sock"].node)))
+    friend = behind(family["desk"], family.genesis, AdminAdd(family["sock"].node, 9))
+    more = behind(family["sock"], friend, RecoveryReplace(None))
+    assert head(family, recovery, replaced) == recovery.value.id
+    assert head(family, recovery, replaced, friend, more) == recovery.value.id
+    assert head(family, recovery, replaced, friend, more, final=recovery.value.id) == recovery.value.id
+    assert head(family, recovery, replaced, final=replaced.value.id) == replaced.value.id  # that was settled here
+
+
+def test_admins_who_stay_may_replace_the_recovery_key_while_it_throws_another_out() -> None:
     family = three()
     recovery = behind(family.recovery, family.genesis, AdminRemove(family["desk"].node))
-    replaced = behind(family["desk"], family.genesis, RecoveryReplace(bytes(family["sock"].node)))
-    records = [recovery, replaced, family["nas"].approval(replaced)]
-    assert head(family, *records) == replaced.value.id  # nothing settled: more have signed it
-    assert head(family, *records, final=recovery.value.id) == recovery.value.id
+    replaced = behind(family["attic"], family.genesis, RecoveryReplace(None))
+    assert head(family, recovery, replaced, family["nas"].approval(replaced)) == replaced.value.id
+    assert head(family, recovery, replaced, family["desk"].approval(replaced)) == recovery.value.id
 
 
 def final_of(authority: Authority) -> RecordId | None:

@@ -8,12 +8,14 @@ import pytest
 from clanmesh_protocol.keys import DeviceKeys, NodeId, make_device_keys
 from clanmeshd.core.limits import (
     PREKEY_LIFE_S,
+    PREKEY_SETTLE_S,
     TUNNEL_APPLY_S_MAX,
     TUNNEL_KEY_DAYS,
     TUNNEL_LEARN_S_MAX,
     TUNNEL_SETTLE_S,
     TUNNEL_TURN_S_MAX,
 )
+from clanmeshd.core.prekeys import sending_prekey
 from clanmeshd.core.tunnel_keys import (
     SETTING,
     Fellow,
@@ -126,6 +128,12 @@ def test_only_prekeys_as_young_as_the_next_key_show_that_it_is_known(keys: Devic
     for number in range(2, 6):
         older = replace(older, prekeys=(*older.prekeys, (number, bytes(32), MADE_S))[-4:])
     assert announcing(older) == {2, 3, 4, 5}  # the one that came with the key has made room
+
+
+def test_who_is_too_young_for_a_settled_prekey_seals_with_the_oldest(keys: DeviceKeys, rng: Random) -> None:
+    changing = begun(begun(keys, rng.randbytes, MADE_S + 5), rng.randbytes, MADE_S + 10)
+    assert sending_prekey(changing, MADE_S + 11) == 0, "peers have read of no other"
+    assert sending_prekey(changing, MADE_S + 10 + PREKEY_SETTLE_S) == 2
 
 
 # --- steps ---

@@ -15,7 +15,7 @@ from clanmesh_protocol.records import (
     SignerAdd,
     Thresholds,
 )
-from clanmeshd.core.limits import VOID_RECORDS_MAX
+from clanmesh_protocol.limits import VOID_RECORDS_MAX
 from tests.core.worlds import UNIX_S, status
 from tests.hostile.rules import hostile
 from tests.hostile.stage import NOW, RECOVERY, SIGNER, TOKEN, Stage, stays_small

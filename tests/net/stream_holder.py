@@ -36,8 +36,9 @@ async def until_cut(stream: Stream) -> None:
         return
 
 
-async def main(state: str, clan_hex: str, *several: str) -> None:
+async def main(*words: str) -> None:
     """Hold, and try again."""
+    state, clan_hex, *several = words
     seed = bytes.fromhex(json.loads((Path(state) / "keys.json").read_bytes())["identity"])
     clan = ClanId(bytes.fromhex(clan_hex))
 

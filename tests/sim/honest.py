@@ -159,21 +159,27 @@ class Device:
         self.conclude(now)
 
 
-def is_over_a_pin(ledger: Ledger, head: RecordId) -> bool:
-    """Whether an operation on the path to `head` is signed by a key that one before it put out, or by any other.
-
-    Found by walking the records themselves, with nothing of what chose them.
-    """
+def path_to(ledger: Ledger, head: RecordId) -> list[Entry]:
+    """The operations from the genesis to a head."""
     records = {entry.value.id: entry for entry in ledger.of_kind(Kind.AUTHORITY)}
     path: list[Entry] = []
     at: RecordId | None = head
     while at is not None:
         path.append(records[at])
         at = records[at].value.prev
-    genesis = path.pop().content
+    return path[::-1]
+
+
+def is_over_a_pin(ledger: Ledger, head: RecordId) -> bool:
+    """Whether an operation on the path to `head` is signed by a key that one before it put out, or by any other.
+
+    Found by walking the records themselves, with nothing of what chose them.
+    """
+    first, *path = path_to(ledger, head)
+    genesis = first.content
     assert isinstance(genesis, Genesis)
     say = _Say({bytes(admin.node) for admin in genesis.admins}, genesis.recovery)
-    for entry in reversed(path):
+    for entry in path:
         author = entry.value.author
         if author in say.out or not (author in say.admins or author == say.recovery):
             return True

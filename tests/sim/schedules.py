@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from random import Random
+from types import UnionType
 from typing import Final
 
 from clanmesh_protocol.errors import ProtocolError, UnauthorizedError
@@ -37,12 +38,13 @@ from clanmesh_protocol.records import (
 )
 from clanmesh_protocol.signing import read_untrusted, sign_genesis, sign_record
 from clanmeshd.core.chain import Chain, after, operation_slot
-from tests.sim.honest import Device, Entry, is_over_a_pin, moment
+from tests.sim.honest import Device, Entry, is_over_a_pin, moment, path_to
 
 CLAN_OF_OTHERS: Final = ClanId(b"another clan's..")
 ROUNDS_MAX: Final = 24  # of everybody hearing everything, until nobody has anything to say any more
 ROOTS_EVERY: Final = 100  # schedules
 ROUND_S: Final = 15.0  # longer than the pause between two looks of a daemon at what is to be kept up
+LIMIT: Final = "known limit"  # what the message of one begins with
 AT_ONCE: Final = 50  # records that a device takes before it looks at them: all that are offered
 SEED_BYTES: Final = 32
 ADMINS: Final = ("desk", "attic", "nas", "phone")
@@ -51,6 +53,13 @@ MEMBER, MOLE, SOCKS = "tv", "mole", ("sock-a", "sock-b")
 
 class Broken(AssertionError):
     """Something that has to hold in every schedule did not."""
+
+
+class KnownLimit(Broken):
+    """The recovery key put admins out while those replaced it, and neither had heard of the other.
+
+    Each alone may govern, so each side settled what the other cannot undo: people have to decide.
+    """
 
 
 @dataclass(frozen=True)
@@ -114,6 +123,7 @@ class Schedule:
     pool: list[Entry] = field(default_factory=list)  # whatever anybody ever signed
     names: dict[bytes, str] = field(default_factory=dict)  # of keys and of operations, for the story
     recoveries: int = 0
+    walked: set[RecordId] = field(default_factory=set)  # heads whose path was looked at
 
     def __post_init__(self) -> None:
         rng = self.rng = Random(f"schedule {self.seed}")
@@ -130,7 +140,7 @@ class Schedule:
         self.crew = frozenset(each.node for each in self.hostile)
         self.keys = [key(name) for name in (*names, MEMBER, MOLE, *SOCKS)]
         self.now_s = 1.0
-        self.steps = rng.randint(4, 60 if rng.random() < 0.05 else 20)
+        self.steps = rng.randint(4, 50 if rng.random() < 0.05 else 17)
         self.malice = rng.uniform(0.1, 0.5)  # of all that is done
         self.meetings = rng.choice([1, 2, 4])  # at most, after each step
         self.pool += self.clan.records
@@ -195,6 +205,8 @@ class Schedule:
         """All follow one history and hold one record set. Raises Broken."""
         heads = {device.authority.head for device in self.devices}
         finals = {device.authority.final for device in self.devices}
+        if len(heads) > 1 and self._is_duel_with_recovery():
+            raise KnownLimit(f"{LIMIT}: the recovery key and those who replaced it")
         if len(heads) > 1:
             raise Broken(f"{len(heads)} heads at {len(finals)} final operations")
         # One that was thrown out keeps its own words, which count nowhere else: nobody compares sets with it.
@@ -205,6 +217,21 @@ class Schedule:
         # A root is a function of the set and costs more than all the rest.
         if self.seed % ROOTS_EVERY == 0 and len({device.ledger.root() for device in inside}) > 1:
             raise Broken("one record set, but several roots")
+
+    def _is_duel_with_recovery(self) -> bool:
+        paths = [path_to(device.ledger, device.authority.head) for device in self.devices]
+        common = set.intersection(*[{entry.value.id for entry in path} for path in paths])
+        apart = [[entry for entry in path if entry.value.id not in common] for path in paths]
+        recovery = key("recovery").node
+
+        def is_by(entries: list[Entry], recovers: bool, operations: type | UnionType) -> bool:
+            return any(
+                isinstance(entry.content, operations) and (entry.value.author == recovery) == recovers
+                for entry in entries
+            )
+
+        removes = any(is_by(entries, True, AdminRemove | AdminReplace) for entries in apart)
+        return removes and any(is_by(entries, False, RecoveryReplace) for entries in apart)
 
     # --- what people do ---------------------------------------------------------------------------------
 
@@ -415,6 +442,9 @@ class Schedule:
             self._note(entry)
             self._tell(f"{device.name} says {self._name(entry.value.id)}")
             self.pool.append(entry)
+        if device.authority.head in self.walked:
+            return  # a head has one path to it
+        self.walked.add(device.authority.head)
         if is_over_a_pin(device.ledger, device.authority.head):
             raise Broken(f"{device.name} follows an operation signed by a key that was removed before it")
 

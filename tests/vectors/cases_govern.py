@@ -363,6 +363,19 @@ def finals_behind() -> Iterator[Vector]:
         settled=first,
     )
 
+    story = Story((ANN, 1), (BEN, 3), (CARA, 1), (DAN, 3))
+    held = story.operation(ANN, removing(ANN), story.genesis, BEN, DAN)
+    first = story.operation(RECOVERY, setting("a"), story.genesis, ANN, BEN, DAN)
+    story.operation(RECOVERY, setting("b"), story.genesis, BEN, CARA, DAN, above=first)
+    yield story.ends(
+        "final-chosen-anew",
+        "its pins take weight from one of two branches that lead away: once it is left, they count no more",
+        first,
+        final=held,
+        settled=story.genesis,
+        settings={"a": "on"},
+    )
+
     story = Story(*THREE)
     elsewhere = Story(*TWO).genesis
     done = story.operation(CARA, setting("a"), story.genesis)

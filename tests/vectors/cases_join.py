@@ -18,6 +18,7 @@ from tests.vectors.people import (
     INVITE,
     INVITE_KEY,
     MEMBER,
+    MEMBER_ID,
     OTHER_CLAN,
     SEQ,
     STRANGER,
@@ -61,11 +62,19 @@ def redeemed(by: Join, author: bytes = FOUNDER) -> bytes:
 def all_cases() -> Iterator[Vector]:
     """Give every vector of this layer."""
 
-    def case(name: str, expect: str, comment: str, join: Join, *records: bytes, now: int = UNIX_S) -> Vector:
-        parts = (GENESIS_DATA, *records, encode_frame(join)[4:])
-        data = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
-        return Vector(f"join/{name}", expect, comment, data, {"clan": CLAN.hex(), "now": str(now)})
+    yield from first_cases()
+    yield from later_cases()
 
+
+def case(name: str, expect: str, comment: str, join: Join, *records: bytes, now: int = UNIX_S) -> Vector:
+    """Make a vector of this layer."""
+    parts = (GENESIS_DATA, *records, encode_frame(join)[4:])
+    data = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    return Vector(f"join/{name}", expect, comment, data, {"clan": CLAN.hex(), "now": str(now)})
+
+
+def first_cases() -> Iterator[Vector]:
+    """Cases of the first version."""
     good = request()
     yield case("ok", "ok", "the first use of an invite for one", good, PLAIN)
     yield case("ok-last-second", "ok", "at the very end", good, PLAIN, now=EXPIRES)
@@ -94,3 +103,29 @@ def all_cases() -> Iterator[Vector]:
     )
     yield case("other-node", "malformed", "somebody else's proofs", stolen, PLAIN)
     yield case("ok-named", "ok", "an invite for one name", request(invite=NAMED), NAMED)
+
+
+def later_cases() -> Iterator[Vector]:
+    """Invites withdrawn by their key, contested ones, and devices with a new key."""
+    good, other = request(), request(seed=secret("another device"), name="tablet")
+    withdrawn = sign_payload(FOUNDER, 2, INVITE_SLOT, [INVITE_KEY, "no more"])
+    yield case("withdrawn-by-key", "unknown-invite", "an admin put out the invite's key", good, PLAIN, withdrawn)
+    yield case(
+        "contested",
+        "used",
+        "two came for one use: each waits",
+        good,
+        ADMITTED,
+        PLAIN,
+        redeemed(good),
+        redeemed(other, MEMBER),
+    )
+    slot = fingerprint_slot(other.node)
+    confirmed = sign_payload(FOUNDER, 1, slot, [other.node, "tablet", [], 0, id_of(redeemed(other))])
+    yield case("used-confirmed", "used", "the use is closed", good, PLAIN, redeemed(other), confirmed)
+    succeeded = sign_payload(FOUNDER, 1, MEMBER_SLOT, [*CREDENTIAL, None, None, [], good.node])
+    yield case("succeeded", "revoked", "another key of the same device took its place", good, PLAIN, succeeded)
+    succeeds = sign_payload(FOUNDER, 10, INVITE_SLOT, [INVITE_KEY, "nas", [], 1, EXPIRES, MEMBER_ID], seq=SEQ + 2)
+    yield case(
+        "ok-succeeds", "ok", "in place of the member of that name", request(invite=succeeds), succeeds, ADMITTED
+    )

@@ -199,6 +199,14 @@ def words_of_members() -> Iterator[Vector]:
     yield story.judged("node-of-a-succeeded-key", "unauthorized", "another key took its place")
 
     story = Story(*TWO)
+    story.invite(ANN)
+    story.revocation(BEN, TOKEN)
+    story.say(TOKEN, 6, "wifi", [2, None, "root", "root", 0o400, ["all"], [], bytes(24), bytes(40)])
+    yield story.judged(
+        "secret-by-a-withdrawn-token", "unauthorized", "out, and never known: it leaves nothing behind"
+    )
+
+    story = Story(*TWO)
     pair = [story.say(EVE, 200, "x", payload, seq=SEQ + 1) for payload in (b"a", b"b")]
     proof = [each.data for each in sorted(pair, key=lambda each: each.id)]
     for name, seed, expect, comment in (

@@ -19,7 +19,7 @@ lint: ## run the checks of the code alone
 	@tools/bootstrap --test
 	@tests/run static
 
-soak: ## run the tests that take chances for SOAK_MINUTES (60), from SOAK_SEED on
+soak: ## run a million hostile schedules (SOAK_SCHEDULES), then all tests that take chances for SOAK_MINUTES (60)
 	@tools/bootstrap --test
 	@tests/soak
 
@@ -27,7 +27,7 @@ bench: ## measure, and compare with the targets
 	@tools/bootstrap
 	@status=0; for name in $(BENCHES); do $(RUN) -m bench.$$name --check || status=1; done; exit $$status
 
-BENCHES := demo footprint
+BENCHES := demo footprint expel rotation
 
 install: ## as root: install daemon and commands (NO_START=1 starts nothing; WHEELS=dir needs no network)
 	@tools/install install $(if $(filter-out 0 no false,$(NO_START)),--no-start) $(if $(WHEELS),--wheels "$(WHEELS)")

@@ -15,6 +15,7 @@ from clanmesh_protocol.records import (
     Credential,
     Head,
     Record,
+    Revocation,
     RolloutState,
     Secret,
     SecretsState,

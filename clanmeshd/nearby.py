@@ -25,7 +25,7 @@ from clanmeshd.store import Membership
 
 FORMER_MAX: Final = 4  # removals while a device was away; each is one more hash for each tag heard
 FORMER_S: Final = 90 * 86_400  # a device that was away for longer comes back by an address that it knows
-CHECK_S: Final = 1.0  # how soon a changed secret is announced
+CHECK_S: Final = 1.0  # how soon a changed secret is taken over; it is announced a second later at most
 
 _DEPENDS_ON: Final = (*AUTHORITY_KINDS, Kind.SECRET)
 

@@ -61,7 +61,7 @@ TIERS = (
     ),
     Tier("core", 90, ("tests/vectors", "tests/core", "tests/golden", "tests/house")),
     Tier("sim", 180, ("tests/sim", "tests/hostile")),
-    Tier("net", 150, ("tests/net",)),
+    Tier("net", 260, ("tests/net",)),
     Tier("systemd", 150, ("tests/systemd", "tests/nixos")),
     Tier("kernel", 40, ("tests/kernel",)),
 )

@@ -22,7 +22,8 @@ from clanmeshd.net.discovery import ENDPOINTS_PER_TAG_MAX, NONCE_BYTES, Sighting
 if TYPE_CHECKING:
     from clanmeshd.net.radio import Radio, Service
 
-RECHECK_S: Final = 30.0  # for a change of the secret, and for changes that netlink had no room to tell
+RECHECK_S: Final = 30.0  # for changes of the networks that netlink had no room to tell
+SECRETS_CHECK_S: Final = 1.0  # a look into memory; a new member may be listening for the new secret already
 RETRY_FIRST_S: Final = 1.0
 RETRY_S_MAX: Final = 60.0
 RETRY_JITTER: Final = 0.25  # machines that lost their network together do not come back together
@@ -79,7 +80,7 @@ async def run(
                     nonce = os.urandom(NONCE_BYTES)
                     nursery.start_soon(_announce, radio, _service(wanted, port, nonce))
                     nursery.start_soon(_pass_on, radio, nonce, suggest)
-                    await _until_changed(watch, wanted, lambda: _wanted(secret(), former()))
+                    await _until_changed(watch, wanted, lambda: (secret(), former()))
                     nursery.cancel_scope.cancel()
             except OSError as error:
                 attempts += 1
@@ -113,10 +114,24 @@ def _wanted(secret: bytes, former: tuple[bytes, ...] = ()) -> _Wanted:
     return _Wanted(secret, former, multicast_interfaces())
 
 
-async def _until_changed(watch: AddressWatch, wanted: _Wanted, look: Callable[[], _Wanted]) -> None:
-    while look() == wanted:
-        with trio.move_on_after(RECHECK_S):
-            await watch.changed()
+async def _until_changed(
+    watch: AddressWatch, wanted: _Wanted, secrets: Callable[[], tuple[bytes, tuple[bytes, ...]]]
+) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_until_secrets_change, wanted, secrets, nursery.cancel_scope)
+        while multicast_interfaces() == wanted.networks:
+            with trio.move_on_after(RECHECK_S):
+                await watch.changed()
+        nursery.cancel_scope.cancel()
+
+
+async def _until_secrets_change(
+    wanted: _Wanted, secrets: Callable[[], tuple[bytes, tuple[bytes, ...]]], scope: trio.CancelScope
+) -> None:
+    while True:
+        await trio.sleep(SECRETS_CHECK_S)
+        if secrets() != (wanted.secret, wanted.former):
+            scope.cancel()
 
 
 def _pause_s(attempts: int) -> float:

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import trio
 import zeroconf
@@ -65,7 +65,7 @@ class Radio:
             if self._closed:  # given up on before it had begun
                 return
             try:
-                self._library = zeroconf.Zeroconf(interfaces=_addresses_of(networks))
+                self._library = _Library(interfaces=_addresses_of(networks))
                 listener = _Listener(self._secrets, self._hand_over)
                 self._browser = zeroconf.ServiceBrowser(self._library, SERVICE_TYPE, listener=listener)
             except (zeroconf.Error, RuntimeError) as error:  # a network went away under it
@@ -103,6 +103,24 @@ class Radio:
             self._send.send_nowait(sighting)
         except trio.WouldBlock:
             self.dropped += 1
+
+
+class _Library(zeroconf.Zeroconf):
+    """The library, which goes on asking whatever names its neighbours have.
+
+    A question is sent with the answers that are known already. A name of bytes that are no UTF-8 grows when it is
+    read and is too long to be said again: one such packet would end the asking for good.
+    """
+
+    def async_send(self, out: Any, *args: Any, **kwargs: Any) -> None:
+        """Send to everybody; a question that cannot be written with its known answers without them."""
+        try:
+            super().async_send(out, *args, **kwargs)
+        except zeroconf.NamePartTooLongException:
+            bare = type(out)(out.flags, out.multicast)
+            for question in out.questions:
+                bare.add_question(question)
+            super().async_send(bare, *args, **kwargs)
 
 
 class _Listener(zeroconf.ServiceListener):

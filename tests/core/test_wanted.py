@@ -168,7 +168,11 @@ def test_the_highest_epoch_stands_then_the_higher_id(epochs: list[int], order: l
 
 def test_a_removed_members_value_loses_to_any_other_but_stays_alone(family: Family) -> None:
     desk, nas, phone = (family[name] for name in ("desk", "nas", "phone"))
-    records = [*clan_records(family), theirs := sealed(nas, 1000, (phone,)), desk.write(Revocation(nas.node, "lost"), seq=10**9)]
+    records = [
+        *clan_records(family),
+        theirs := sealed(nas, 1000, (phone,)),
+        desk.write(Revocation(nas.node, "lost"), seq=10**9),
+    ]
     ledger = family.ledger(*records)
     ledger.retain(fold(ledger).lets_stay)
     assert [item.record_id for item in wanted.newest_secrets(ledger, fold(ledger))] == [theirs.value.id]

@@ -3,6 +3,7 @@
 import pytest
 
 from clanmesh_protocol.keys import signing_public
+from clanmesh_protocol.limits import VOID_RECORDS_MAX
 from clanmesh_protocol.records import (
     AdminAdd,
     AdminRemove,
@@ -15,7 +16,6 @@ from clanmesh_protocol.records import (
     SignerAdd,
     Thresholds,
 )
-from clanmesh_protocol.limits import VOID_RECORDS_MAX
 from tests.core.worlds import UNIX_S, status
 from tests.hostile.rules import hostile
 from tests.hostile.stage import NOW, RECOVERY, SIGNER, TOKEN, Stage, stays_small

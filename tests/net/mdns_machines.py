@@ -123,7 +123,7 @@ def machines(count: int) -> Iterator[list[Machine]]:
         yield made
     finally:
         complaints = [machine.end() for machine in made]
-    assert [text for text in complaints if text] == []
+    assert not any(complaints), "".join(complaints)
 
 
 def wire(one: Machine, other: Machine) -> None:

@@ -139,7 +139,8 @@ def _history(outlook: Outlook) -> Iterator[Alarm]:
                 "split",
                 node_text(entry.value.author),
                 f"{name} follows another history than this device{why}: they cannot both be right",
-                f"if its key was stolen, `clanctl remove {name}`; else compare `clanctl admin list` on both",
+                f"if its key was stolen, `clanctl remove {name}`; else compare `clanctl admin list` on both, "
+                "and where it is wrong `clanctl leave --force` and join again",
             )
 
 

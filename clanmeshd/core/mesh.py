@@ -102,7 +102,7 @@ class Mesh:
         self._governance = Governance(author, self._gossip, self._membership.up, now)
         self._derived = Derived(self.ledger, self._traffic.paths, tunnel_port)
         self._stores: list[StoreRecord] = []
-        self._notices = Notices(self.authority)
+        self._notices = Notices(self.authority, self.ledger)
         self._members: frozenset[NodeId] = frozenset()
         self._decisions: list[Record] = []  # what changed the authority since it was last worked out
         self._own.check_keys(now)

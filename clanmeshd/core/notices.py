@@ -1,21 +1,27 @@
 """What people may want to know: who came and went, what the authority decided, and who was seen to run twice."""
 
 from math import inf
+from typing import Final
 
 from clanmesh_protocol.keys import NodeId
-from clanmesh_protocol.records import Record
+from clanmesh_protocol.records import Kind, Record
 from clanmeshd.core.authority import Authority
 from clanmeshd.core.effects import Announce
+from clanmeshd.core.ledger import Ledger
 from clanmeshd.core.limits import CLONE_WARNING_S
+from clanmeshd.core.phrases import called, operation_text
 from clanmeshd.core.subjects import Changed, State
+
+OPERATIONS_MAX: Final = 16  # told at once, the newest: a device that was away for months need not hear of each
 
 
 class Notices:
     """Collects announcements for `clanctl events` and the log. `clones`: who runs twice, and when last seen so."""
 
-    def __init__(self, authority: Authority) -> None:
+    def __init__(self, authority: Authority, ledger: Ledger) -> None:
         self.clones: dict[NodeId, float] = {}  # monotonic s
         self._authority = authority
+        self._ledger = ledger
         self._waiting: list[Announce] = []
 
     def drain(self) -> list[Announce]:
@@ -38,19 +44,18 @@ class Notices:
         known = {pending.id for pending in before.pending}
         for pending in authority.pending:
             if pending.id not in known:
-                text = f"proposed operation {pending.number}, which needs more signatures"
+                text = f"proposes: {operation_text(authority, pending.operation)} (`clanctl admin pending`)"
                 self._say("proposal", text, pending.author)
 
     def _tell_operation(self, before: Authority, authority: Authority) -> None:
-        if authority.follows(before.head):
-            text = f"the authority is at operation {authority.number}"
-            self._waiting.append(Announce("operation", text))
-        elif before.follows(authority.head):
-            text = f"the authority went back to operation {authority.number}"
-            self._waiting.append(Announce("fork", text))
-        else:
-            text = f"the authority went over to another branch, now at operation {authority.number}"
-            self._waiting.append(Announce("fork", text))
+        if not authority.follows(before.head):
+            way = "back" if before.follows(authority.head) else "over to another branch"
+            self._waiting.append(Announce("fork", f"the clan's history went {way}"))
+        entries = self._ledger.of_kind(Kind.AUTHORITY)
+        new = [each for each in entries if authority.follows(each.value.id) and not before.follows(each.value.id)]
+        for entry in sorted(new, key=lambda each: each.value.slot)[-OPERATIONS_MAX:]:
+            who, what = called(authority, entry.value.author), operation_text(authority, entry.content)
+            self._waiting.append(Announce("operation", f"{who} decided: {what}", NodeId(entry.value.author)))
 
     def notice(self, change: Changed) -> None:
         """Somebody came up or went down."""

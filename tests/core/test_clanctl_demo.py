@@ -112,7 +112,7 @@ def test_a_child_is_found() -> None:
     holder = hold(["sh", "-c", "sleep 100 & echo ready; cat; kill $!"])
     child = child_of(holder.pid)
     assert child in children(holder.pid)
-    assert Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"sleep")
+    assert wait_until(lambda: Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"sleep"), 10.0)
     os.kill(child, 9)
     release(holder)
 

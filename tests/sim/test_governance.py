@@ -66,6 +66,24 @@ def test_two_admins_sign_together() -> None:
     assert world.run_until(everywhere(world, lambda a: a.final == proposed and a.signers == (SIGNER,)), 5.0)
 
 
+def test_everybody_hears_what_is_proposed_and_what_was_decided_and_by_whom() -> None:
+    world = formed(3, 2)
+    proposed = operate(world, 0, SignerAdd(SIGNER))
+    assert world.run_until(everywhere(world, lambda a: [p.id for p in a.pending] == [proposed]), 5.0)
+    world.mesh(1).approve(proposed, world.now(1))  # type: ignore[arg-type]
+    world.settle(1)
+    assert world.run_until(everywhere(world, lambda a: a.final == proposed), 5.0)
+    author = world.mesh(0).authority.members[world.devices[0].node].name
+    for device in world.devices:
+        told = [
+            (said.kind, said.text) for _, said in device.events if said.kind in ("proposal", "operation", "fork")
+        ]
+        assert told == [
+            ("proposal", f"{author} proposes: let alice sign commits (`clanctl admin pending`)"),
+            ("operation", f"{author} decided: let alice sign commits"),
+        ]
+
+
 def test_two_halves_of_a_clan_agree_again_and_nobodys_word_is_lost() -> None:
     world = formed(4, 4)
     world.partition([0, 1], [2, 3])

@@ -164,7 +164,8 @@ def status_text(result: Values) -> str:
     facts = [
         ("clan", f"{part_of(result, 'clan').get('name')} ({part_of(result, 'clan').get('id')})"),
         ("device", f"{result.get('self') or 'no member'} at {result.get('address')}"),
-        ("overlay", f"{overlay.get('state')} on {overlay.get('interface')}{why}"),
+        *([("id", word_of(result["id"]))] if result.get("id") else []),
+        ("overlay", f"{overlay.get('state')} on {overlay.get('interface')}{why}{_next_key_text(overlay)}"),
         ("runs", f"{short_commit(revision.get('commit'))} {word_of(revision.get('state'))}"),
         ("secrets", f"{word_of(secrets.get('state'))}, epoch {word_of(secrets.get('epoch'))}"),
         ("daemon", f"{result.get('version')}, up for {duration(float(result.get('uptime_s') or 0))}"),
@@ -181,6 +182,10 @@ def _health(result: Values) -> list[str]:
         found = found or ["problem: the daemon calls itself unhealthy and names no reason"]
     notices = [f"notice: {_with_remedy(notice)}" for notice in rows_of(result, "notices")]
     return [*found, *notices, *([] if found else ["healthy"])]
+
+
+def _next_key_text(overlay: Values) -> str:
+    return f"; changing to tunnel key {overlay['next_key']}" if overlay.get("next_key") else ""
 
 
 def _authority_text(authority: Values) -> str:

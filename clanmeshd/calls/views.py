@@ -149,6 +149,7 @@ async def status(daemon: "Daemon", args: dict[str, Any], conversation: Conversat
     return {
         "clan": {"id": clan.membership.clan.hex(), "name": clan.membership.name},
         "self": next((p.name for p in mesh.peers(instant()) if p.node == clan.keys.node), None),
+        "id": node_text(clan.keys.node),
         "address": str(ipaddress.IPv6Address(overlay_address(clan.membership.clan, clan.keys.node))),
         "healthy": not problems,
         "problems": problems,
@@ -160,6 +161,7 @@ async def status(daemon: "Daemon", args: dict[str, Any], conversation: Conversat
             "interface": clan.overlay.interface,
             "state": "up" if clan.overlay.backend and not clan.overlay.failure else "down",
             "why": clan.overlay.failure,
+            "next_key": _next_key_number(clan),
         },
         "revision": {
             "commit": clan.status.value.commit.hex() if clan.status.value.commit else None,
@@ -171,6 +173,12 @@ async def status(daemon: "Daemon", args: dict[str, Any], conversation: Conversat
         "version": (await version(daemon, {}, conversation))["version"],
         "records": len(mesh.ledger),
     }
+
+
+def _next_key_number(clan: Clan) -> int | None:
+    """The number of the tunnel key that is about to be used; None while none is."""
+    said = node_record(clan.mesh.ledger, clan.keys.node)
+    return said.tunnel_next.number if said is not None and said.tunnel_next is not None else None
 
 
 def _authority_view(clan: Clan) -> dict[str, Any]:

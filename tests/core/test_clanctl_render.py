@@ -163,12 +163,14 @@ def test_status_tells_problems_with_remedies() -> None:
         "address": "fd00::1",
         "healthy": False,
         "problems": [{"what": "overlay: no backend", "remedy": "install wireguard-go"}],
-        "overlay": {"state": "down", "interface": "clan0", "why": "no backend"},
+        "id": "n" * 52,
+        "overlay": {"state": "down", "interface": "clan0", "why": "no backend", "next_key": 4},
         "uptime_s": 61,
     }
     text = render.status_text(result)
+    assert "id       " + "n" * 52 in text
     assert "problem: overlay: no backend; install wireguard-go" in text
-    assert "down on clan0 (no backend)" in text
+    assert "down on clan0 (no backend); changing to tunnel key 4" in text
     assert "up for 1 min" in text
     assert render.status_text({**result, "healthy": True, "problems": []}).endswith("\nhealthy\n")
 

@@ -158,9 +158,7 @@ def history(records: Iterable[bytes], clan: ClanId, final: bytes | None) -> Hist
     operations = {bytes(root.record.id): root}
     proposals = _grow(root, [each for each in parsed if each.kind == 0], approvals, operations)
     choice = Choice(operations, {key: head for key, (_, _, head) in words.items() if head in operations}, final)
-    head = root
-    while head.children:
-        head = choice.at(head) if len(head.children) > 1 else head.children[0]
+    head = choice.head_behind(root)
     waiting = [record.id for parent, record in proposals if parent is head]
     return History(head, choice.final_behind(head), sorted(waiting))
 
@@ -216,6 +214,17 @@ class Choice:
         """Who follows an operation."""
         return {key for key, head in self.words.items() if operation in self.operations[head].line()}
 
+    def head_behind(self, root: Operation) -> Operation:
+        """The head. What is final falls back to the last operation that both rest on, until the head has it."""
+        while True:
+            head = root
+            while head.children:
+                head = self.at(head) if len(head.children) > 1 else head.children[0]
+            held = self.operations.get(self.final) if self.final is not None else None
+            if held is None or held in head.line():
+                return head
+            self.final = next(each.record.id for each in held.line() if each in head.line())
+
     def at(self, fork: Operation) -> Operation:
         """The child that is chosen."""
         held = self.operations.get(self.final) if self.final is not None else None
@@ -242,13 +251,15 @@ class Choice:
         self, fork: Operation, standing: dict[Operation, list[Operation]], void: dict[Operation, set[bytes]]
     ) -> list[Operation]:
         key = fork.state.recovery
-        signed = [child for child in fork.children if any(each.record.author == key for each in child.subtree())]
+        by_key = {c: [each for each in c.subtree() if each.record.author == key] for c in fork.children}
+        signed = [child for child in fork.children if by_key[child] and key not in void[child]]
+        thrown_out = {pin for child in signed for each in by_key[child] for pin in each.pins} - {key}
         ended = any(
             key in each.pins and each.record.author != key
             for child in signed
             for other in fork.children
             if other is not child
-            for each in standing[other]
+            for each in other.subtree(void[other] | thrown_out)
         )
         if not signed or ended:
             return [child for child in fork.children if standing[child]]
@@ -289,8 +300,7 @@ class Choice:
         if self.final is not None and self.final not in self.operations:
             return self.final
         chain = list(head.line())[::-1]
-        held = self.operations[self.final] if self.final is not None else chain[0]
-        newest = next(each for each in held.line() if each in chain)
+        newest = self.operations[self.final] if self.final is not None else chain[0]
         for each in chain[chain.index(newest) + 1 :]:
             if each.state.weight(self.followers(each)) >= each.state.majority:
                 newest = each

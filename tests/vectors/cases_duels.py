@@ -47,7 +47,8 @@ def recovery_on_both_sides() -> Iterator[Vector]:
     story.operation(BEN, setting("d"), story.genesis, ANN, CARA, below=alone)
     yield story.ends(
         "fork-recovery-on-two",
-        "of those that it signed something on the heavier one; a third one is out",
+        "rule 1: the recovery key signed on two of three branches: the third is out, and of the two"
+        " the heavier is followed (rule 4)",
         saved,
         settings={"b": "on", "c": "on"},
     )
@@ -57,14 +58,20 @@ def recovery_on_both_sides() -> Iterator[Vector]:
     behind = story.operation(ANN, setting("b"), first)
     other = story.operation(ANN, setting("c"), story.genesis, below=first)
     story.operation(RECOVERY, setting("d"), other)
-    yield story.ends("fork-recovery-is-most-senior", "the same weight: its own operation comes first", behind)
+    yield story.ends(
+        "fork-recovery-is-most-senior",
+        "rule 6: the recovery key signed on both branches, each weighs one admin: the one that it"
+        " began itself is followed",
+        behind,
+    )
 
     story = Story(*THREE)
     changed = story.operation(RECOVERY, recovery(NEXT_RECOVERY), story.genesis)
     story.operation(RECOVERY, setting("b"), story.genesis, ANN, BEN, CARA, below=changed)
     yield story.ends(
         "fork-recovery-replaced-by-itself",
-        "rule 1 lets both go on; then the former key's other operation is void",
+        "rules 1 and 2: the recovery key replaces itself on one branch and signs another: both pass"
+        " rule 1, then its replacement pins it and the other is void",
         changed,
         pinned=[RECOVERY],
         recovery=NEXT_RECOVERY,
@@ -75,7 +82,8 @@ def recovery_on_both_sides() -> Iterator[Vector]:
     changed = story.operation(RECOVERY, recovery(NEXT_RECOVERY), story.genesis, below=other)
     yield story.ends(
         "fork-recovery-replaced-twice",
-        "owner and thief both replaced it and nobody else spoke: the lower id",
+        "rule 7: the recovery key, which two people have, replaces itself on both branches, and"
+        " nobody else spoke: the lower id",
         changed,
         pinned=[RECOVERY],
         recovery=NEXT_RECOVERY,
@@ -88,7 +96,8 @@ def recovery_on_both_sides() -> Iterator[Vector]:
     last = story.operation(BEN, setting("b"), changed, ANN)
     yield story.ends(
         "fork-recovery-stolen",
-        "the admins who build on one of the two decide",
+        "rule 4: the recovery key, which two people have, replaces itself on both branches: the"
+        " admins who build on one of them decide",
         last,
         pinned=[RECOVERY],
         recovery=NEXT_RECOVERY,
@@ -102,7 +111,8 @@ def recovery_at_work() -> Iterator[Vector]:
     story.operation(BEN, setting("a"), story.genesis, ANN, below=removal)
     yield story.ends(
         "recovery-removes",
-        "one of two admins is lost: nobody else could",
+        "rule 1: one of two admins is lost, and no other admin has the weight: the recovery key"
+        " removes it, whatever the lost one signs",
         removal,
         admins=[(ANN, 1)],
         pinned=[BEN],
@@ -114,7 +124,10 @@ def recovery_at_work() -> Iterator[Vector]:
     done = story.operation(ANN, recovery(RECOVERY), story.genesis, BEN)
     again = story.operation(RECOVERY, setting("a"), done)
     yield story.ends(
-        "recovery-same", "the same key again: without effect, and not pinned", again, recovery=RECOVERY
+        "recovery-same",
+        "7.1: replacing the recovery key by itself has no effect, and pins nothing",
+        again,
+        recovery=RECOVERY,
     )
 
     story = Story(*THREE, recovery=None)
@@ -138,15 +151,16 @@ def recovery_against_a_thief() -> Iterator[Vector]:
     """A sole admin's stolen key replaces the recovery key on a branch of its own, whenever it was made."""
     story = Story((ANN, 1))
     stolen = story.operation(ANN, adding(EVE), story.genesis)
-    replaced = story.operation(ANN, recovery(THIEF), stolen, EVE)
-    story.operation(RECOVERY, replacing(ANN, BEN), story.genesis, below=stolen)
+    story.operation(ANN, recovery(THIEF), stolen, EVE)
+    saved = story.operation(RECOVERY, replacing(ANN, BEN), story.genesis, above=stolen)
     yield story.ends(
         "recovery-late",
-        "each ends the other's key: neither stands alone, and the recovery key has no weight",
-        replaced,
-        admins=[(ANN, 1), (EVE, 1)],
-        pinned=[RECOVERY],
-        recovery=THIEF,
+        "rule 1: a thief adds an admin, and both replace the recovery key; that threw out the thief, without whom"
+        " the replacement does not stand",
+        saved,
+        admins=[(BEN, 1)],
+        pinned=[ANN],
+        recovery=RECOVERY,
     )
 
     story = Story((ANN, 1))
@@ -156,7 +170,8 @@ def recovery_against_a_thief() -> Iterator[Vector]:
     story.acknowledge(stolen, ANN)
     yield story.ends(
         "recovery-in-time",
-        "a node that saw the recovery settled is not led away",
+        "rule 0: the recovery key replaced a sole admin's stolen key, and that is final here: the"
+        " thief, who replaces the recovery key, leads nobody away",
         saved,
         final=saved,
         admins=[(BEN, 1)],
@@ -214,7 +229,8 @@ def removals() -> Iterator[Vector]:
     story.operation(CARA, removing(ANN), story.genesis, BEN, below=senior)
     yield story.ends(
         "mutual-removal-circle",
-        "three who remove one another: none stands, so all do, and seniority decides",
+        "rule 2, then rule 6: three admins remove one another in a circle: none stands alone, so all"
+        " stay, and seniority decides",
         senior,
         admins=[(ANN, 1), (CARA, 1)],
         pinned=[BEN],
@@ -226,7 +242,7 @@ def removals() -> Iterator[Vector]:
     third = story.operation(ANN, setting("a"), story.genesis, BEN, CARA, EVE, above=falls)
     yield story.ends(
         "mutual-removal-third-branch",
-        "a pin on a branch that does not stand harms no third one",
+        "rule 2: what a branch pins that does not stand itself makes nothing void on a third branch",
         third,
         settings={"a": "on"},
     )
@@ -237,7 +253,8 @@ def removals() -> Iterator[Vector]:
     removal = story.operation(CARA, removing(BEN), story.genesis, EVE, ANN, above=added)
     yield story.ends(
         "mutual-removal-by-a-newcomer",
-        "what an admin does who was added on a branch falls with the approval that added it",
+        "rule 2: an admin who was added on a branch removes another there: that falls with the"
+        " approval that added it",
         removal,
         admins=[(ANN, 1), (CARA, 1), (DAN, 1), (EVE, 1)],
         pinned=[BEN],
@@ -252,7 +269,8 @@ def words_of_pinned_keys() -> Iterator[Vector]:
     story.acknowledge(other, ANN, BEN, CARA)
     yield story.ends(
         "pin-acknowledgement",
-        "of three of five who follow a branch one is pinned by its sibling: no majority",
+        "rule 3: three of five acknowledge a branch, but its sibling removes one of the three: that"
+        " word does not count, and two are no majority",
         removal,
         admins=[(ANN, 1), (CARA, 1), (DAN, 1), (EVE, 1)],
         pinned=[BEN],
@@ -264,7 +282,8 @@ def words_of_pinned_keys() -> Iterator[Vector]:
     story.acknowledge(removal, BEN, CARA)
     yield story.ends(
         "pin-acknowledges-its-removal",
-        "one of the two who are left is half",
+        "7.5: a removed admin and one other acknowledge the removal: one of the two admins who are"
+        " left is no majority",
         removal,
         admins=[(ANN, 1), (CARA, 1)],
         pinned=[BEN],
@@ -277,7 +296,8 @@ def words_of_pinned_keys() -> Iterator[Vector]:
     story.operation(BEN, setting("a"), story.genesis, below=removal)
     yield story.ends(
         "pin-settled",
-        "a majority follows the removal",
+        "7.5: both admins who are left acknowledge the removal: it is final, whatever the removed one"
+        " signs beside it",
         removal,
         admins=[(ANN, 1), (CARA, 1)],
         pinned=[BEN],
@@ -290,7 +310,8 @@ def words_of_pinned_keys() -> Iterator[Vector]:
     story.acknowledge(removal, ANN, CARA)
     yield story.ends(
         "pin-settled-keeps-approvals",
-        "what the removal rests on is kept, with the approval that it needs",
+        "7.5: a final removal rests on an operation that needs the removed admin's approval: that"
+        " goes on counting",
         removal,
         admins=[(ANN, 1), (CARA, 1)],
         pinned=[BEN],
@@ -306,13 +327,21 @@ def acknowledgements() -> Iterator[Vector]:
     elsewhere = Story(*TWO).genesis
     story.acknowledge(first, ANN)
     story.acknowledge(elsewhere, BEN, CARA)
-    yield story.ends("settled-unknown-head", "a head that is not there is no word", first, settled=story.genesis)
+    yield story.ends(
+        "settled-unknown-head",
+        "7.5: two admins acknowledge a record that is not here: they follow nothing",
+        first,
+        settled=story.genesis,
+    )
 
     story = Story(*THREE)
     waits = story.operation(ANN, signer(), story.genesis)
     story.acknowledge(waits, ANN, BEN, CARA)
     yield story.ends(
-        "settled-proposal", "following a proposal does not approve it", story.genesis, pending=[waits]
+        "settled-proposal",
+        "7.5: acknowledging a proposal does not approve it, and settles nothing",
+        story.genesis,
+        pending=[waits],
     )
 
     story = Story(*THREE)
@@ -320,19 +349,29 @@ def acknowledgements() -> Iterator[Vector]:
     for seed in (ANN, BEN):
         story.say(seed, 13, "self", [7, first.id])
     yield story.ends(
-        "settled-number-is-nothing", "the id counts; a wrong number beside it not", first, settled=first
+        "settled-number-is-nothing",
+        "7.5: the id in an acknowledgement counts; a wrong number beside it does not matter",
+        first,
+        settled=first,
     )
 
     story = Story(*THREE)
     first = story.operation(ANN, setting("a"), story.genesis)
     story.acknowledge(first, ANN, BEN)
     story.say(BEN, 13, "self", b"")
-    yield story.ends("settled-withdrawn", "an admin that takes its word back", first, settled=story.genesis)
+    yield story.ends(
+        "settled-withdrawn", "7.5: a tombstone takes an admin's acknowledgement back", first, settled=story.genesis
+    )
 
     story = Story((ANN, 2), (BEN, 2), (CARA, 1))
     first = story.operation(CARA, setting("a"), story.genesis)
     story.acknowledge(first, BEN, CARA)
-    yield story.ends("settled-by-weight", "three of five in weight", first, settled=first)
+    yield story.ends(
+        "settled-by-weight",
+        "7.5: admins with three of five in weight acknowledge: that is the majority",
+        first,
+        settled=first,
+    )
 
     story = Story(*TWO)
     left = story.operation(ANN, setting("a"), story.genesis)
@@ -341,7 +380,8 @@ def acknowledgements() -> Iterator[Vector]:
     story.acknowledge(right, BEN)
     yield story.ends(
         "settled-neither",
-        "each of two follows its own: seniority, and nothing is final",
+        "7.5: two admins acknowledge a branch each: seniority decides what is followed, and nothing"
+        " behind the fork is final",
         left,
         settled=story.genesis,
     )

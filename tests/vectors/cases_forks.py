@@ -44,19 +44,34 @@ def rules_of_the_recovery_key() -> Iterator[Vector]:
     story = Story(*THREE)
     saved = story.operation(RECOVERY, setting("a"), story.genesis)
     story.operation(ANN, setting("b"), story.genesis, BEN, CARA, below=saved)
-    yield story.ends("fork-recovery-beats-weight", "the recovery key against all admins", saved)
+    yield story.ends(
+        "fork-recovery-beats-weight",
+        "rule 1: one branch is signed by the recovery key, the other by all three admins: the"
+        " recovery key's is followed",
+        saved,
+    )
 
     story = Story(*THREE)
     saved = story.operation(RECOVERY, setting("a"), story.genesis)
     other = story.operation(ANN, setting("b"), story.genesis, below=saved)
     story.acknowledge(other, ANN, BEN, CARA)
-    yield story.ends("fork-recovery-beats-acknowledged", "for a node that holds nothing as final yet", saved)
+    yield story.ends(
+        "fork-recovery-beats-acknowledged",
+        "rule 1: all three admins acknowledge the other branch, but this device holds nothing as"
+        " final: the recovery key's is followed",
+        saved,
+    )
 
     story = Story(*THREE)
     first = story.operation(CARA, setting("a"), story.genesis)
     other = story.operation(ANN, setting("b"), story.genesis, BEN, below=first)
     saved = story.operation(RECOVERY, setting("c"), first)
-    yield story.ends("fork-recovery-deeper", "the recovery key signed further down the branch", saved)
+    yield story.ends(
+        "fork-recovery-deeper",
+        "rule 1: the recovery key signed only the second operation of its branch; that is enough for"
+        " the whole branch",
+        saved,
+    )
 
     story = Story(*THREE)
     changed = story.operation(CARA, recovery(NEXT_RECOVERY), story.genesis, BEN)
@@ -64,7 +79,8 @@ def rules_of_the_recovery_key() -> Iterator[Vector]:
     story.operation(RECOVERY, setting("c"), changed)
     yield story.ends(
         "fork-recovery-replaced",
-        "a former recovery key has no say, neither beside its replacement nor behind it",
+        "rule 1: two of three admins replace the recovery key; what the former one signs, beside that"
+        " or behind it, does not count",
         changed,
         pinned=[RECOVERY],
         recovery=NEXT_RECOVERY,
@@ -79,7 +95,11 @@ def rules_of_weight() -> Iterator[Vector]:
     story.operation(ANN, setting("b"), story.genesis, BEN, CARA, below=followed)
     story.acknowledge(followed, ANN, BEN)
     yield story.ends(
-        "fork-acknowledged-beats-weight", "a majority follows the lighter one", followed, settled=followed
+        "fork-acknowledged-beats-weight",
+        "rule 3: admins with four of six in weight acknowledge the branch that only one signed: it"
+        " goes before the heavier one",
+        followed,
+        settled=followed,
     )
 
     story = Story(*heavy)
@@ -87,20 +107,28 @@ def rules_of_weight() -> Iterator[Vector]:
     behind = story.operation(CARA, setting("b"), story.genesis, ANN, above=light)
     story.acknowledge(light, BEN, CARA, DAN)
     yield story.ends(
-        "fork-acknowledged-by-half", "half of the weight is no majority", behind, settled=story.genesis
+        "fork-acknowledged-by-half",
+        "rule 3: admins with three of six in weight acknowledge a branch: half is no majority, and"
+        " the heavier one is followed",
+        behind,
+        settled=story.genesis,
     )
 
     story = Story(*FIVE)
     many = story.operation(DAN, setting("a"), story.genesis, CARA, BEN, ANN)
     story.operation(ANN, removing(EVE), story.genesis, BEN, CARA, below=many)
-    yield story.ends("fork-weight-beats-removal", "four signed a setting, three a removal", many)
+    yield story.ends(
+        "fork-weight-beats-removal",
+        "rule 4: four admins signed a setting, three a removal: the greater weight is followed",
+        many,
+    )
 
     story = Story(*FIVE)
     removal = story.operation(DAN, removing(EVE), story.genesis, CARA, BEN)
     story.operation(ANN, setting("a"), story.genesis, BEN, CARA, below=removal)
     yield story.ends(
         "fork-removal-beats-seniority",
-        "three signed each; the removal is by the less senior",
+        "rule 5: three admins signed each branch; the removal is followed, though its author is less senior",
         removal,
         admins=FOUR,
         pinned=[EVE],
@@ -112,30 +140,47 @@ def last_rules() -> Iterator[Vector]:
     story = Story(*THREE)
     senior = story.operation(BEN, setting("a"), story.genesis)
     story.operation(CARA, setting("b"), story.genesis, below=senior)
-    yield story.ends("fork-seniority-beats-hash", "equal weight: the more senior author", senior)
+    yield story.ends(
+        "fork-seniority-beats-hash",
+        "rule 6: equal weight and no removal: the branch of the more senior author, though its id is higher",
+        senior,
+    )
 
     story = Story((CARA, 1), (BEN, 1), (ANN, 1))
     senior = story.operation(CARA, setting("a"), story.genesis)
     story.operation(BEN, setting("b"), story.genesis, below=senior)
-    yield story.ends("fork-seniority-is-by-place", "by the place among the admins, not by key", senior)
+    yield story.ends(
+        "fork-seniority-is-by-place",
+        "rule 6: seniority is the place among the admins, not the order of their keys",
+        senior,
+    )
 
     story = Story(*THREE)
     high = story.operation(BEN, setting("a"), story.genesis)
     low = story.operation(BEN, setting("b"), story.genesis, below=high)
-    yield story.ends("fork-hash-last", "one admin signed both: the lower id", low)
+    yield story.ends("fork-hash-last", "rule 7: one admin began both branches: the lower id", low)
 
     story = Story(*THREE)
     high = story.operation(BEN, setting("a"), story.genesis)
     low = story.operation(BEN, setting("b"), story.genesis, below=high)
     on_high = story.operation(BEN, setting("c"), high)
     story.operation(BEN, setting("d"), on_high)
-    yield story.ends("fork-length-is-nothing", "a longer branch by the same admin gains nothing", low)
+    yield story.ends(
+        "fork-length-is-nothing",
+        "rule 7: three operations by one admin against one by the same: length decides nothing, the lower id does",
+        low,
+    )
 
     story = Story(*THREE)
     seq = SEQ + 1000
     pair = [story.say(BEN, 0, "00000001", setting(name), seq=seq, prev=story.genesis.id) for name in "ab"]
     low = min(pair, key=lambda said: said.id)
-    yield story.ends("fork-one-seq-twice", "equivocation by an admin: of operations both are kept", low)
+    yield story.ends(
+        "fork-one-seq-twice",
+        "rule 7: an admin signs two operations with one seq and one number: both are kept, and the"
+        " lower id is followed",
+        low,
+    )
 
 
 def subtrees() -> Iterator[Vector]:
@@ -145,14 +190,23 @@ def subtrees() -> Iterator[Vector]:
     second = story.operation(CARA, setting("b"), first)
     third = story.operation(BEN, setting("c"), second)
     story.operation(ANN, setting("d"), story.genesis, below=first)
-    yield story.ends("fork-weight-of-the-subtree", "three light ones, one behind another, against one", third)
+    yield story.ends(
+        "fork-weight-of-the-subtree",
+        "rule 4: three light admins, one behind another, weigh three together; one heavy admin on the"
+        " other branch weighs two",
+        third,
+    )
 
     story = Story(*THREE)
     first = story.operation(BEN, setting("a"), story.genesis, CARA)
     inner = story.operation(BEN, setting("b"), first)
     story.operation(CARA, setting("c"), first, below=inner)
     story.operation(ANN, setting("d"), story.genesis, below=first)
-    yield story.ends("fork-in-a-fork", "two choices, one behind the other", inner)
+    yield story.ends(
+        "fork-in-a-fork",
+        "rule 4, then rule 6: a fork behind the branch that was chosen at a first fork is decided for itself",
+        inner,
+    )
 
     story = Story(*THREE)
     first = story.operation(BEN, setting("a"), story.genesis)
@@ -163,7 +217,8 @@ def subtrees() -> Iterator[Vector]:
     story.acknowledge(junior, CARA)
     yield story.ends(
         "fork-acknowledged-together",
-        "who follows either inner branch follows the outer one",
+        "rule 3: two admins acknowledge different children of one operation: both follow that"
+        " operation, which so has the majority",
         senior,
         settled=first,
     )
@@ -179,7 +234,8 @@ def pins() -> Iterator[Vector]:
     story.operation(BEN, setting("d"), honest, below=removal)
     yield story.ends(
         "pin-back-dated",
-        "whatever a removed admin signs later is void on every branch; what the removal rests on stands",
+        "rule 2: an admin is removed and goes on signing beside the removal, and behind what that"
+        " rests on: all of it is void; what the removal rests on stands",
         removal,
         admins=[(ANN, 1), (CARA, 1)],
         pinned=[BEN],
@@ -192,7 +248,8 @@ def pins() -> Iterator[Vector]:
     story.acknowledge(dated, BEN, ANN)
     yield story.ends(
         "pin-beats-weight",
-        "a heavier branch, and one that a majority is said to follow, falls with its author",
+        "rule 2: the branch of a removed admin is heavier, and admins with the majority acknowledge"
+        " it: it falls all the same",
         removal,
         admins=[(ANN, 3), (CARA, 3)],
         pinned=[BEN],
@@ -204,7 +261,7 @@ def pins() -> Iterator[Vector]:
     story.operation(ANN, setting("b"), dated, CARA)
     yield story.ends(
         "pin-with-what-rests-on-it",
-        "honest operations behind a void one fall with it",
+        "rule 2: honest admins built on an operation of a removed one: what they built falls with it",
         removal,
         admins=[(ANN, 1), (CARA, 1)],
         pinned=[BEN],
@@ -216,7 +273,7 @@ def pins() -> Iterator[Vector]:
     story.operation(BEN, setting("a"), story.genesis, ANN, below=replaced)
     yield story.ends(
         "pin-by-replacement",
-        "an admin whose key was replaced",
+        "rule 2: replacing an admin's key pins the former key as a removal does",
         replaced,
         admins=[(ANN, 1), (EVE, 1), (CARA, 1)],
         pinned=[BEN],
@@ -230,7 +287,7 @@ def pinned_approvals() -> Iterator[Vector]:
     story.operation(ANN, signer(), story.genesis, BEN, CARA, below=removal)
     yield story.ends(
         "pin-approval",
-        "a heavier operation that lacks weight without a removed admin's approval",
+        "rule 2: an operation has the weight only with a removed admin's approval: without that it does not stand",
         removal,
         admins=[(ANN, 1), (CARA, 1), (DAN, 1)],
         pinned=[BEN],
@@ -242,7 +299,8 @@ def pinned_approvals() -> Iterator[Vector]:
     story.operation(ANN, setting("a"), story.genesis, BEN, CARA, below=removal)
     yield story.ends(
         "pin-approval-weight",
-        "one that stands without it has the others' weight alone",
+        "rule 2: an operation stands without a removed admin's approval, but that one's weight does"
+        " not count for its branch",
         removal,
         admins=[(ANN, 1), (CARA, 1), (DAN, 1)],
         pinned=[BEN],
@@ -254,7 +312,7 @@ def pinned_approvals() -> Iterator[Vector]:
     removal = story.operation(ANN, removing(BEN), added, CARA)
     yield story.ends(
         "pin-leaves-counted-approvals",
-        "an approval that the removal rests on goes on counting",
+        "7.4: the removal rests on an operation that the removed admin approved: that approval goes on counting",
         removal,
         admins=[(ANN, 1), (CARA, 1)],
         pinned=[BEN],
@@ -268,19 +326,32 @@ def pinned_for_ever() -> Iterator[Vector]:
     story = Story(*THREE)
     removal = story.operation(ANN, removing(BEN), story.genesis, CARA)
     again = story.operation(ANN, adding(BEN), removal, CARA)
-    yield story.ends("pin-not-added-again", "valid, without effect", again, admins=left, pinned=[BEN])
+    yield story.ends(
+        "pin-not-added-again",
+        "7.1: adding a removed admin again is valid and has no effect",
+        again,
+        admins=left,
+        pinned=[BEN],
+    )
 
     story = Story(*THREE)
     removal = story.operation(ANN, removing(BEN), story.genesis, CARA)
     again = story.operation(RECOVERY, replacing(CARA, BEN), removal)
-    yield story.ends("pin-no-successor", "valid, without effect", again, admins=left, pinned=[BEN])
+    yield story.ends(
+        "pin-no-successor",
+        "7.1: a removed admin's key cannot take another admin's place, even if the recovery key says"
+        " so: valid, without effect",
+        again,
+        admins=left,
+        pinned=[BEN],
+    )
 
     story = Story(*THREE)
     changed = story.operation(ANN, recovery(NEXT_RECOVERY), story.genesis, CARA)
     back = story.operation(ANN, recovery(RECOVERY), changed, CARA)
     yield story.ends(
         "pin-recovery-not-back",
-        "a former recovery key does not become it again",
+        "7.1: a former recovery key does not become it again: valid, without effect",
         back,
         pinned=[RECOVERY],
         recovery=NEXT_RECOVERY,
@@ -292,7 +363,8 @@ def pinned_for_ever() -> Iterator[Vector]:
     proposal = story.operation(ANN, signer(), removal, BEN)
     yield story.ends(
         "pin-behind-the-removal",
-        "neither operation nor approval behind it",
+        "7.2: behind its removal an admin's operation is not valid, and its approval has no weight:"
+        " the proposal goes on waiting",
         removal,
         admins=left,
         pinned=[BEN],
@@ -308,7 +380,8 @@ def mutual_removals() -> Iterator[Vector]:
     story.operation(BEN, removing(ANN), story.genesis, CARA, below=senior)
     yield story.ends(
         "mutual-removal",
-        "neither stands without those whom the other removes: the more senior author's is followed",
+        "rule 2, then rule 6: two admins remove each other, and neither removal has the weight"
+        " without the other's author: both stay, and the more senior author's is followed",
         senior,
         admins=[(ANN, 1), (CARA, 1)],
         pinned=[BEN],
@@ -320,7 +393,8 @@ def mutual_removals() -> Iterator[Vector]:
     story.acknowledge(junior, BEN, CARA)
     yield story.ends(
         "mutual-removal-acknowledged",
-        "the one that a majority follows",
+        "rule 2, then rule 3: two admins remove each other, neither stands alone: the one that a"
+        " majority acknowledges is followed",
         junior,
         admins=[(BEN, 1), (CARA, 1)],
         pinned=[ANN],
@@ -333,7 +407,8 @@ def mutual_removals() -> Iterator[Vector]:
     story.acknowledge(falls, BEN, CARA, DAN)
     yield story.ends(
         "mutual-removal-one-stands",
-        "one has the weight without the admin whom the other removes",
+        "rule 2: two admins remove each other; one removal has the weight without the admin whom the"
+        " other removes, so the other is void",
         stands,
         admins=[(ANN, 1), (CARA, 1), (DAN, 1), (EVE, 1)],
         pinned=[BEN],
@@ -350,7 +425,8 @@ def founders() -> Iterator[Vector]:
     story.operation(ANN, setting("a"), again, MALLORY)
     yield story.ends(
         "founder-rebuilds",
-        "one sibling right behind the genesis, where the founder was alone",
+        "rule 2: an evicted founder tells another history from the genesis on, where it was alone:"
+        " void, since the true one removes it",
         removal,
         admins=[(BEN, 1), (CARA, 1)],
         pinned=[ANN],
@@ -365,7 +441,8 @@ def founders() -> Iterator[Vector]:
     story.operation(ANN, removing(BEN), with_ben)
     yield story.ends(
         "founder-rebuilds-removals",
-        "a made-up history in which the others were removed, for a node that knows the true one as final",
+        "rule 0: an evicted founder tells a history in which it removes the others; this device holds"
+        " its removal as final, and stays",
         removal,
         final=removal,
         admins=[(BEN, 1), (CARA, 1)],

@@ -250,7 +250,8 @@ def finals() -> Iterator[Vector]:
     story, removal, counter = _duel(CARA)
     yield story.ends(
         "final-pins-first",
-        "who was thrown out, and that was settled, cannot throw out those who did it",
+        "rule 0: two admins remove each other; this device holds one removal as final, so the removed"
+        " one's counter-removal is void",
         removal,
         final=removal,
         settled=removal,
@@ -260,7 +261,8 @@ def finals() -> Iterator[Vector]:
     story, removal, counter = _duel(CARA)
     yield story.ends(
         "final-unheld",
-        "for a node that holds nothing as final the more senior author decides the same case",
+        "rule 6: the same as final-pins-first for a device that holds nothing as final: the more"
+        " senior author's removal is followed",
         counter,
         settled=story.genesis,
         admins=[(BEN, 1), (CARA, 1)],
@@ -271,7 +273,8 @@ def finals() -> Iterator[Vector]:
     story.acknowledge(counter, ANN, BEN, CARA)
     yield story.ends(
         "final-left-for-majority",
-        "the admins that it trusts follow another branch, all of them",
+        "rule 0: all admins of the final operation's state, and the removed one, acknowledge the"
+        " other branch: its pins count first no more, and it is left",
         counter,
         final=removal,
         settled=counter,
@@ -283,7 +286,8 @@ def finals() -> Iterator[Vector]:
     story.acknowledge(counter, BEN, CARA)
     yield story.ends(
         "final-kept-against-half",
-        "half of the admins that it trusts; the one that it pinned is not asked",
+        "rule 0: half of the admins of the final operation's state acknowledge the other branch, and"
+        " the removed one, who is not asked: it is kept",
         removal,
         final=removal,
         settled=removal,
@@ -295,12 +299,14 @@ def finals() -> Iterator[Vector]:
     other = story.operation(ANN, setting("b"), story.genesis, BEN, above=held)
     yield story.ends(
         "final-pins-nobody",
-        "between branches of people who all have a say it decides nothing; what was final is left",
+        "rule 0: the final operation throws out nobody, so it decides nothing: the heavier branch is"
+        " followed, and it is left",
         other,
         final=held,
         settled=story.genesis,
     )
     yield from finals_behind()
+    yield from finals_left()
     yield from finals_and_recovery()
 
 
@@ -313,14 +319,15 @@ def _duel(author: bytes) -> tuple[Story, Said, Said]:
 
 
 def finals_behind() -> Iterator[Vector]:
-    """Where the final operation lies further on, behind, or nowhere."""
+    """Where the final operation lies behind another branch's fork, or further on."""
     story = Story(*THREE, (DAN, 1))
     removal = story.operation(CARA, removing(BEN), story.genesis, ANN, DAN)
     honest = story.operation(CARA, setting("a"), story.genesis, below=removal)
     story.operation(BEN, removing(ANN), honest, CARA, DAN)
     yield story.ends(
         "final-pins-part",
-        "of another branch that stands which its pins leave: here too little",
+        "rule 0: of another branch that counts which stands without whom the final operation threw"
+        " out: one setting, which is too little",
         removal,
         final=removal,
         settled=removal,
@@ -335,7 +342,7 @@ def finals_behind() -> Iterator[Vector]:
     story.operation(CARA, setting("b"), removal, below=ahead)
     yield story.ends(
         "final-further-on",
-        "the chain goes on behind it by the other rules",
+        "rule 0: it holds up to the final operation; a fork behind that is decided by the other rules",
         ahead,
         final=removal,
         settled=removal,
@@ -349,15 +356,24 @@ def finals_behind() -> Iterator[Vector]:
     held = story.operation(ANN, setting("b"), first)
     newer = story.operation(CARA, setting("c"), held)
     story.acknowledge(newer, ANN, CARA)
-    yield story.ends("final-moves-on", "a majority follows a later one", newer, final=first, settled=newer)
+    yield story.ends(
+        "final-moves-on",
+        "7.5: two of three acknowledge a later operation of the followed chain: that is final from now on",
+        newer,
+        final=first,
+        settled=newer,
+    )
 
+
+def finals_left() -> Iterator[Vector]:
+    """The path leads away from what is final, or that is not here."""
     story = Story(*THREE)
     first = story.operation(ANN, setting("a"), story.genesis)
     held = story.operation(CARA, setting("b"), first)
     other = story.operation(ANN, setting("c"), first, BEN, above=held)
     yield story.ends(
         "final-last-in-common",
-        "of what was final that part stays which the followed branch rests on too",
+        "7.4: the path leaves the final operation: the last operation that both rest on takes its place",
         other,
         final=held,
         settled=first,
@@ -369,7 +385,8 @@ def finals_behind() -> Iterator[Vector]:
     story.operation(RECOVERY, setting("b"), story.genesis, BEN, CARA, DAN, above=first)
     yield story.ends(
         "final-chosen-anew",
-        "its pins take weight from one of two branches that lead away: once it is left, they count no more",
+        "rule 0: the pins of the final operation do not keep it, so they count nowhere: not between"
+        " the two branches that lead away either",
         first,
         final=held,
         settled=story.genesis,
@@ -382,7 +399,8 @@ def finals_behind() -> Iterator[Vector]:
     story.acknowledge(done, ANN, BEN)
     yield story.ends(
         "final-unknown",
-        "an operation that is not there decides nothing, and nothing is settled against it",
+        "7.5: the final operation is not here (a disk lost records): it decides nothing, and stays"
+        " final until it is back",
         done,
         final=elsewhere,
         settled=elsewhere,
@@ -397,7 +415,8 @@ def finals_and_recovery() -> Iterator[Vector]:
     saved = story.operation(RECOVERY, setting("b"), story.genesis, above=held)
     yield story.ends(
         "final-left-for-recovery",
-        "whatever all admins follow; until they follow the new one, nothing behind the fork is final",
+        "rule 1: all admins acknowledge the final operation, and the recovery key signs another"
+        " branch: that is followed; nothing of it is final before admins acknowledge it",
         saved,
         final=held,
         settled=story.genesis,
@@ -409,7 +428,8 @@ def finals_and_recovery() -> Iterator[Vector]:
     saved = story.operation(RECOVERY, setting("b"), void)
     yield story.ends(
         "final-recovery-on-void",
-        "what the recovery key signed may rest on what is void otherwise",
+        "rule 1: the final operation removed an admin, and the recovery key signs behind what that"
+        " one wrote: the branch is followed as a whole, the void operation with it",
         saved,
         final=removal,
         settled=story.genesis,
@@ -422,7 +442,8 @@ def finals_and_recovery() -> Iterator[Vector]:
     story.operation(RECOVERY, setting("b"), story.genesis, below=held)
     yield story.ends(
         "final-recovery-replaced",
-        "but not a former one",
+        "rule 0: the final operation rests on a replacement of the recovery key: what the former one"
+        " signs does not lead away",
         ahead,
         final=ahead,
         settled=ahead,
@@ -440,19 +461,30 @@ def settled() -> Iterator[Vector]:
     story.acknowledge(third, ANN)
     story.acknowledge(second, BEN)
     story.acknowledge(first, CARA)
-    yield story.ends("settled", "two of three follow the second or the third", third, settled=second)
+    yield story.ends(
+        "settled",
+        "7.5: the admins acknowledge the first, second and third operation, one each: two of three"
+        " follow the second, so that is final",
+        third,
+        settled=second,
+    )
 
     story = Story(*TWO)
     first = story.operation(ANN, setting("a"), story.genesis)
     story.acknowledge(first, ANN)
-    yield story.ends("settled-by-half", "half is no majority", first, settled=story.genesis)
+    yield story.ends(
+        "settled-by-half", "7.5: one of two admins acknowledges: half is no majority", first, settled=story.genesis
+    )
 
     story = Story(*THREE)
     first = story.operation(ANN, setting("a"), story.genesis)
     story.credential(ANN, NAS, "nas")
     story.acknowledge(first, ANN, NAS, RECOVERY)
     yield story.ends(
-        "settled-by-admins", "members and the recovery key have no weight", first, settled=story.genesis
+        "settled-by-admins",
+        "7.5: acknowledgements by a member and by the recovery key have no weight",
+        first,
+        settled=story.genesis,
     )
 
     story = Story(*TWO)
@@ -461,7 +493,8 @@ def settled() -> Iterator[Vector]:
     story.acknowledge(added, ANN, BEN)
     yield story.ends(
         "settled-in-its-own-state",
-        "each operation counts the admins of its own state",
+        "7.5: two of two acknowledge an operation that adds an admin of weight 3: two of five there,"
+        " two of two at the one before, which is final",
         added,
         admins=[*TWO, (CARA, 3)],
         settled=first,
@@ -471,4 +504,9 @@ def settled() -> Iterator[Vector]:
     first = story.operation(ANN, setting("a"), story.genesis)
     story.acknowledge(first, ANN, BEN)
     story.acknowledge(story.genesis, BEN)
-    yield story.ends("settled-newest-counts", "an admin that went back", first, settled=story.genesis)
+    yield story.ends(
+        "settled-newest-counts",
+        "7.5: an admin acknowledges an operation and later its parent: only the later word counts",
+        first,
+        settled=story.genesis,
+    )

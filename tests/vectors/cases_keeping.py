@@ -206,6 +206,9 @@ def words_of_members() -> Iterator[Vector]:
         "secret-by-a-withdrawn-token", "unauthorized", "out, and never known: it leaves nothing behind"
     )
 
+    yield from secrets_of_those_who_are_out()
+    yield from words_of_strangers()
+
     story = Story(*TWO)
     pair = [story.say(EVE, 200, "x", payload, seq=SEQ + 1) for payload in (b"a", b"b")]
     proof = [each.data for each in sorted(pair, key=lambda each: each.id)]
@@ -217,6 +220,69 @@ def words_of_members() -> Iterator[Vector]:
         told.credential(ANN, NAS, "nas")
         told.say(seed, 14, fingerprint_slot(key(EVE)), proof)
         yield told.judged(name, expect, comment)
+
+
+SECRET: list[object] = [2, None, "root", "root", 0o400, ["all"], [], bytes(24), bytes(40)]
+
+
+def secrets_of_those_who_are_out() -> Iterator[Vector]:
+    """What it set before stays; from the first word that put it out on nothing new comes in."""
+
+    def told(name: str, expect: str, comment: str, seq: int, *revokers: bytes) -> Vector:
+        story = Story(*TWO)
+        story.credential(ANN, NAS, "nas")
+        for later, revoker in enumerate(revokers):
+            slot = fingerprint_slot(key(NAS))
+            story.say(revoker, 2, slot, [key(NAS), "no more"], seq=SEQ + 1000 + 1000 * later)
+        story.say(NAS, 6, "wifi", SECRET, seq=seq)
+        return story.judged(name, expect, comment)
+
+    yield told("ok-secret-of-one-who-left", "ok", "set before it left: the seq is lower", SEQ + 999, NAS)
+    yield told("ok-secret-at-the-revocation", "ok", "the same seq is not above it", SEQ + 1000, ANN)
+    yield told("secret-after-leaving", "unauthorized", "set after it left, by its own word", SEQ + 1001, NAS)
+    yield told("secret-after-removal", "unauthorized", "set after an admin put it out", SEQ + 1001, ANN)
+    yield told(
+        "secret-after-the-first-revocation",
+        "unauthorized",
+        "two revocations count, and it lies between: the lower seq decides, whoever wrote it",
+        SEQ + 1500,
+        BEN,
+        NAS,
+    )
+
+    story = Story(*TWO)
+    story.credential(ANN, NAS, "nas")
+    story.credential(ANN, PHONE, "nas", succeeds=NAS)
+    story.say(NAS, 6, "wifi", SECRET)
+    yield story.judged("ok-secret-of-a-succeeded-key", "ok", "out without any revocation: no seq is too high")
+
+
+def words_of_strangers() -> Iterator[Vector]:
+    """For whom nobody vouched leaves nothing behind: not its own revocation, nor what outlives a known key's."""
+    for name, kind, slot, payload, comment in (
+        (
+            "revocation",
+            2,
+            fingerprint_slot(key(DAN)),
+            [key(DAN), "no more"],
+            "it puts out a key that was never in",
+        ),
+        ("head", 5, "main", [None, bytes(20), b"SSHSIG"], "kept of those who are out, not of those never in"),
+        ("secret", 6, "wifi", SECRET, "kept of those who are out, not of those never in"),
+    ):
+        story = Story(*TWO)
+        story.say(DAN, kind, slot, payload)
+        yield story.judged(f"{name}-by-a-stranger", "unauthorized", comment)
+
+    story = Story(*TWO)
+    story.redemption(DAN, story.invite(ANN), NAS, "nas")
+    yield story.judged("redemption-by-a-stranger", "unauthorized", "an invite in order, let in by nobody known")
+
+    story = Story(*TWO)
+    story.invite(ANN)
+    story.revocation(BEN, TOKEN)
+    story.revocation(TOKEN, TOKEN)
+    yield story.judged("revocation-by-a-withdrawn-token", "unauthorized", "out, and never known")
 
 
 def _node() -> list[object]:

@@ -44,7 +44,8 @@ def recovery_keys() -> Iterator[Vector]:
     story.operation(BEN, setting("c"), story.genesis, ANN, CARA, below=changed)
     yield story.ends(
         "fork-recovery-renewed",
-        "a recovery key that replaces itself still goes before a third branch",
+        "rule 1: the recovery key replaces itself on one of two branches that it signed; a third one,"
+        " signed by all admins, is out all the same",
         changed,
         pinned=[RECOVERY],
         recovery=NEXT_RECOVERY,
@@ -57,7 +58,8 @@ def recovery_keys() -> Iterator[Vector]:
     story.operation(BEN, recovery(NEXT_RECOVERY), heavy, CARA, DAN)
     yield story.ends(
         "final-recovery-replaced-by-a-pinned",
-        "a replacement that what is final makes void ends no recovery key",
+        "rules 0 and 1: an admin whom the final operation threw out replaces the recovery key on"
+        " another branch: void, so that ends no recovery key",
         saved,
         final=removal,
         settled=removal,
@@ -74,7 +76,8 @@ def recovery_keys() -> Iterator[Vector]:
     saved = story.operation(RECOVERY, removing(ANN), void)
     yield story.ends(
         "final-recovery-on-void-whole",
-        "what the recovery key signed on is whole again, and heavier, where both sides end each other",
+        "rules 0 and 1: the recovery key signed on both branches; the one that the final operation"
+        " makes void counts as a whole, and is heavier",
         saved,
         final=removal,
         settled=story.genesis,
@@ -93,7 +96,9 @@ def chains_of_pins() -> Iterator[Vector]:
     fourth = story.operation(DAN, setting("a"), story.genesis, EVE, ANN, above=third)
     yield story.ends(
         "mutual-removal-chain",
-        "the first pin stands whatever the others say, the third only because the first voids the second",
+        "rule 2: the first of three removals voids the second, so the third, whose author the second"
+        " removes, stands at the second look; it did not at the first, where pins are taken from, so"
+        " the fourth branch stands too, and is the heaviest",
         fourth,
         settings={"a": "on"},
     )
@@ -107,7 +112,8 @@ def acknowledged() -> Iterator[Vector]:
     story.acknowledge(added, ANN, BEN)
     yield story.ends(
         "fork-acknowledged-in-its-own-state",
-        "two of two before the fork, but two of five behind it: the lower id",
+        "rule 3: two acknowledge an operation that adds an admin of weight 3: two of five in its own"
+        " state is no majority, so the lower id decides",
         other,
         settled=story.genesis,
     )
@@ -119,7 +125,8 @@ def acknowledged() -> Iterator[Vector]:
     story.acknowledge(heavy, ANN)
     yield story.ends(
         "fork-acknowledged-deeper",
-        "a majority of a later operation's own state is enough for the branch",
+        "rule 3: the second operation of a branch gives its one follower the majority in its own"
+        " state: enough for the whole branch",
         heavy,
         admins=[(ANN, 9), (BEN, 1), (CARA, 1)],
         settled=heavy,
@@ -131,7 +138,11 @@ def weights_and_removals() -> Iterator[Vector]:
     story = Story((BEN, 1), (CARA, 1), (ANN, 3))
     alone = story.operation(ANN, setting("a"), story.genesis)
     story.operation(BEN, setting("b"), story.genesis, CARA, below=alone)
-    yield story.ends("fork-weight-not-heads", "one of weight 3 against two of weight 1", alone)
+    yield story.ends(
+        "fork-weight-not-heads",
+        "rule 4: one admin of weight 3 against two of weight 1: weight counts, not heads",
+        alone,
+    )
 
     story = Story(*FIVE)
     first = story.operation(DAN, setting("a"), story.genesis)
@@ -139,7 +150,8 @@ def weights_and_removals() -> Iterator[Vector]:
     story.operation(ANN, setting("b"), story.genesis, BEN, CARA, below=first)
     yield story.ends(
         "fork-removal-deeper",
-        "three signed each; a removal further down counts too",
+        "rule 5: three admins signed each branch; one has a removal as its second operation, and that"
+        " counts for the branch",
         removal,
         admins=FIVE[:4],
         pinned=[EVE],
@@ -150,7 +162,7 @@ def weights_and_removals() -> Iterator[Vector]:
     story.operation(ANN, signer(), story.genesis, BEN, below=changed)
     yield story.ends(
         "fork-removal-of-the-recovery-key",
-        "a replaced recovery key is a pinned key as well",
+        "rule 5: two admins signed each branch; one replaces the recovery key, which pins a key as a removal does",
         changed,
         pinned=[RECOVERY],
         recovery=NEXT_RECOVERY,

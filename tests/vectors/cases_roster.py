@@ -62,7 +62,10 @@ def uses() -> Iterator[Vector]:
     invite = story.invite(ANN)
     story.redemption(BEN, invite, PHONE, "phone")
     yield story.ends(
-        "redemption", "admitted by another than the inviter", story.genesis, members={**PEOPLE, "phone": PHONE}
+        "redemption",
+        "7.8: any member admits, not only the inviter",
+        story.genesis,
+        members={**PEOPLE, "phone": PHONE},
     )
 
     story = clan(*TWO)
@@ -71,7 +74,7 @@ def uses() -> Iterator[Vector]:
     story.redemption(PHONE, invite, TABLET, "tablet")
     yield story.ends(
         "redemption-by-the-newest",
-        "who came by an invite can let another in",
+        "7.8: a device that came by an invite can admit another by one",
         story.genesis,
         members={**PEOPLE, "phone": PHONE, "tablet": TABLET},
     )
@@ -82,7 +85,7 @@ def uses() -> Iterator[Vector]:
     story.redemption(BEN, invite, TABLET, "tablet")
     yield story.ends(
         "over-use",
-        "two devices raced for one use: both wait for an admin",
+        "7.8: two devices come by an invite for one: both wait for an admin, since nobody can prove who was first",
         story.genesis,
         members=PEOPLE,
         suspended=[PHONE, TABLET],
@@ -95,7 +98,8 @@ def uses() -> Iterator[Vector]:
     story.credential(BEN, TABLET, "tablet", redemption=late)
     yield story.ends(
         "over-use-confirmed",
-        "the one that an admin confirmed is in, and the other stays out",
+        "7.8: two devices came by an invite for one, and an admin's credential lets one in: the other"
+        " goes on waiting",
         story.genesis,
         members={**PEOPLE, "tablet": TABLET},
         suspended=[PHONE],
@@ -107,7 +111,7 @@ def uses() -> Iterator[Vector]:
     story.redemption(BEN, invite, PHONE, "phone")
     yield story.ends(
         "one-device-twice",
-        "admitted by two members at once: one use",
+        "7.8: two members admit one device at once: one node, so one use",
         story.genesis,
         members={**PEOPLE, "phone": PHONE},
         suspended=[],
@@ -120,7 +124,7 @@ def uses() -> Iterator[Vector]:
     story.revocation(ANN, TABLET)
     yield story.ends(
         "over-use-revoked",
-        "a revoked device has used its use all the same",
+        "7.8: of two devices by an invite for one, one was revoked: its use stays used, and the other waits",
         story.genesis,
         members=PEOPLE,
         revoked=[TABLET],
@@ -136,7 +140,7 @@ def withdrawals() -> Iterator[Vector]:
     story.revocation(BEN, TOKEN)
     yield story.ends(
         "withdrawn-by-another",
-        "a revocation of the invite's key, by any admin",
+        "7.7: another admin's revocation of the invite's key withdraws it",
         story.genesis,
         members=PEOPLE,
         revoked=[TOKEN],
@@ -150,7 +154,7 @@ def withdrawals() -> Iterator[Vector]:
     story.revocation(BEN, TOKEN)
     yield story.ends(
         "withdrawn-after-confirmation",
-        "who was confirmed stays",
+        "7.8: the invite is withdrawn after an admin confirmed the device: that stays",
         story.genesis,
         members={**PEOPLE, "phone": PHONE},
         revoked=[TOKEN],
@@ -163,7 +167,7 @@ def withdrawals() -> Iterator[Vector]:
     story.revocation(NAS, TOKEN)
     yield story.ends(
         "withdrawn-by-a-member",
-        "a member cannot",
+        "7.7: a member cannot withdraw an invite",
         story.genesis,
         members={**PEOPLE, "nas": NAS, "phone": PHONE},
         revoked=[],
@@ -175,7 +179,7 @@ def withdrawals() -> Iterator[Vector]:
     story.revocation(TOKEN, TOKEN)
     yield story.ends(
         "withdrawn-by-itself",
-        "nor can whoever holds the token: its key is nobody's",
+        "7.7: whoever holds the token cannot withdraw the invite: its key is nobody known",
         story.genesis,
         members={**PEOPLE, "phone": PHONE},
         revoked=[],
@@ -184,32 +188,59 @@ def withdrawals() -> Iterator[Vector]:
     story = clan(*TWO)
     invite = story.invite(NAS)
     story.redemption(ANN, invite, PHONE, "phone")
-    yield story.ends("invite-by-no-admin", "nobody comes by it", story.genesis, members=PEOPLE)
+    yield story.ends(
+        "invite-by-no-admin",
+        "7.8: an invite by a member who is no admin does not stand",
+        story.genesis,
+        members=PEOPLE,
+    )
 
 
 def unsound_redemptions() -> Iterator[Vector]:
     """Redemptions that admit nobody."""
     story = clan(*TWO)
     story.redemption(ANN, story.invite(ANN), PHONE, "phone", at=EXPIRES + 1)
-    yield story.ends("redemption-expired", "a second past the invite's end", story.genesis, members=PEOPLE)
+    yield story.ends(
+        "redemption-expired",
+        "7.8: the author vouches for a time one second past the invite's end",
+        story.genesis,
+        members=PEOPLE,
+    )
 
     story = clan(*TWO)
     story.redemption(ANN, story.invite(ANN), PHONE, "phone", token=OTHER_TOKEN)
-    yield story.ends("redemption-other-key", "another key than the invite's", story.genesis, members=PEOPLE)
+    yield story.ends(
+        "redemption-other-key",
+        "7.8: the invite's proof is by another key than the invite names",
+        story.genesis,
+        members=PEOPLE,
+    )
 
     story = clan(*TWO)
     story.redemption(ANN, story.invite(ANN), PHONE, "phone", prover=TABLET)
-    yield story.ends("redemption-forged", "the device's proof by another key", story.genesis, members=PEOPLE)
+    yield story.ends(
+        "redemption-forged", "7.8: the device's proof is by another key", story.genesis, members=PEOPLE
+    )
 
     story = clan(*TWO)
     story.redemption(MALLORY, story.invite(ANN), PHONE, "phone")
-    yield story.ends("redemption-by-a-stranger", "whom nobody knows", story.genesis, members=PEOPLE)
+    yield story.ends(
+        "redemption-by-a-stranger",
+        "7.8: an invite in order, but the redemption's author is nobody known",
+        story.genesis,
+        members=PEOPLE,
+    )
 
     story = clan(*TWO)
     invite = story.invite(ANN, uses=2)
     story.redemption(PHONE, invite, TABLET, "tablet")
     story.redemption(TABLET, invite, PHONE, "phone")
-    yield story.ends("redemption-circle", "two strangers vouch for each other", story.genesis, members=PEOPLE)
+    yield story.ends(
+        "redemption-circle",
+        "7.8: two strangers admit each other by one invite: neither is known, so neither counts",
+        story.genesis,
+        members=PEOPLE,
+    )
 
     story = clan(*TWO)
     story.credential(ANN, NAS, "nas")
@@ -218,7 +249,8 @@ def unsound_redemptions() -> Iterator[Vector]:
     story.revocation(BEN, NAS)
     yield story.ends(
         "redemption-by-a-revoked",
-        "what a revoked member admitted and no admin confirmed goes with it",
+        "7.8: a revoked member's redemption does not count, unless an admin confirmed it: whom it"
+        " admitted goes with it",
         story.genesis,
         members=PEOPLE,
         revoked=[NAS],
@@ -230,12 +262,18 @@ def departures() -> Iterator[Vector]:
     story = clan(*TWO)
     story.credential(ANN, NAS, "nas")
     story.revocation(NAS, NAS)
-    yield story.ends("leaving", "a member puts out its own key", story.genesis, members=PEOPLE, revoked=[NAS])
+    yield story.ends(
+        "leaving", "7.7: a member's revocation of its own key counts", story.genesis, members=PEOPLE, revoked=[NAS]
+    )
 
     story = clan(*TWO)
     story.revocation(MALLORY, MALLORY)
     yield story.ends(
-        "leaving-stranger", "nobody asks one who was never in", story.genesis, members=PEOPLE, revoked=[]
+        "leaving-stranger",
+        "7.7: the revocation of its own key by one whom nobody vouched for does not count",
+        story.genesis,
+        members=PEOPLE,
+        revoked=[],
     )
 
     story = clan(*TWO)
@@ -244,7 +282,7 @@ def departures() -> Iterator[Vector]:
     story.revocation(NAS, PHONE)
     yield story.ends(
         "leaving-others",
-        "but nobody else's",
+        "7.7: a member's revocation of another's key does not count",
         story.genesis,
         members={**PEOPLE, "nas": NAS, "phone": PHONE},
         revoked=[],
@@ -254,7 +292,11 @@ def departures() -> Iterator[Vector]:
     story.revocation(ANN, BEN)
     story.revocation(ANN, ANN)
     yield story.ends(
-        "revocation-of-an-admin", "void: admins leave by the chain", story.genesis, members=PEOPLE, revoked=[]
+        "revocation-of-an-admin",
+        "7.7: admins' revocations of an admin are void: admins leave by the chain",
+        story.genesis,
+        members=PEOPLE,
+        revoked=[],
     )
 
     story = clan(*TWO)

@@ -197,7 +197,7 @@ def invites() -> Iterator[Vector]:
         story.redemption(BEN, invite, seed, name)
     yield story.ends(
         "over-use-of-two",
-        "three for two: all three wait",
+        "7.8: three devices come by an invite for two: all three wait",
         story.genesis,
         members=PEOPLE,
         suspended=[NAS, PHONE, TABLET],
@@ -210,7 +210,7 @@ def invites() -> Iterator[Vector]:
     story.redemption(PHONE, other, TABLET, "tablet", token=OTHER_TOKEN)
     yield story.ends(
         "over-use-goes-on",
-        "a suspended device admitted another by an invite that is in order: that one waits too",
+        "7.8: a suspended device admits another by an invite that is in order: that one is suspended as well",
         story.genesis,
         members=PEOPLE,
         suspended=[MALLORY, PHONE, TABLET],
@@ -223,7 +223,7 @@ def invites() -> Iterator[Vector]:
     story.redemption(PHONE, invite, TABLET, "tablet")
     yield story.ends(
         "use-left",
-        "a confirmed use counts, and one is left",
+        "7.8: an invite for two has one confirmed use: the other device is in",
         story.genesis,
         members={**PEOPLE, "phone": PHONE, "tablet": TABLET},
         suspended=[],
@@ -235,7 +235,7 @@ def invites() -> Iterator[Vector]:
     story.say(ANN, 10, fingerprint_slot(key(TOKEN)), b"")
     yield story.ends(
         "withdrawn-by-its-author",
-        "a tombstone in the invite's register",
+        "7.8: a tombstone in the invite's register withdraws it: whom nobody confirmed is no member",
         story.genesis,
         members=PEOPLE,
         suspended=[],
@@ -248,7 +248,8 @@ def invites() -> Iterator[Vector]:
     story.redemption(BEN, again, TABLET, "tablet")
     yield story.ends(
         "invite-said-again",
-        "redemptions name a record of the invite: those of a former one fall, unless confirmed",
+        "7.8: an admin writes the invite again, with another id: redemptions of the former record"
+        " fall, unless they were confirmed",
         story.genesis,
         members={**PEOPLE, "tablet": TABLET},
     )
@@ -259,7 +260,7 @@ def invites() -> Iterator[Vector]:
     added = story.operation(ANN, adding(BEN), story.genesis)
     yield story.ends(
         "invite-before-its-author-was-admin",
-        "what counts is who is an admin at the head",
+        "7.6: an invite by one who became an admin only later stands: what counts is who is an admin at the head",
         added,
         admins=TWO,
         members={unnamed(ANN): ANN, unnamed(BEN): BEN, "phone": PHONE},
@@ -275,7 +276,8 @@ def stolen_tokens() -> Iterator[Vector]:
     story.redemption(BEN, invite, MALLORY, "phone")
     yield story.ends(
         "token-stolen-late",
-        "its owner was confirmed before: the thief waits, and cannot push the owner out",
+        "7.8: the token's owner was confirmed before a thief came by it: the thief waits, and cannot"
+        " push the owner out",
         story.genesis,
         members={**PEOPLE, "phone": PHONE},
         suspended=[MALLORY],
@@ -289,7 +291,7 @@ def stolen_tokens() -> Iterator[Vector]:
     story.revocation(ANN, TOKEN)
     yield story.ends(
         "token-stolen-withdrawn",
-        "the invite is withdrawn: an owner that nobody confirmed needs another one",
+        "7.8: the invite is withdrawn before anybody was confirmed: neither thief nor owner is in",
         story.genesis,
         members=PEOPLE,
         revoked=[MALLORY, TOKEN],
@@ -303,7 +305,7 @@ def stolen_tokens() -> Iterator[Vector]:
     story.revocation(BEN, MALLORY)
     yield story.ends(
         "token-stolen-chain",
-        "whom the revoked thief let in goes with it",
+        "7.8: a thief came by the token, let another in, and is revoked: the other goes with it",
         story.genesis,
         members=PEOPLE,
         revoked=[MALLORY],

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests.vectors import (
     cases_content,
+    cases_contests,
     cases_daemon,
     cases_datagrams,
     cases_duels,
@@ -54,6 +55,7 @@ MODULES = (
     cases_govern,
     cases_roster,
     cases_duels,
+    cases_contests,
     cases_readings,
     cases_terms,
     cases_keeping,

@@ -122,12 +122,39 @@ def by_dice(dice: Random) -> tuple[Story, list[Said]]:
     return story, operations
 
 
+def by_many_hands(dice: Random) -> tuple[Story, list[Said]]:
+    """Few operations with many signatures: most are valid, and admins and recovery keys end each other."""
+    admins = ADMINS[: dice.randint(2, 4)]
+    story = Story(*((seed, dice.choice((1, 1, 1, 2, 3))) for seed in admins))
+    operations = [story.genesis]
+    for _ in range(dice.randint(3, 9)):
+        if dice.random() < 0.3:
+            story.acknowledge(dice.choice(operations[-6:]), *dice.sample(admins, dice.randint(1, len(admins))))
+            continue
+        author = dice.choice((RECOVERY, RECOVERY, RECOVERY, NEXT_RECOVERY, EVE, *admins, *admins))
+        payload = dice.choice(
+            (
+                removing(dice.choice(admins)),
+                removing(dice.choice(admins)),
+                recovery(dice.choice((NEXT_RECOVERY, NEXT_RECOVERY, MALLORY, None))),
+                replacing(dice.choice(admins), dice.choice((EVE, MALLORY))),
+                setting(dice.choice("ab")),
+                setting(dice.choice("cd")),
+            )
+        )
+        behind = dice.choice(operations[:3] if dice.random() < 0.5 else operations[-3:])
+        approvers = dice.sample(admins, dice.randint(len(admins) // 2, len(admins)))
+        operations.append(story.operation(author, payload, behind, *approvers))
+    return story, operations
+
+
 @pytest.mark.parametrize("final", [False, True], ids=["nothing final", "something final"])
-def test_a_history_by_dice(final: bool) -> None:
+@pytest.mark.parametrize("told_by", [by_dice, by_many_hands], ids=["anything", "many hands"])
+def test_a_history_by_dice(told_by: Callable[[Random], tuple[Story, list[Said]]], final: bool) -> None:
     forks = 0
     for seed in range(SEEDS):
         dice = Random(f"{seed} {final}")
-        story, operations = by_dice(dice)
+        story, operations = told_by(dice)
         records = framed(story.judged("of dice", "ok", "").input)
         held = dice.choice(operations).id if final else None
         ledger = Ledger(story.clan)
@@ -139,6 +166,8 @@ def test_a_history_by_dice(final: bool) -> None:
         )
         found = (folded.head, folded.final, sorted(each.id for each in folded.pending), folded.chain.pinned)
         assert found == (told.head.record.id, told.final, told.proposals, told.head.state.pinned), f"seed {seed}"
+        again = fold(ledger, folded.final)
+        assert (again.head, again.final) == found[:2], f"seed {seed}: asked again, it says something else"
         ledger.retain(folded.lets_stay)
         again = fold(ledger, RecordId(held) if held is not None else None)
         assert (again.head, again.final) == found[:2], f"seed {seed}: a record counts that nobody keeps"

@@ -13,9 +13,11 @@ _WHAT: Final = "the recovery key"
 
 
 def confirm(question: str, what: str, *, yes: bool) -> None:
-    """Ask at a terminal, unless `yes`; a program that calls has decided already. Raises Failure."""
-    if yes or not sys.stdin.isatty():
+    """Ask at a terminal, unless `yes`. Raises Failure, also where there is nobody to ask."""
+    if yes:
         return
+    if not sys.stdin.isatty():
+        raise Failure(what, "it has to be confirmed, and stdin is no terminal", "give --yes", status=EXIT_USAGE)
     if not click.confirm(question, err=True):
         raise Failure(what, "you did not confirm it", "nothing was changed")
 

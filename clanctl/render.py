@@ -78,7 +78,7 @@ def peers_title(result: Values) -> str:
     peers = rows_of(result, "peers")
     up = sum(1 for peer in peers if peer.get("state") == "up")
     return (
-        f"{word_of(part_of(result, 'clan').get('name'))}: {up} of {len(peers)} up, seen from {result.get('self')}"
+        f"{word_of(part_of(result, 'clan').get('name'))}: {up} of {len(peers)} up, seen from {_self_text(result)}"
     )
 
 
@@ -166,7 +166,7 @@ def status_text(result: Values) -> str:
         ("device", f"{result.get('self') or 'no member'} at {result.get('address')}"),
         *([("id", word_of(result["id"]))] if result.get("id") else []),
         ("overlay", f"{overlay.get('state')} on {overlay.get('interface')}{why}{_next_key_text(overlay)}"),
-        ("runs", f"{short_commit(revision.get('commit'))} {word_of(revision.get('state'))}"),
+        ("runs", _runs_text(revision)),
         ("secrets", f"{word_of(secrets.get('state'))}, epoch {word_of(secrets.get('epoch'))}"),
         ("daemon", f"{result.get('version')}, up for {duration(float(result.get('uptime_s') or 0))}"),
         ("records", word_of(result.get("records"))),
@@ -182,6 +182,16 @@ def _health(result: Values) -> list[str]:
         found = found or ["problem: the daemon calls itself unhealthy and names no reason"]
     notices = [f"notice: {_with_remedy(notice)}" for notice in rows_of(result, "notices")]
     return [*found, *notices, *([] if found else ["healthy"])]
+
+
+def _self_text(result: Values) -> str:
+    return word_of(result["self"]) if result.get("self") else "this device, which is no member"
+
+
+def _runs_text(revision: Values) -> str:
+    if not revision.get("commit") and not revision.get("wanted"):
+        return "nothing yet: `clanctl repo init PATH` begins a repository"
+    return f"{short_commit(revision.get('commit'))} {word_of(revision.get('state'))}"
 
 
 def _next_key_text(overlay: Values) -> str:

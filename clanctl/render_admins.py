@@ -70,7 +70,8 @@ def kept_text(kept: Values) -> str:
     if names_of(kept, "credentials"):
         text += f"taken over: this device vouches from now on for {', '.join(names_of(kept, 'credentials'))}\n"
     if number_of(kept, "revocations"):
-        text += f"taken over: {int(number_of(kept, 'revocations'))} removals\n"
+        removals = int(number_of(kept, "revocations"))
+        text += f"taken over: {removals} removal{'s' if removals > 1 else ''}\n"
     if names_of(kept, "invites_lapsed"):
         lapsed = ", ".join(names_of(kept, "invites_lapsed"))
         text += f"lapsed: the invites {lapsed}; make new ones where they are still wanted\n"

@@ -54,6 +54,8 @@ def left_text(result: Values) -> str:
     """What `leave` did."""
     told, members = int(number_of(result, "told")), int(number_of(result, "members"))
     spread = f"{told} of {members} others know it" if members else "there was nobody else"
+    if not result.get("was_member", True):
+        spread = "it was out already"
     return (
         f"left {result.get('clan')}: {spread}\n"
         f"its keys and records are put aside in {result.get('kept')}\n"

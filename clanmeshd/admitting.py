@@ -34,7 +34,7 @@ async def admit(driver: Driver, membership: Membership, channel: Stream) -> None
         return
     await driver.settle()
     await channel.send(Welcome(membership.discovery, membership.name))
-    for bundle in _bundles(driver.mesh.records_for_bundle()):
+    for bundle in _bundles(driver.mesh.ledger.bundle()):
         await channel.send(bundle)
     await channel.send(End())
 

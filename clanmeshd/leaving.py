@@ -45,11 +45,14 @@ async def spread(clan: Clan, word: RecordId) -> frozenset[NodeId]:
     """Wait until a record of the last minute has reached all members that answer. Gives who does not have it."""
     mesh, own = clan.mesh, clan.keys.node
     up = {peer.node for peer in mesh.peers(instant()) if peer.state == "up"}
+    holders: frozenset[NodeId] = frozenset()
     for _ in range(SPREAD_POLLS):
-        if up & mesh.authority.members.keys() <= mesh.holders(word):
+        holders = mesh.holders(word, instant())
+        if up & mesh.authority.members.keys() <= holders:
             break
+        await clan.driver.settle()
         await trio.sleep(SPREAD_POLL_S)
-    return frozenset(mesh.authority.members) - mesh.holders(word) - {own}
+    return frozenset(mesh.authority.members) - holders - {own}
 
 
 async def clear_runtime(clan: Clan) -> None:

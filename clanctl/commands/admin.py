@@ -111,7 +111,7 @@ def recover(
     clan = clan_name(where)
     args = {"key": recovery_key(path), "drill": drill, "add": added, "remove": removed, "new_key": new_key}
     if not drill:
-        confirm(_question(added, removed, new_key), "admin recover", yes=yes or path == "-")
+        confirm(_question(added, removed, new_key), "admin recover", yes=yes or not show.asks())
     args["distrust_s"] = seconds_or_none(distrust, "--distrust")
     result = call(where, "admin-recover", args, timeout_s=WORK_TIMEOUT_S)
     if as_json:

@@ -30,7 +30,7 @@ def remove(where: Instance, node: str, reason: str | None, distrust: str | None,
     clan = word_of(part_of(before, "clan").get("name"))
     if not yes and show.asks():
         _explain(where, before, node, clan)
-        confirm(f"Remove {node}?", f"removing {node}", yes=yes)
+    confirm(f"Remove {node}?", f"removing {node}", yes=yes)
     with show.progress(f"removing {node}") as progress:
         result = call(where, "remove", args, progress=progress, timeout_s=WORK_TIMEOUT_S)
     if as_json:

@@ -25,8 +25,8 @@ async def leave(daemon: "Daemon", args: dict[str, Any], conversation: Conversati
         clan = daemon.need_clan()
         if not flag(args, "force"):
             _refuse_admin(clan)
-        told, others = 0, 0
-        if clan.mesh.authority.is_member(clan.keys.node):
+        told, others, was_member = 0, 0, clan.mesh.authority.is_member(clan.keys.node)
+        if was_member:
             await conversation.progress("telling the others")
             told, others = await leaving.say_goodbye(clan)
         await conversation.progress("putting the clan's state aside")
@@ -35,7 +35,14 @@ async def leave(daemon: "Daemon", args: dict[str, Any], conversation: Conversati
         kept = await _put_aside(daemon, clan.membership.name)
         daemon.start_anew()
     note = _UNHEARD if others and not told else None
-    return {"clan": clan.membership.name, "told": told, "members": others, "kept": str(kept), "note": note}
+    return {
+        "clan": clan.membership.name,
+        "was_member": was_member,
+        "told": told,
+        "members": others,
+        "kept": str(kept),
+        "note": note,
+    }
 
 
 async def _put_aside(daemon: "Daemon", name: str) -> Path:

@@ -33,6 +33,8 @@ async def recover(daemon: "Daemon", args: dict[str, Any], conversation: Conversa
     seed = _seed(authority, text(args, "key"))
     added, removed = _wanted(authority, args, "add"), _wanted(authority, args, "remove")
     rolls = flag(args, "new_key")
+    if added is not None and authority.is_admin(added) and (removed or rolls):
+        added = None  # it is one already; the rest is what the key is needed for
     if flag(args, "drill"):
         if added or removed or rolls:
             raise Fault("usage", "the drill", "it changes nothing", "leave the other options away")

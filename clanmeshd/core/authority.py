@@ -77,7 +77,7 @@ class Authority:
 
     clan: ClanId
     chain: Chain
-    final: RecordId | None  # the operation that is left only for the recovery key's signature
+    final: RecordId | None  # the newest operation that a majority of the admins was seen behind
     roster: Roster = field(repr=False)
     pending: tuple[Pending, ...] = ()
     lost: tuple[Lost, ...] = ()

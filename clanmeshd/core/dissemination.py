@@ -27,6 +27,8 @@ from clanmeshd.core.limits import (
 
 @dataclass(slots=True)
 class _Recent:
+    number: int  # grows with each record
+    hashed: bool  # part of the set that roots are of
     until_s: float
     holders: set[NodeId]
     told: dict[NodeId, int] = field(default_factory=dict)
@@ -40,11 +42,14 @@ class Dissemination:
         self._rng = rng
         self._recent: dict[bytes, _Recent] = {}  # by short id, oldest first
         self._lazy: list[tuple[float, bytes]] = []  # (when, short id), in order
+        self._numbered = 0
+        self._agreed: dict[NodeId, int] = {}  # how far the records of peers whose root was ours are known there
 
     def spread(self, record: Record, source: NodeId | None, up: Sequence[NodeId], now_s: float) -> list[NodeId]:
         """Take a record that is new here; say to whom it is pushed now. `source` None: it is our own."""
         short_id = short_id_of(record)
-        recent = _Recent(now_s + RECENT_S, {self._own, record.author})
+        self._numbered += 1
+        recent = _Recent(self._numbered, not record.is_volatile, now_s + RECENT_S, {self._own, record.author})
         if source is not None:
             recent.holders.add(source)
         self._recent[short_id] = recent
@@ -73,17 +78,30 @@ class Dissemination:
         if recent is not None:
             recent.holders.add(node)
 
+    def agrees(self, node: NodeId) -> None:
+        """A peer has the same hashed set as this device: all of it that is here by now."""
+        self._agreed[node] = self._numbered
+
+    def retain(self, members: frozenset[NodeId]) -> None:
+        """Forget how far all others agreed."""
+        self._agreed = {node: number for node, number in self._agreed.items() if node in members}
+
+    def _has(self, node: NodeId, recent: _Recent) -> bool:
+        return node in recent.holders or (recent.hashed and self._agreed.get(node, 0) >= recent.number)
+
     def holders(self, short_id: bytes) -> frozenset[NodeId]:
         """Who is known to have a record of the last minute, this device too."""
         recent = self._recent.get(short_id)
-        return frozenset(recent.holders) if recent is not None else frozenset()
+        if recent is None:
+            return frozenset()
+        return frozenset(recent.holders.union(node for node in self._agreed if self._has(node, recent)))
 
     def names_for(self, node: NodeId, now_s: float) -> list[bytes]:
         """Short ids to name on a ping to a peer: recent ones that it may have missed, a few times each."""
         names = []
         for short_id, recent in self._recent.items():
             told = recent.told.get(node, 0)
-            if node not in recent.holders and told < LAZY_ROUNDS and now_s < recent.until_s:
+            if not self._has(node, recent) and told < LAZY_ROUNDS and now_s < recent.until_s:
                 recent.told[node] = told + 1
                 names.append(short_id)
         return names
@@ -99,7 +117,7 @@ class Dissemination:
         told = []
         for short_id in due:
             recent = self._recent.get(short_id)
-            lacking = [node for node in up if recent is not None and node not in recent.holders]
+            lacking = [node for node in up if recent is not None and not self._has(node, recent)]
             told += [(node, short_id) for node in self._rng.sample(lacking, min(LAZY_PEERS, len(lacking)))]
         return told
 

@@ -1,9 +1,9 @@
 """What is settled: the newest operation that a majority of the admins follows, and what each of them may follow.
 
-A node that has seen a majority behind an operation leaves it only for a signature by the recovery key: so a key
-that was thrown out cannot rewrite the time when it still had a say. For that each admin's device acknowledges the
-head that it follows, and goes over to another branch only when the one it acknowledged cannot get a majority any
-more.
+A node that has seen a majority behind an operation lets the history up to it throw keys out before any other does:
+so a key that was thrown out cannot rewrite the time when it still had a say. For that each admin's device
+acknowledges the head that it follows, and goes over to another branch only when the one it acknowledged cannot get
+a majority any more.
 """
 
 from collections.abc import Sequence

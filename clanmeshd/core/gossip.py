@@ -73,7 +73,7 @@ class Gossip:
 
     def retain(self, members: frozenset[NodeId]) -> None:
         """Forget all other peers."""
-        for keeper in (self._intake, self._wants, self._repair, self._served, self._echoes):
+        for keeper in (self._intake, self._dissemination, self._wants, self._repair, self._served, self._echoes):
             keeper.retain(members)
         self._fetches = [(node, ids) for node, ids in self._fetches if node in members]
         self._pings = {node: count for node, count in self._pings.items() if node in members}
@@ -214,6 +214,8 @@ class Gossip:
 
     def hear_root(self, peer: NodeId, root: bytes, now_s: float) -> None:
         """A ping or an ack told a peer's root."""
+        if root == self.ledger.root():
+            self._dissemination.agrees(peer)
         self._put_all(peer, self._repair.hear_root(peer, root, now_s))
 
     def hear_digest(self, peer: NodeId, frame: Digest, now_s: float) -> None:

@@ -112,6 +112,10 @@ class Ledger:
         """The hashed set, sorted by kind (authority first), author and slot."""
         return [entry.value for kind in sorted(self._kinds) for entry in self.of_kind(kind) if _is_hashed(entry)]
 
+    def bundle(self) -> list[bytes]:
+        """All records that a new member must have: the genesis in front, then the rest of the authority."""
+        return [record.data for record in sorted(self.records(), key=lambda record: not record.is_genesis)]
+
     def __len__(self) -> int:
         """How many records the hashed set has."""
         return len(self._trie)

@@ -50,10 +50,9 @@ __all__ = ["Mesh", "Peer"]
 
 
 class Mesh:
-    """One device's part in one clan.
+    """One device's part in one clan. `authority`, `ledger` and `counters` are for reading.
 
-    Every method that is given the time may change what `effects` and `next_deadline` answer. `authority`, `ledger`
-    and `counters` are for reading.
+    Every method that is given the time may change what `effects` and `next_deadline` answer.
     """
 
     def __init__(
@@ -269,13 +268,14 @@ class Mesh:
             for member in self.authority.members.values()
         ]
 
-    def holders(self, record: RecordId) -> frozenset[NodeId]:
-        """Who is known to have a record that was published within the last minute."""
-        return self._gossip.holders(record)
-
-    def records_for_bundle(self) -> list[bytes]:
-        """All records that a new member must have: the genesis in front, then the rest of the authority."""
-        return [record.data for record in sorted(self.ledger.records(), key=lambda record: not record.is_genesis)]
+    def holders(self, record: RecordId, now: Instant) -> frozenset[NodeId]:
+        """Who is known to have a record of the last minute. Those of whom it is not are asked meanwhile."""
+        known = self._gossip.holders(record)
+        for node in self._membership.up():
+            if node not in known:
+                self._membership.ping(node, now.monotonic_s)
+        self._work(now)
+        return known
 
     # --- what follows -----------------------------------------------------------------------------------
 

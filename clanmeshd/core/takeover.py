@@ -58,7 +58,11 @@ def takeover(
     return Takeover(
         credentials=tuple(credentials),
         revocations=tuple(_revocations(ledger, authority, leaving, before_unix_s)),
-        invites_lapsed=tuple(key for key, each in authority.invites.items() if each.author == leaving),
+        invites_lapsed=tuple(
+            key
+            for key, each in authority.invites.items()
+            if each.author == leaving and each.uses_left and now_unix_s <= each.invite.expires_unix_s
+        ),
         distrusted=tuple(distrusted),
     )
 

@@ -157,7 +157,7 @@ class Household:
         keys = make_device_keys(os.urandom, int(instant().unix_s))
         member = self[at]
         member.mesh.admit(join_of(token, keys, name), instant())
-        records = [read_untrusted(data, token.clan) for data in member.mesh.records_for_bundle()]
+        records = [read_untrusted(data, token.clan) for data in member.mesh.ledger.bundle()]
         return self._add(name, keys, self.founded.membership, records)
 
     def restart(self, name: str, heard_from: str) -> None:

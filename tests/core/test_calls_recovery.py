@@ -65,3 +65,12 @@ async def test_a_new_admin_beside_the_old_one(house: Household) -> None:
     assert answer["recovery"] is None
     await house.share()
     assert house["desk"].mesh.authority.admins == (house["desk"].keys.node, house["phone"].keys.node)
+
+
+async def test_an_admin_that_is_named_again_hinders_nothing(house: Household) -> None:
+    assert (await house["desk"].call("admin-recover", key=house.recovery, add="nas"))["decisions"]
+    await house.share()
+    answer = await house["nas"].call("admin-recover", key=house.recovery, add="nas", remove="desk")
+    assert [each["operation"] for each in answer["decisions"]] == ["end desk being an admin"]
+    await house.share()
+    assert house["phone"].mesh.authority.admins == (house["nas"].keys.node,)

@@ -85,11 +85,11 @@ def ctl(daemon: FakeDaemon, *words: str) -> int:
 PROPOSALS: list[tuple[str, dict[str, Any]]] = [
     ("add nas", {"operation": "add", "node": "nas", "weight": 1}),
     ("propose add nas --weight 2", {"operation": "add", "node": "nas", "weight": 2}),
-    ("remove nas", {"operation": "remove", "node": "nas", "distrust_s": None}),
-    ("propose remove nas --distrust 1h", {"operation": "remove", "node": "nas", "distrust_s": 3600}),
-    ("propose replace nas tv", {"operation": "replace", "node": "nas", "by": "tv", "distrust_s": None}),
+    ("remove nas --yes", {"operation": "remove", "node": "nas", "distrust_s": None}),
+    ("propose remove nas --distrust 1h --yes", {"operation": "remove", "node": "nas", "distrust_s": 3600}),
+    ("propose replace nas tv --yes", {"operation": "replace", "node": "nas", "by": "tv", "distrust_s": None}),
     ("propose thresholds --govern 3", {"operation": "thresholds", "govern": 3, "routine": None}),
-    ("propose recovery --none", {"operation": "recovery", "none": True}),
+    ("propose recovery --none --yes", {"operation": "recovery", "none": True}),
     ("propose setting colour blue", {"operation": "setting", "name": "colour", "value": "blue"}),
     ("propose setting colour ''", {"operation": "setting", "name": "colour", "value": ""}),
     ("withdraw 0123", {"operation": "withdrawal", "id": "0123"}),
@@ -108,6 +108,17 @@ def test_proposals(
     assert "done: make tv an admin" in capsys.readouterr().out
     assert ctl(daemon, "admin", *arguments, "--json") == EXIT_DONE
     assert json.loads(capsys.readouterr().out) == PROPOSED
+
+
+@pytest.mark.parametrize(
+    "words", ["remove nas", "propose remove nas", "propose replace nas tv", "propose recovery --none"]
+)
+def test_a_program_has_to_say_yes(daemon: FakeDaemon, words: str) -> None:
+    daemon.says(admin_propose=PROPOSED, peers={"clan": {"name": "family"}, "peers": []})
+    with pytest.raises(Failure, match="give --yes") as caught:
+        ctl(daemon, "admin", *words.split())
+    assert caught.value.status == EXIT_USAGE
+    assert "admin-propose" not in {request.call for request in daemon.asked}
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ CALLS: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
     ("renew nas", "renew", {"node": "nas", "days": None}, {"name": "nas", "expires_unix_s": 1_800_000_000}),
     ("renew nas --days 9", "renew", {"node": "nas", "days": 9}, {"name": "nas", "expires_unix_s": 1}),
     ("renew nas --for-ever", "renew", {"node": "nas", "days": 0}, {"name": "nas", "expires_unix_s": 0}),
-    ("leave", "leave", {"force": False}, LEFT),
+    ("leave --yes", "leave", {"force": False}, LEFT),
     ("leave --force --yes", "leave", {"force": True}, LEFT),
     ("invite list", "invite-list", {}, {"invites": [INVITE]}),
     ("invite list", "invite-list", {}, {"invites": []}),
@@ -72,7 +72,7 @@ CALLS: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
     ("rotate", "rotate", {}, {"number": None, "begun": False}),
     ("events", "events", {}, {"events": [EVENT], "newest": 5}),
     (
-        "remove nas --reason sold --distrust 2h",
+        "remove nas --reason sold --distrust 2h --yes",
         "remove",
         {"node": "nas", "reason": "sold", "distrust_s": 7200},
         REMOVED,
@@ -190,6 +190,14 @@ def test_at_a_terminal_no_is_no(daemon: FakeDaemon) -> None:
     assert "leave" not in {request.call for request in daemon.asked}
 
 
+def test_a_program_has_to_say_yes(daemon: FakeDaemon) -> None:
+    for words in (["remove", "nas"], ["leave"]):
+        with pytest.raises(Failure, match="give --yes") as caught:
+            ctl(daemon, *words)
+        assert caught.value.status == EXIT_USAGE
+    assert not {"remove", "leave"} & {request.call for request in daemon.asked}
+
+
 def test_at_a_terminal_yes_asks_nothing(daemon: FakeDaemon) -> None:
     daemon.says(remove=REMOVED)
     status, shown = at_a_terminal(daemon.runtime, ["remove", "nas", "--yes"])
@@ -208,7 +216,7 @@ def test_an_admin_who_is_not_out_yet(daemon: FakeDaemon, capsys: pytest.CaptureF
         "approvers": ["tv"],
     }
     daemon.says(remove={**REMOVED, "state": "pending", "decision": waiting})
-    assert ctl(daemon, "remove", "nas") == EXIT_DONE
+    assert ctl(daemon, "remove", "nas", "--yes") == EXIT_DONE
     out = capsys.readouterr().out
     assert out.startswith("nas is not out yet")
     assert "clanctl admin approve ababababab" in out
@@ -225,7 +233,7 @@ def test_who_has_not_learnt_of_it() -> None:
 def test_a_refusal_of_removing_is_one_line(daemon: FakeDaemon) -> None:
     daemon.says(remove=Fault("refused", "removing laptop", "it is this device itself", "run `clanctl leave`"))
     with pytest.raises(Failure, match="itself"):
-        ctl(daemon, "remove", "laptop")
+        ctl(daemon, "remove", "laptop", "--yes")
 
 
 # --- events --------------------------------------------------------------------------------------------

@@ -258,7 +258,7 @@ class TestAdmission:
         world.run(2.0)
         world.mesh(by).admit(self.request(world.clan, 2, seed, invite, "phone"), world.now(by))
         world.settle(by)
-        bundle = world.mesh(by).records_for_bundle()
+        bundle = world.mesh(by).ledger.bundle()
         world.devices[2].disk = [read_untrusted(data, world.clan.id) for data in bundle]
         assert world.devices[2].disk[0].value.is_genesis
         world.start(2)

@@ -89,7 +89,7 @@ def test_a_restored_device_takes_nothing_back_that_it_said() -> None:
 @hostile("Joining", "join/unknown-invite")
 def test_a_joiner_is_shown_the_clan_as_it_was() -> None:
     stage = Stage(4, admins=3)
-    older = stage.mesh.records_for_bundle()
+    older = stage.mesh.ledger.bundle()
     kept = stage.governs(AdminRemove(stage.node(OUT)), 1)
     token = Token(
         clan=stage.clan.id,

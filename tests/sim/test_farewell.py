@@ -34,6 +34,24 @@ def test_a_member_that_is_removed_knows_it(seed: int) -> None:
     assert world.run_until(lambda: _knows(world, 3), 2.0), seed
 
 
+@pytest.mark.parametrize("size", [3, 6, 14])
+def test_who_removes_a_member_knows_soon_that_all_have_heard(size: int) -> None:
+    world = World(size, 1, loss=0.02)
+    assert world.run_until(lambda: len(world.alive) == size and world.all_up() and world.roots_equal(), 60.0)
+    world.kill(size - 1)
+    gone, away = world.devices[1].node, world.devices[size - 1].node
+    word = world.mesh(0).publish(Revocation(gone, "lost"), slot=fingerprint_slot(gone), now=world.now(0))
+    expected = {device.node for device in world.devices} - {gone, away}
+
+    def all_heard() -> bool:
+        heard = world.mesh(0).holders(word.id, world.now(0))
+        world.settle(0)
+        return expected <= heard
+
+    assert world.run_until(all_heard, 1.0)
+    assert away not in world.mesh(0).holders(word.id, world.now(0))
+
+
 @pytest.mark.parametrize("seed", seeds(5))
 def test_an_admin_that_others_vote_out_knows_it(seed: int) -> None:
     """Its revocation came first, void as long as it was an admin: the last approval is what it must hear."""

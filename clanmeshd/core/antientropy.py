@@ -12,6 +12,7 @@ from math import inf
 
 from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.messages import Digest, Leaf
+from clanmeshd.core.agenda import Agenda
 from clanmeshd.core.buckets import Buckets
 from clanmeshd.core.ledger import Ledger
 from clanmeshd.core.limits import (
@@ -32,7 +33,6 @@ _DEPTH_MAX = 3  # digits of a prefix
 class _Comparison:
     """How far the look at one peer's set has come."""
 
-    ask_s: float = inf
     asked: bool = False
     backoff_s: float = SYNC_INTERVAL_S
     last_s: float = -inf  # of the last digest sent
@@ -47,11 +47,14 @@ class AntiEntropy:
         self._leaf_ids_max = leaf_ids_max
         self._ledger = ledger
         self._comparisons: dict[NodeId, _Comparison] = {}
+        self._asks: Agenda[NodeId] = Agenda()  # when a peer is to be asked for its root
         self._budget: Buckets[NodeId] = Buckets(SYNC_FRAMES_PER_S, SYNC_FRAMES_BURST)
 
     def retain(self, members: frozenset[NodeId]) -> None:
         """Forget all others."""
-        self._comparisons = {node: value for node, value in self._comparisons.items() if node in members}
+        for gone in self._comparisons.keys() - members:
+            del self._comparisons[gone]
+            self._asks.drop(gone)
         self._budget.retain(members)
 
     # --- when -------------------------------------------------------------------------------------------
@@ -61,13 +64,14 @@ class AntiEntropy:
         comparison = self._comparisons.setdefault(peer, _Comparison())
         roots = (self._ledger.root(), root)
         if roots[0] == roots[1]:
-            comparison.ask_s, comparison.asked, comparison.backoff_s = inf, False, SYNC_INTERVAL_S
+            comparison.asked, comparison.backoff_s = False, SYNC_INTERVAL_S
+            self._asks.drop(peer)
             return []
         if comparison.asked:
             return self._begin(comparison, peer, roots, now_s)
-        if comparison.ask_s == inf:
+        if peer not in self._asks:
             delay_s = SYNC_DELAY_S + (SYNC_SECOND_DELAY_S if self._own > peer else 0.0)
-            comparison.ask_s = max(now_s + delay_s, comparison.last_s + comparison.backoff_s)
+            self._asks.set(peer, max(now_s + delay_s, comparison.last_s + comparison.backoff_s))
         return []
 
     def _begin(
@@ -80,18 +84,18 @@ class AntiEntropy:
             comparison.backoff_s = SYNC_INTERVAL_S
         comparison.last_s, comparison.last_roots = now_s, roots
         # The answer's own look comes when the trade is over, unless the roots are heard to be equal before.
-        comparison.ask_s = now_s + comparison.backoff_s
+        self._asks.set(peer, now_s + comparison.backoff_s)
         return [Digest(b"", self._ledger.digest(b""))] if self._budget.take(peer, now_s) else []
 
     def next_deadline(self) -> float:
         """When a peer is to be asked for its root; infinity for never."""
-        return min((comparison.ask_s for comparison in self._comparisons.values()), default=inf)
+        return self._asks.next_s()
 
     def handle_deadline(self, now_s: float) -> list[NodeId]:
         """Give the peers to ping now, so that they say their root."""
-        due = [node for node, comparison in self._comparisons.items() if comparison.ask_s <= now_s]
+        due = self._asks.pop_due(now_s)
         for node in due:
-            self._comparisons[node].ask_s, self._comparisons[node].asked = inf, True
+            self._comparisons[node].asked = True
         return due
 
     # --- what -------------------------------------------------------------------------------------------

@@ -1,17 +1,18 @@
 """The wanted states of the adapters, worked out again when what they rest on has changed, told when they have."""
 
-from collections.abc import Sequence
 from math import inf
 from typing import TypeAlias
 
-from clanmesh_protocol.keys import DeviceKeys, NodeId
+from clanmesh_protocol.keys import DeviceKeys
 from clanmesh_protocol.records import Kind
 from clanmeshd.core import wanted
 from clanmeshd.core.authority import AUTHORITY_KINDS, Authority
 from clanmeshd.core.effects import Instant, SetNames, SetRollout, SetSecrets, SetTunnels
 from clanmeshd.core.ledger import Ledger
-from clanmeshd.core.limits import EXPIRY_CHECK_S
+from clanmeshd.core.limits import EXPIRY_CHECK_S, REST_MEMBERS, REST_S_PER_MEMBER
+from clanmeshd.core.membership import Membership
 from clanmeshd.core.paths import Paths
+from clanmeshd.core.peers import nearest
 from clanmeshd.core.roster import EXPIRY_GRACE_S
 
 WantedState: TypeAlias = SetTunnels | SetNames | SetSecrets | SetRollout
@@ -24,54 +25,81 @@ class Derived:
         self._ledger = ledger
         self._paths = paths
         self._tunnel_port = tunnel_port
-        self._key: object = None
+        self._views = wanted.TunnelViews()
+        self._sources: dict[type[WantedState], object] = {}  # what each state was worked out from
         self._told: dict[type[WantedState], WantedState] = {}
         self._expiry_s = inf
+        self._expired = 0  # counts the times that a membership may have expired
+        self._rested_s = -inf  # until when a large clan's states rest
+        self._waits = False
 
     def next_deadline(self) -> float:
-        """When `handle_deadline` is to be called: a membership may have expired."""
-        return self._expiry_s
+        """When `handle_deadline` is to be called: a membership may have expired, or a rest is over."""
+        return min(self._expiry_s, self._rested_s if self._waits else inf)
 
     def handle_deadline(self, now_s: float) -> None:
-        """Work everything out again the next time."""
+        """Work out anew the next time what rests on who is a member."""
         if self._expiry_s <= now_s:
-            self._key, self._expiry_s = None, inf
+            self._expired, self._expiry_s = self._expired + 1, inf
+        self._waits = self._waits and now_s < self._rested_s
 
     def changed(
-        self, authority: Authority, keys: DeviceKeys, nearest: Sequence[NodeId], now: Instant
+        self, authority: Authority, keys: DeviceKeys, membership: Membership, now: Instant
     ) -> list[WantedState]:
-        """Give the wanted states that differ from what was told. `nearest` are the reachable members, in order."""
-        versions = self._ledger.version_of(*AUTHORITY_KINDS, Kind.NODE, Kind.STATUS, Kind.HEAD, Kind.SECRET)
-        key = (versions, self._paths.version, tuple(nearest), keys.tunnel_seed)
-        if key == self._key:
+        """Give the wanted states that differ from what was told."""
+        sources = self._sources_now(keys, membership)
+        self._waits = sources != self._sources and now.monotonic_s < self._rested_s
+        if self._waits or sources == self._sources:
             return []
-        self._key = key
+        stale = [state for state, source in sources.items() if self._sources.get(state) != source]
+        self._sources = sources
         self._expiry_s = now.monotonic_s + _next_expiry_s(authority, now.unix_s)
-        states = self._work_out(authority, keys, nearest, now)
+        self._rested_s = now.monotonic_s + REST_S_PER_MEMBER * max(0, len(authority.members) - REST_MEMBERS)
+        states = [self._work_out(state, authority, keys, membership, now) for state in stale]
         fresh = [state for state in states if self._told.get(type(state)) != state]
         self._told.update((type(state), state) for state in fresh)
         return fresh
 
+    def _sources_now(self, keys: DeviceKeys, membership: Membership) -> dict[type[WantedState], object]:
+        version = self._ledger.version_of
+        trust, paths = version(*AUTHORITY_KINDS), self._paths.version
+        return {
+            SetTunnels: (trust, self._expired, version(Kind.NODE), paths, keys.tunnel_seed),
+            SetNames: (trust, self._expired),
+            SetSecrets: (trust, version(Kind.SECRET)),
+            SetRollout: (trust, version(Kind.HEAD, Kind.STATUS), paths, membership.version),
+        }
+
     def _work_out(
-        self, authority: Authority, keys: DeviceKeys, nearest: Sequence[NodeId], now: Instant
-    ) -> list[WantedState]:
-        own = keys.node
-        others = [node for node in authority.members if node != own]
-        live = {node: at for node in others if (at := self._paths.live(node)) is not None}
-        signed = {node: self._paths.signed(node) for node in nearest}
-        return [
-            wanted.tunnels(
-                authority,
-                self._ledger,
-                keys,
-                listen_port=self._tunnel_port,
-                endpoints=live,
-                now_unix_s=now.unix_s,
-            ),
-            wanted.names(authority, now.unix_s),
-            wanted.secrets(authority, self._ledger, own),
-            wanted.rollout(authority, self._ledger, own, reachable=nearest, endpoints=signed),
-        ]
+        self,
+        state: type[WantedState],
+        authority: Authority,
+        keys: DeviceKeys,
+        membership: Membership,
+        now: Instant,
+    ) -> WantedState:
+        if state is SetTunnels:
+            return self._tunnels(authority, keys, now)
+        if state is SetNames:
+            return wanted.names(authority, now.unix_s)
+        if state is SetSecrets:
+            return wanted.secrets(authority, self._ledger, keys.node)
+        reachable = nearest(membership)
+        signed = {node: self._paths.signed(node) for node in reachable}
+        return wanted.rollout(authority, self._ledger, keys.node, reachable=reachable, endpoints=signed)
+
+    def _tunnels(self, authority: Authority, keys: DeviceKeys, now: Instant) -> SetTunnels:
+        others = [node for node in authority.members if node != keys.node]
+        self._views.retain(authority.members)
+        return wanted.tunnels(
+            authority,
+            self._ledger,
+            keys,
+            listen_port=self._tunnel_port,
+            endpoints={node: at for node in others if (at := self._paths.live(node)) is not None},
+            now_unix_s=now.unix_s,
+            known=self._views,
+        )
 
 
 def _next_expiry_s(authority: Authority, now_unix_s: float) -> float:

@@ -4,7 +4,7 @@ Puts the intake, the ledger, the wave, the wants and the repair together. What a
 business: it drains `learned`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from random import Random  # noqa: TID251
 from typing import NamedTuple
 
@@ -52,7 +52,7 @@ class Gossip:
         authority: Authority,
         outbox: Outbox,
         rng: Random,
-        up: Callable[[], list[NodeId]],
+        up: Callable[[], Sequence[NodeId]],
     ) -> None:
         self.ledger = ledger
         self.authority = authority

@@ -6,7 +6,7 @@ member's device passes on the proof that somebody signed two things at once. Nea
 record set, so that a restart loses only what waits to be said again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Final
 
@@ -96,7 +96,7 @@ def is_withdrawn(chain: Chain, proposal: RecordId) -> bool:
 class Governance:
     """The part of the core that signs what admins sign. `up` gives the members that answer."""
 
-    def __init__(self, author: Author, gossip: Gossip, up: Callable[[], list[NodeId]], now: Instant) -> None:
+    def __init__(self, author: Author, gossip: Gossip, up: Callable[[], Sequence[NodeId]], now: Instant) -> None:
         self._own = author.node
         self._author = author
         self._gossip = gossip

@@ -23,6 +23,7 @@ from clanmesh_protocol.limits import (
 )
 from clanmesh_protocol.records import Kind, Record
 from clanmesh_protocol.signing import Verified
+from clanmeshd.core.agenda import Agenda
 from clanmeshd.core.trie import Trie
 
 VOLATILE_TTL_S_MAX: Final = 86_400  # a status that asks for more, or for no end, lapses after a day
@@ -68,7 +69,7 @@ class Ledger:
         self._by_short_id: dict[bytes, Verified[Record]] = {}
         self._trie = Trie()
         self._versions: dict[int, int] = {}
-        self._lapses_s: dict[_Register, float] = {}  # volatile registers: when their value lapses, monotonic
+        self._lapses: Agenda[_Register] = Agenda()  # volatile registers: when their value lapses, monotonic
         self._floors: dict[_Register, tuple[int, bytes]] = {}  # volatile registers: the newest that lapsed
 
     # --- asking --------------------------------------------------------------------------------------------
@@ -170,16 +171,16 @@ class Ledger:
 
     def expire(self, now_s: float) -> list[Record]:
         """Drop volatile records whose time to live is over; give them back."""
-        over = sorted(register for register, lapse_s in self._lapses_s.items() if lapse_s <= now_s)
+        over = sorted(self._lapses.pop_due(now_s))
         lapsed = [self._kinds[kind][author][slot] for author, kind, slot in over]
         for entry in lapsed:
             self._remove(entry)
             self._floors[entry.value.register] = entry.value.order
         return [entry.value for entry in lapsed]
 
-    def next_lapse_s(self) -> float | None:
-        """When `expire` has something to do next, monotonic."""
-        return min(self._lapses_s.values(), default=None)
+    def next_lapse_s(self) -> float:
+        """When `expire` has something to do next, monotonic; infinity for never."""
+        return self._lapses.next_s()
 
     def retain(self, may_stay: Callable[[Record], bool]) -> list[Record]:
         """Drop every record that may not stay, and give them back."""
@@ -231,7 +232,7 @@ class Ledger:
         self._versions[record.kind] = self._versions.get(record.kind, 0) + 1
         if record.is_volatile:
             ttl_s = min(record.ttl_s or VOLATILE_TTL_S_MAX, VOLATILE_TTL_S_MAX)
-            self._lapses_s[record.register] = now_s + ttl_s
+            self._lapses.set(record.register, now_s + ttl_s)
             self._floors.pop(record.register, None)
         else:
             self._trie.add(record.id)
@@ -246,7 +247,7 @@ class Ledger:
             del self._by_short_id[record.id[:SHORT_ID_BYTES]]
         self._versions[record.kind] = self._versions.get(record.kind, 0) + 1
         if record.is_volatile:
-            self._lapses_s.pop(record.register, None)
+            self._lapses.drop(record.register)
         else:
             self._trie.remove(record.id)
 

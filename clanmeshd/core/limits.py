@@ -73,6 +73,8 @@ TUNNEL_APPLY_S_MAX: Final = 60.0  # where there is no WireGuard, or one that alw
 TUNNEL_LEARN_S_MAX: Final = 7 * 86_400.0  # a member that is up and never learns holds nobody up for longer
 
 EXPIRY_CHECK_S: Final = 3600.0  # memberships that may have expired
+REST_MEMBERS: Final = 32  # wanted states of clans up to this are worked out with each change
+REST_S_PER_MEMBER: Final = 0.0001  # for each one more they rest in between: their work grows with the members
 
 # --- Governance ----------------------------------------------------------------------------------------
 
@@ -97,7 +99,7 @@ LIVE_ENDPOINT_S: Final = 10.0  # a live endpoint proven so lately is not left fo
 HINTS_MAX: Final = 4  # addresses of a peer that nobody proved, newest last
 SUGGESTIONS_MAX: Final = 16  # addresses that are being tried
 SUGGESTION_MEMBERS_MAX: Final = 8  # members tried at one suggested address at once
-SUGGESTION_INTERVAL_S: Final = 0.5  # doubled with each pass over the lost members
+SUGGESTION_INTERVAL_S: Final = 0.25  # doubled with each pass over the lost members
 SUGGESTION_PASSES_MAX: Final = 6
 
 # --- Records -------------------------------------------------------------------------------------------

@@ -15,11 +15,13 @@ Whoever is down is tried for ever. Nothing here adds or removes a member, and no
 the subject itself, except an indirect answer, which only ends one probe.
 """
 
-from collections.abc import Iterable
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Sequence
 from math import inf
 from random import Random  # noqa: TID251
 
 from clanmesh_protocol.keys import NodeId
+from clanmeshd.core.agenda import Agenda
 from clanmeshd.core.buckets import TokenBucket
 from clanmeshd.core.limits import (
     CONFIRM_AGAIN_S,
@@ -46,6 +48,7 @@ from clanmeshd.core.relays import Relays
 from clanmeshd.core.roundtrip import PingNumbers
 from clanmeshd.core.subjects import Action, AskIndirect, Changed, SendPing, Stage, State, Subject
 from clanmeshd.core.suspicions import Ballot, Suspicions, quorum
+from clanmeshd.core.turns import Turns
 
 
 class Membership:
@@ -56,9 +59,13 @@ class Membership:
 
     def __init__(self, own: NodeId, rng: Random, now_s: float) -> None:
         self.ballot = Ballot()
+        self.version = 0  # grows whenever who is up, or how far away, has changed
         self._own = own
         self._rng = rng
         self._subjects: dict[NodeId, Subject] = {}
+        self._in_state: dict[State, list[NodeId]] = {state: [] for state in State}  # each sorted
+        self._stages: Agenda[NodeId] = Agenda()  # when a member's stage goes on
+        self._turns = Turns(rng)
         self._actions: list[Action] = []
         self._numbers = PingNumbers(rng.getrandbits(32))
         self._relays = Relays()
@@ -78,9 +85,14 @@ class Membership:
         wanted = sorted(set(members) - {self._own})
         for gone in sorted(set(self._subjects).difference(wanted)):
             self.ballot.withdraw(gone)
+            self._stages.drop(gone)
         self._subjects = {node: self._subjects.get(node) or Subject(node) for node in wanted}
         self._suspicions.retain(frozenset(wanted))
         self._reviving = [node for node in self._reviving if node in self._subjects]
+        for state in State:
+            self._in_state[state] = [node for node in wanted if self._subjects[node].state is state]
+        self._turns.retain(self._subjects)
+        self.version += 1
         self._hasten(now_s)
 
     def set_probeable(self, node: NodeId, now_s: float) -> None:
@@ -88,6 +100,7 @@ class Membership:
         subject = self._subjects[node]
         if not subject.probeable:
             subject.probeable = True
+            self._turns.enter(subject)
             self._hasten(now_s)
 
     def state(self, node: NodeId) -> State:
@@ -103,13 +116,17 @@ class Membership:
         """The smoothed round trip to a member."""
         return self._subjects[node].round_trip.smoothed_s
 
-    def up(self) -> list[NodeId]:
+    def magnitude(self, node: NodeId) -> int:
+        """How far away a member is, roughly."""
+        return self._subjects[node].round_trip.magnitude
+
+    def up(self) -> Sequence[NodeId]:
         """The members that are up, sorted."""
-        return [node for node, subject in self._subjects.items() if subject.state is State.UP]
+        return tuple(self._in_state[State.UP])
 
     def lost(self) -> list[NodeId]:
         """The members that are not up, sorted."""
-        return [node for node, subject in self._subjects.items() if subject.state is not State.UP]
+        return sorted(node for state in State if state is not State.UP for node in self._in_state[state])
 
     # --- what was heard ---------------------------------------------------------------------------------
 
@@ -129,7 +146,7 @@ class Membership:
         """A member answered a ping."""
         seconds = self._numbers.answered(node, number, now_s)
         if seconds is not None:
-            self._subjects[node].round_trip.sample(seconds)
+            self.version += self._subjects[node].round_trip.sample(seconds)
             self._health = max(0, self._health - 1)
 
     def asked(self, asker: NodeId, number: int, target: NodeId, now_s: float) -> None:
@@ -167,6 +184,7 @@ class Membership:
             self._settle(subject, now_s)
             self._change(subject, State.UP)
             subject.tried_s = -inf  # signed, but perhaps long on its way: it is the next that we try ourselves
+            self._turns.enter(subject)
         elif subject.state is State.DOWN and subject.probeable:
             self._ping(subject, now_s, wide=True)
 
@@ -182,14 +200,13 @@ class Membership:
 
     def next_deadline(self) -> float:
         """When `handle_deadline` or `ballot.take` has something to do; infinity for never."""
-        by_turn = any(subject.awaits_turn for subject in self._subjects.values())
         return min(
-            self._probe_s if by_turn else inf,
-            self._down_s if self._all_down() else inf,
+            self._probe_s if self._turns.anybody() else inf,
+            self._down_s if self._in_state[State.DOWN] else inf,
             self._revive_s,
             self.ballot.next_deadline(),
             self._relays.next_deadline(),
-            min((subject.due_s for subject in self._subjects.values()), default=inf),
+            self._stages.next_s(),
         )
 
     def handle_deadline(self, now_s: float) -> None:
@@ -197,9 +214,8 @@ class Membership:
         if now_s > self.next_deadline() + PAUSE_S:
             self._resume(now_s)
         self._actions += self._relays.lapse(now_s)
-        for subject in self._subjects.values():
-            if subject.due_s <= now_s:
-                self._go_on(subject, now_s)
+        for node in sorted(self._stages.pop_due(now_s)):
+            self._go_on(self._subjects[node], now_s)
         if self._probe_s <= now_s:
             self._probe_by_turn(now_s)
         if self._down_s <= now_s:
@@ -221,19 +237,18 @@ class Membership:
             subject.tried_s = -inf
             if subject.stage in (Stage.DIRECT, Stage.INDIRECT):
                 self._settle(subject, now_s)
+            self._turns.enter(subject)
         self._probe_s = now_s
 
     # --- probing by turns -------------------------------------------------------------------------------
 
     def _hasten(self, now_s: float) -> None:
-        if any(subject.awaits_turn and subject.turn == -inf for subject in self._subjects.values()):
+        if self._turns.has_untried():
             self._probe_s = min(self._probe_s, now_s + PROBE_GREETING_INTERVAL_S)
 
     def _probe_by_turn(self, now_s: float) -> None:
-        waiting = [subject for subject in self._subjects.values() if subject.awaits_turn]
-        if waiting:
-            first = min(subject.turn for subject in waiting)
-            subject = self._rng.choice([subject for subject in waiting if subject.turn == first])
+        subject = self._turns.next()
+        if subject is not None:
             self._advance(subject, Stage.DIRECT, now_s + subject.round_trip.timeout_s * (self._health + 1))
             self._ping(subject, now_s, wide=subject.state is State.UNKNOWN)
         self._probe_s = now_s + PROBE_INTERVAL_S * min(self._health + 1, PROBE_SLOWDOWN_MAX)
@@ -265,7 +280,7 @@ class Membership:
             case Stage.SUSPECT:
                 self._judge(subject, now_s)
             case Stage.IDLE:
-                subject.due_s = inf
+                pass
 
     def _ask_others(self, subject: Subject, now_s: float) -> None:
         others = [node for node in self.up() if node != subject.node]
@@ -330,7 +345,8 @@ class Membership:
     # --- the down ---------------------------------------------------------------------------------------
 
     def _all_down(self) -> list[Subject]:
-        return [s for s in self._subjects.values() if s.state is State.DOWN and s.probeable]
+        down = (self._subjects[node] for node in self._in_state[State.DOWN])
+        return [subject for subject in down if subject.probeable]
 
     def _probe_down(self, now_s: float) -> None:
         down = self._all_down()
@@ -357,11 +373,12 @@ class Membership:
 
     def _advance(self, subject: Subject, stage: Stage, due_s: float) -> None:
         subject.stage = stage
-        subject.due_s = due_s
+        self._stages.set(subject.node, due_s)
 
     def _settle(self, subject: Subject, now_s: float, *, withdraw: bool = True) -> None:
         self._advance(subject, Stage.IDLE, inf)
         subject.nacks_due = subject.unanswered = 0
+        self._turns.enter(subject)
         self._probe_s = max(self._probe_s, now_s)  # it may have stood still while nobody awaited a turn
         if withdraw:
             self.ballot.withdraw(subject.node)
@@ -369,4 +386,9 @@ class Membership:
     def _change(self, subject: Subject, state: State) -> None:
         if subject.state is not state:
             self._actions.append(Changed(subject.node, subject.state, state))
+            before = self._in_state[subject.state]
+            del before[bisect_left(before, subject.node)]
+            insort(self._in_state[state], subject.node)
             subject.state = state
+            self.version += 1
+            self._turns.enter(subject)

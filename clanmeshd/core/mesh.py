@@ -37,7 +37,7 @@ from clanmeshd.core.membership import Membership
 from clanmeshd.core.notices import Notices
 from clanmeshd.core.outbox import URGENCY_PROBE
 from clanmeshd.core.own_records import OwnRecords
-from clanmeshd.core.peers import Peer, describe, nearest
+from clanmeshd.core.peers import Peer, describe
 from clanmeshd.core.reception import Reception
 from clanmeshd.core.relays import Relayed
 from clanmeshd.core.sessions import Sessions
@@ -254,8 +254,7 @@ class Mesh:
         for node, ids in self._gossip.fetches():
             if node in self._members:  # it may have been put out since
                 effects.append(FetchRecords(node, self._traffic.paths.signed(node), ids))
-        keys, up = self._own.overlay_keys(), nearest(self._membership)
-        effects += self._derived.changed(self.authority, keys, up, self._now)
+        effects += self._derived.changed(self.authority, self._own.overlay_keys(), self._membership, self._now)
         return effects + self._notices.drain()
 
     # --- for people and streams -------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """How a member looks from this device."""
 
 from dataclasses import dataclass
-from math import log2
 
 from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.keys import NodeId
@@ -12,8 +11,6 @@ from clanmeshd.core.membership import Membership
 from clanmeshd.core.paths import Paths
 from clanmeshd.core.subjects import State
 from clanmeshd.core.wanted import overlay_address
-
-_NEAR_S = 0.005  # a round trip within one network; finer differences are noise
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +60,5 @@ def describe(
 
 
 def nearest(membership: Membership) -> list[NodeId]:
-    """The members that are up, by the magnitude of their round trip: fine differences change no order."""
-
-    def distance(node: NodeId) -> tuple[int, NodeId]:
-        seconds = membership.round_trip_s(node)
-        return (round(log2(max(seconds, _NEAR_S) / _NEAR_S) / 2) if seconds is not None else 99, node)
-
-    return sorted(membership.up(), key=distance)
+    """The members that are up, the nearest first, then by node id."""
+    return sorted(membership.up(), key=membership.magnitude)

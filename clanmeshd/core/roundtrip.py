@@ -1,5 +1,8 @@
 """How long peers take to answer: ping numbers, the estimate, and the patience that follows from it."""
 
+from math import log2
+from typing import Final
+
 from clanmesh_protocol.keys import NodeId
 from clanmeshd.core.limits import (
     PING_NUMBER_MAX,
@@ -8,15 +11,19 @@ from clanmeshd.core.limits import (
     PROBE_TIMEOUT_S_MIN,
 )
 
+_NEAR_S: Final = 0.005  # a round trip within one network; finer differences are noise
+_MAGNITUDE_UNKNOWN: Final = 99
+
 
 class RoundTrip:
     """Smoothed round trip and its variation (RFC 6298)."""
 
-    __slots__ = ("_smoothed_s", "_variation_s")
+    __slots__ = ("_magnitude", "_smoothed_s", "_variation_s")
 
     def __init__(self) -> None:
         self._smoothed_s: float | None = None
         self._variation_s = 0.0
+        self._magnitude = _MAGNITUDE_UNKNOWN
 
     @property
     def smoothed_s(self) -> float | None:
@@ -31,13 +38,21 @@ class RoundTrip:
         patience = self._smoothed_s + 4 * self._variation_s
         return min(max(patience, PROBE_TIMEOUT_S_MIN), PROBE_TIMEOUT_S_MAX)
 
-    def sample(self, seconds: float) -> None:
-        """Take one measured round trip."""
+    @property
+    def magnitude(self) -> int:
+        """How far away the peer is, roughly: fine differences change no order. The highest before an answer."""
+        return self._magnitude
+
+    def sample(self, seconds: float) -> bool:
+        """Take one measured round trip. Says whether the magnitude is another now."""
+        before = self._magnitude
         if self._smoothed_s is None:
             self._smoothed_s, self._variation_s = seconds, seconds / 2
-            return
-        self._variation_s += (abs(seconds - self._smoothed_s) - self._variation_s) / 4
-        self._smoothed_s += (seconds - self._smoothed_s) / 8
+        else:
+            self._variation_s += (abs(seconds - self._smoothed_s) - self._variation_s) / 4
+            self._smoothed_s += (seconds - self._smoothed_s) / 8
+        self._magnitude = round(log2(max(self._smoothed_s, _NEAR_S) / _NEAR_S) / 2)
+        return self._magnitude != before
 
 
 class PingNumbers:

@@ -64,7 +64,6 @@ class Subject:
     node: NodeId
     state: State = State.UNKNOWN
     stage: Stage = Stage.IDLE
-    due_s: float = inf  # when the stage goes on
     probeable: bool = False  # an address of it is known
     heard_s: float = -inf
     tried_s: float = -inf

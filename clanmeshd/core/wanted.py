@@ -5,7 +5,7 @@ one complete wanted state. Equal arguments give equal states, so a state that di
 """
 
 import ipaddress
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from hashlib import blake2b
@@ -28,11 +28,13 @@ from clanmesh_protocol.records import (
     Head,
     Kind,
     Node,
+    Record,
     RolloutState,
     Secret,
     Status,
     tunnel_proof_input,
 )
+from clanmesh_protocol.signing import Verified
 from clanmeshd.core.authority import Authority
 from clanmeshd.core.effects import (
     HeadClaim,
@@ -68,6 +70,7 @@ def overlay_prefix(clan: ClanId) -> bytes:
     return _ULA + clan[: PREFIX_BITS // 8 - 1]
 
 
+@lru_cache(maxsize=TUNNEL_KEYS_REMEMBERED_MAX)
 def overlay_address(clan: ClanId, node: NodeId) -> bytes:
     """A member's address, 16 bytes. It follows from its identity, so nobody can claim another's."""
     return overlay_prefix(clan) + blake2b(node, digest_size=10, person=_ADDRESS_PERSON).digest()
@@ -84,13 +87,14 @@ def tunnels(
     listen_port: int,
     endpoints: Mapping[NodeId, Endpoint],
     now_unix_s: float,
+    known: "TunnelViews | None" = None,
 ) -> SetTunnels:
     """A tunnel to each current member. `endpoints` is where control datagrams of a peer were last proven to be."""
-    own = keys.node
+    own, views = keys.node, known or TunnelViews()
     members = [member for member in authority.members.values() if member.is_current(now_unix_s)]
     found: dict[bytes, Tunnel] = {}
     for node in sorted(member.node for member in members if member.node != own):
-        tunnel = _tunnel(authority.clan, ledger, node, endpoints.get(node))
+        tunnel = views.view(authority.clan, ledger, node, endpoints.get(node))
         if tunnel is not None:
             found.setdefault(tunnel.public_key, tunnel)  # WireGuard knows peers by key: one that two claim is one
     private = tunnel_private(keys.tunnel_seed)
@@ -101,14 +105,34 @@ def tunnels(
     return SetTunnels(private, listen_port, address, PREFIX_BITS, tuple(ordered))
 
 
+class TunnelViews:
+    """Each member's tunnel as it was worked out last: of a thousand, most are as they were when one changes."""
+
+    def __init__(self) -> None:
+        self._views: dict[NodeId, tuple[Verified[Record], Endpoint | None, Tunnel | None]] = {}
+
+    def view(self, clan: ClanId, ledger: Ledger, node: NodeId, seen: Endpoint | None) -> Tunnel | None:
+        """The tunnel to a member, by its record and where it was last proven to be."""
+        entry = ledger.get(node, Kind.NODE, SINGLE_SLOT)
+        if entry is None or not isinstance(entry.content, Node):
+            return None
+        held = self._views.get(node)
+        if held is not None and held[0] is entry and held[1] == seen:
+            return held[2]
+        tunnel = _tunnel(clan, node, entry.content, seen)
+        self._views[node] = (entry, seen, tunnel)
+        return tunnel
+
+    def retain(self, members: Container[NodeId]) -> None:
+        """Forget all others."""
+        self._views = {node: view for node, view in self._views.items() if node in members}
+
+
 def _without_clash(tunnel: Tunnel, found: Mapping[bytes, Tunnel]) -> Tunnel:
     return replace(tunnel, following=None) if tunnel.following in found else tunnel
 
 
-def _tunnel(clan: ClanId, ledger: Ledger, node: NodeId, seen: Endpoint | None) -> Tunnel | None:
-    content = node_record(ledger, node)
-    if content is None:
-        return None
+def _tunnel(clan: ClanId, node: NodeId, content: Node, seen: Endpoint | None) -> Tunnel | None:
     public_key = _proven_tunnel_key(clan, node, content.tunnel_key, content.tunnel_number, content.tunnel_proof)
     if public_key is None:
         return None
@@ -229,7 +253,7 @@ def _head_claims(ledger: Ledger) -> tuple[HeadClaim, ...]:
 
 
 def _commits(ledger: Ledger, peer: NodeId, heads: Iterable[HeadClaim]) -> frozenset[bytes]:
-    commits = {claim.new for claim in heads if claim.author == peer}
+    commits = {claim.new for claim in heads if claim.author == peer} if heads else set()
     entry = ledger.get(peer, Kind.STATUS, SINGLE_SLOT)
     if entry is not None and isinstance(entry.content, Status):
         status = entry.content

@@ -5,7 +5,7 @@ A node *is* its Ed25519 public key. All private keys are made on the device and 
 
 import base64
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Final, NewType, TypeAlias
@@ -153,11 +153,10 @@ class DeviceKeys:
     prekeys: tuple[tuple[int, bytes, int], ...]  # (id 0-255, X25519 private, made at unix s), newest last
     tunnel_made_unix_s: int = 0  # 0: nobody wrote it down
     tunnel_next: NextTunnelKey | None = None
+    node: NodeId = field(init=False, compare=False)  # the public identity
 
-    @property
-    def node(self) -> NodeId:
-        """The public identity."""
-        return NodeId(signing_public(self.identity_seed))
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "node", NodeId(signing_public(self.identity_seed)))
 
     def __repr__(self) -> str:
         return f"DeviceKeys(node={node_text(self.node)[:10]})"

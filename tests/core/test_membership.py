@@ -95,7 +95,7 @@ class TestProbing:
     def test_all_are_greeted_within_a_second(self) -> None:
         watch = Watch(9)
         watch.run(1.0)
-        assert watch.detector.up() == watch.peers
+        assert list(watch.detector.up()) == watch.peers
 
     def test_one_probe_a_second_then(self) -> None:
         watch = Watch(9)
@@ -262,7 +262,7 @@ class TestTheDown:
         watch = self.lost(9)
         watch.answering = set(watch.peers)
         watch.run(DOWN_INTERVAL_S + 1.0)
-        assert watch.detector.up() == watch.peers
+        assert list(watch.detector.up()) == watch.peers
 
     def test_a_signed_sign_of_life_has_it_tried_at_once(self) -> None:
         watch = self.lost()

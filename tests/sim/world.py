@@ -16,7 +16,7 @@ from random import Random
 from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.keys import DeviceKeys, NodeId, RecordId
 from clanmesh_protocol.messages import Seal
-from clanmesh_protocol.records import Record
+from clanmesh_protocol.records import Kind, Record
 from clanmesh_protocol.signing import Verified
 from clanmeshd.core.effects import (
     Announce,
@@ -158,10 +158,19 @@ class World:
         )
         device.mesh.set_endpoints([device.at], self.clock(device))
         device.mesh.set_status(status(), self.clock(device))
-        if device.run == 1 and index > 0:
-            device.mesh.suggest(endpoint_of(0), self.clock(device))  # as by mDNS: it only ever hears of device 0
+        self._introduce(device)
         self._settle(device)
         return device.mesh
+
+    def _introduce(self, device: Device) -> None:
+        """Let a device that knows nobody's address hear of device 0, as by mDNS, which says it again and again."""
+        mesh = device.mesh
+        if (
+            mesh is not None
+            and device.index
+            and not any(entry.value.author != device.node for entry in mesh.ledger.of_kind(Kind.NODE))
+        ):
+            mesh.suggest(endpoint_of(0), self.clock(device))
 
     def kill(self, index: int) -> None:
         """Cut a device's power. What it stored stays."""
@@ -223,6 +232,9 @@ class World:
     def heal(self) -> None:
         """Let everybody reach everybody."""
         self.cut = set()
+        for device in self.devices:
+            self._introduce(device)
+            self._settle(device)
 
     # --- what cores want ----------------------------------------------------------------------------------
 

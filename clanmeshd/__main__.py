@@ -7,10 +7,10 @@ from typing import Final
 
 import trio
 
+from clanmesh_protocol.version import version_text
 from clanmeshd.config import Config, ConfigError, load_config
 from clanmeshd.logs import start_logging
 from clanmeshd.store import StateError, Store
-from clanmeshd.version import version_text
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2

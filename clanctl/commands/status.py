@@ -6,6 +6,7 @@ from clanctl import render, show
 from clanctl.client import Instance, call
 from clanctl.failures import EXIT_DONE, EXIT_UNHEALTHY, EXIT_UNREACHABLE, Failure
 from clanctl.options import json_option, pass_instance
+from clanmesh_protocol.version import version_text
 
 
 @click.command()
@@ -26,7 +27,7 @@ def status(where: Instance, as_json: bool) -> int:
 @pass_instance
 def version(where: Instance, as_json: bool) -> None:
     """Show the versions of clanctl and, where one runs, of the daemon."""
-    own = own_version()
+    own = version_text()
     try:
         daemon = str(call(where, "version").get("version"))
     except Failure as failure:
@@ -37,14 +38,3 @@ def version(where: Instance, as_json: bool) -> None:
         show.as_json({"clanctl": own, "clanmeshd": daemon})
     else:
         show.lines(f"clanctl    {own}\nclanmeshd  {daemon or 'not running'}")
-
-
-def own_version() -> str:
-    """The installed version; a checkout that was never installed says so."""
-    from importlib.metadata import PackageNotFoundError
-    from importlib.metadata import version as installed
-
-    try:
-        return installed("clanmesh")
-    except PackageNotFoundError:
-        return "0.1.0+checkout"

@@ -10,6 +10,7 @@ import trio
 
 from clanmesh_protocol.control import CONTROL_VERSION, Fault
 from clanmesh_protocol.keys import NodeId, node_text, tunnel_public_untrusted
+from clanmesh_protocol.version import version_text
 from clanmeshd.alerting import standing_alarms
 from clanmeshd.calls.admins import acknowledged_age_s, final_number
 from clanmeshd.calls.arguments import number
@@ -20,7 +21,6 @@ from clanmeshd.core.mesh import Peer
 from clanmeshd.core.wanted import node_record, overlay_address
 from clanmeshd.driver import instant
 from clanmeshd.overlay.backend import TunnelState
-from clanmeshd.version import version_text
 
 if TYPE_CHECKING:
     from clanmeshd.daemon import Daemon

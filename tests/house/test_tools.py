@@ -92,9 +92,12 @@ def test_a_copy_of_the_project_is_whole(environment: Environment) -> None:
     site = environment.site_packages()
     assert not list(site.glob("*.pth"))
     assert (site / "clanmeshd" / "daemon.py").read_bytes() == (ROOT / "clanmeshd" / "daemon.py").read_bytes()
-    asked = "from importlib.metadata import version; print(version('clanmesh'))"
+    asked = (
+        "from importlib.metadata import version; from clanmesh_protocol.version import version_text; "
+        "print(version('clanmesh'), version_text())"
+    )
     said = subprocess.run([environment.python, "-c", asked], capture_output=True, encoding="utf-8", check=True)
-    assert said.stdout.strip() == "0.1.0"
+    assert said.stdout.split() == ["0.1.0", "0.1.0"]
 
 
 def test_a_long_path_does_not_break_the_commands(tmp_path: Path) -> None:

@@ -65,13 +65,23 @@ def _pins_held(
     They count first, if that keeps this node where it is: so a key that was thrown out, and that this was settled,
     cannot throw out in its turn those who did it, by telling a history in which it was the quicker one. None where
     a majority of the admins that the final operation trusts follows another branch: an admin who acknowledged two
-    may have made this node believe in one that all others have left.
+    may have made this node believe in one that all others have left. And none where the recovery key has signed
+    something on another branch: it acts alone, so two who type it in at once may each have settled theirs.
     """
     final = max(held.values(), key=lambda step: step.state.number)
-    others = (child for child in parent.children if child is not mine)
+    others = [child for child in parent.children if child is not mine]
     if any(acknowledgements.majority_of(final.state, child) for child in others):
         return _NONE
+    if any(parent.state.recovery in child.below.authors for child in others) and not _replaced(parent, held):
+        return _NONE
     return final.state.pinned - parent.state.pinned
+
+
+def _replaced(parent: Step, held: Mapping[RecordId, Step]) -> bool:
+    """Whether the admins have ended the recovery key between a fork and the final operation."""
+    key = parent.state.recovery
+    since = (step for step in held.values() if step.state.number > parent.state.number)
+    return any(key in step.pins and step.record.author != key for step in since)
 
 
 @dataclass(frozen=True, slots=True)

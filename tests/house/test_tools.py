@@ -96,7 +96,9 @@ def test_a_copy_of_the_project_is_whole(environment: Environment) -> None:
         "from importlib.metadata import version; from clanmesh_protocol.version import version_text; "
         "print(version('clanmesh'), version_text())"
     )
-    said = subprocess.run([environment.python, "-c", asked], capture_output=True, encoding="utf-8", check=True)
+    said = subprocess.run(
+        [environment.python, "-I", "-c", asked], capture_output=True, encoding="utf-8", check=True
+    )
     assert said.stdout.split() == ["0.1.0", "0.1.0"]
 
 

@@ -9,12 +9,12 @@ dice of its own, so that `campaign` can leave steps out of a schedule to find th
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import permutations
 from random import Random
-from types import UnionType
 from typing import Final
 
 from clanmesh_protocol.errors import ProtocolError, UnauthorizedError
-from clanmesh_protocol.keys import ClanId, NodeId, RecordId, signing_public
+from clanmesh_protocol.keys import ClanId, NodeId, RecordId, fingerprint_slot, signing_public
 from clanmesh_protocol.records import (
     Acknowledgement,
     Admin,
@@ -56,9 +56,11 @@ class Broken(AssertionError):
 
 
 class KnownLimit(Broken):
-    """The recovery key put admins out while those replaced it, and neither had heard of the other.
+    """What the records cannot decide, so that people have to.
 
-    Each alone may govern, so each side settled what the other cannot undo: people have to decide.
+    The recovery key was used while the admins replaced it, and neither had heard of the other: each alone may
+    govern, so each side settled what the other cannot undo. Or an admin of the hostile party that holds the balance
+    approved two removals of itself, and two honest admins settled the other's.
     """
 
 
@@ -207,6 +209,8 @@ class Schedule:
         finals = {device.authority.final for device in self.devices}
         if len(heads) > 1 and self._is_duel_with_recovery():
             raise KnownLimit(f"{LIMIT}: the recovery key and those who replaced it")
+        if len(heads) > 1 and self._is_two_faced():
+            raise KnownLimit(f"{LIMIT}: an admin who signed its own removal on both sides")
         if len(heads) > 1:
             raise Broken(f"{len(heads)} heads at {len(finals)} final operations")
         # One that was thrown out keeps its own words, which count nowhere else: nobody compares sets with it.
@@ -218,20 +222,36 @@ class Schedule:
         if self.seed % ROOTS_EVERY == 0 and len({device.ledger.root() for device in inside}) > 1:
             raise Broken("one record set, but several roots")
 
-    def _is_duel_with_recovery(self) -> bool:
+    def _apart(self) -> list[list[Entry]]:
+        """Of the path of each device what not all of them follow."""
         paths = [path_to(device.ledger, device.authority.head) for device in self.devices]
         common = set.intersection(*[{entry.value.id for entry in path} for path in paths])
-        apart = [[entry for entry in path if entry.value.id not in common] for path in paths]
+        return [[entry for entry in path if entry.value.id not in common] for path in paths]
+
+    def _is_two_faced(self) -> bool:
+        """Whether an admin of the hostile party gave the weight to throw it out on two sides."""
+        removals = {
+            entry.value.id: entry.content.node
+            for entries in self._apart()
+            for entry in entries
+            if isinstance(entry.content, AdminRemove | AdminReplace) and entry.content.node in self.crew
+        }
+        signed = [
+            operation
+            for operation, node in removals.items()
+            if any(device.ledger.get(node, Kind.APPROVAL, fingerprint_slot(operation)) for device in self.devices)
+        ]
+        return len(signed) > 1
+
+    def _is_duel_with_recovery(self) -> bool:
+        apart = self._apart()
         recovery = key("recovery").node
-
-        def is_by(entries: list[Entry], recovers: bool, operations: type | UnionType) -> bool:
-            return any(
-                isinstance(entry.content, operations) and (entry.value.author == recovery) == recovers
-                for entry in entries
-            )
-
-        removes = any(is_by(entries, True, AdminRemove | AdminReplace) for entries in apart)
-        return removes and any(is_by(entries, False, RecoveryReplace) for entries in apart)
+        recovers = [any(entry.value.author == recovery for entry in entries) for entries in apart]
+        replaces = [
+            any(isinstance(entry.content, RecoveryReplace) and entry.value.author != recovery for entry in entries)
+            for entries in apart
+        ]
+        return any(recovers[one] and replaces[other] for one, other in permutations(range(len(apart)), 2))
 
     # --- what people do ---------------------------------------------------------------------------------
 

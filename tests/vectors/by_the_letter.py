@@ -232,6 +232,10 @@ class Choice:
         if held and mine:
             others = [child for child in fork.children if child is not mine]
             left = any(held.state.weight(self.followers(child)) >= held.state.majority for child in others)
+            key = fork.state.recovery
+            since = [each for each in held.line() if each not in fork.line()]
+            if not any(key in each.pins and each.record.author != key for each in since):
+                left |= any(each.record.author == key for child in others for each in child.subtree())
             pins = held.state.pinned - fork.state.pinned
             if pins and not left and self._chosen(fork, {child: set(pins) for child in others}) is mine:
                 return mine

@@ -31,6 +31,7 @@ def all_cases() -> Iterator[Vector]:
     yield from who_ends_the_recovery_key()
     yield from what_cannot_be_told()
     yield from a_final_operation_that_is_left()
+    yield from a_recovery_key_that_was_used_twice()
 
 
 def who_ends_the_recovery_key() -> Iterator[Vector]:
@@ -196,4 +197,45 @@ def a_final_operation_that_is_left() -> Iterator[Vector]:
         admins=FOUR,
         pinned=[EVE],
         settings={"a": "on"},
+    )
+
+
+def _used_twice() -> tuple[Story, Said, Said]:
+    """Two people type in the recovery key, and each throws out the other; both sides go on."""
+    story = Story((ANN, 2), (BEN, 2), (CARA, 1))
+    first = story.operation(RECOVERY, removing(ANN), story.genesis)
+    behind = story.operation(CARA, setting("a"), first)
+    second = story.operation(RECOVERY, removing(BEN), story.genesis, below=first)
+    alone = story.operation(ANN, removing(CARA), second)
+    story.acknowledge(behind, BEN)
+    story.acknowledge(alone, ANN)
+    return story, behind, alone
+
+
+def a_recovery_key_that_was_used_twice() -> Iterator[Vector]:
+    """Rule 0: what is final is left for the recovery key, unless the admins have replaced it."""
+    story, behind, alone = _used_twice()
+    yield story.ends(
+        "recovery-used-twice",
+        "rule 0: the recovery key threw out Ann on one side and Ben on the other, and each settled"
+        " theirs; it signed both, so what Ann has settled since does not keep her device on her side",
+        behind,
+        final=alone,
+        settled=behind,
+        admins=[(BEN, 2), (CARA, 1)],
+        pinned=[ANN],
+        settings={"a": "on"},
+    )
+
+    story = Story((ANN, 1), (BEN, 1), (CARA, 1))
+    replaced = story.operation(ANN, recovery(None), story.genesis, BEN)
+    story.operation(RECOVERY, setting("old"), story.genesis, below=replaced)
+    yield story.ends(
+        "recovery-used-after-its-end",
+        "rule 0: the admins did away with the recovery key, which is final here; what it signed beside"
+        " that is void, whenever it comes to light",
+        replaced,
+        final=replaced,
+        pinned=[RECOVERY],
+        recovery=None,
     )

@@ -59,7 +59,7 @@ class KnownLimit(Broken):
     """What the records cannot decide, so that people have to.
 
     The recovery key was used while the admins replaced it, and neither had heard of the other: each alone may
-    govern, so each side settled what the other cannot undo. Or an admin of the hostile party that holds the balance
+    govern, so each side settled what the other cannot undo. Or a hostile admin that holds the balance has
     approved two removals of itself, and two honest admins settled the other's.
     """
 

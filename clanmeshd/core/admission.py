@@ -70,8 +70,8 @@ def make_invite(
     return Invite(key, name, sorted_tags, uses, expires_unix_s, succeeds)
 
 
-def redeem(authority: Authority, request: Join, now_unix_s: float) -> Redemption | None:
-    """What a member publishes to admit the device that asks, or None when it is a member already.
+def redeem(authority: Authority, by: NodeId, request: Join, now_unix_s: float) -> Redemption | None:
+    """What a member, `by`, publishes to admit the device that asks, or None when that is a member already.
 
     A device that lost the answer asks again and is welcome; that takes no second use. Raises Refusal, having
     changed nothing.
@@ -84,6 +84,8 @@ def redeem(authority: Authority, request: Join, now_unix_s: float) -> Redemption
     _check_proofs(authority.clan, request, standing.invite)
     if authority.is_member(request.node):
         return None
+    if not authority.is_vouched(by):
+        raise Refusal(DENIED, "this device waits for an admin's word itself: ask at another device of the clan")
     if now_unix_s > standing.invite.expires_unix_s:
         raise Refusal(EXPIRED, "the invite has expired")
     if request.node not in standing.redeemed_by and not standing.uses_left:

@@ -150,6 +150,10 @@ class Authority:
         """Whether a node is an admin."""
         return self.chain.is_admin(node)
 
+    def is_vouched(self, node: NodeId) -> bool:
+        """Whether a node is an admin, or has an admin's credential; it may be out all the same."""
+        return node in self.roster.vouched
+
     def is_member(self, node: NodeId) -> bool:
         """Whether a node's word counts."""
         return node in self.roster.members
@@ -174,8 +178,8 @@ class Authority:
             raise UnauthorizedError("the author is no member of the clan")
         elif record.author in self.roster.revoked and record.kind != Kind.REVOCATION:
             since = self.roster.out_since.get(record.author, record.seq)
-            # A new secret by one who is out would be trusted by nobody and read by somebody.
-            if record.kind not in OUTLIVING_KINDS or (record.kind == Kind.SECRET and record.seq > since):
+            # A new secret by one who is out would be trusted by nobody and read by some; and it lets nobody in.
+            if record.kind not in OUTLIVING_KINDS or (record.kind != Kind.HEAD and record.seq > since):
                 raise UnauthorizedError("the author was removed from the clan")
 
     def _may_govern(self, record: Record) -> None:

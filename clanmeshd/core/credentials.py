@@ -45,6 +45,7 @@ def confirmation(authority: Authority, member: Member, now_unix_s: float) -> Cre
         expires_unix_s=expiry(authority, now_unix_s),
         redemption=member.redemption,
         succeeds=member.succeeds,
+        invite=member.invite,
     )
 
 
@@ -78,6 +79,7 @@ def amended(
         redemption=_confirmed(ledger, node, member),
         replaces=_others(ledger, authority, admin, node),
         succeeds=member.succeeds,
+        invite=member.invite,
     )
 
 

@@ -101,6 +101,8 @@ class Gossip:
     def adopt(self, verified: Verified[Record], source: NodeId | None, now_s: float) -> bool:
         """Take a believed record into the ledger, and on from here. Says whether it changed anything."""
         record = verified.value
+        if source is None and self.ledger.would_displace(record):
+            return False  # of this device's own words each stays until it is withdrawn
         applied = self.ledger.apply(verified, now_s)
         if applied.twin is not None:
             self._twins.append((applied.twin, record))

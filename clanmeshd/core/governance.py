@@ -7,10 +7,11 @@ record set, so that a restart loses only what waits to be said again.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from hashlib import blake2b
 from typing import Final
 
-from clanmesh_protocol.errors import ProtocolError, UnauthorizedError
+from clanmesh_protocol.errors import LimitError, ProtocolError, UnauthorizedError
 from clanmesh_protocol.keys import NodeId, RecordId, fingerprint_slot, signing_public
 from clanmesh_protocol.records import (
     SINGLE_SLOT,
@@ -157,8 +158,14 @@ class Governance:
             ttl_s=0,
             may_author=self._gossip.authority.may_author,
         )
-        self._gossip.adopt(verified, None, now.monotonic_s)
+        if not self._gossip.adopt(verified, None, now.monotonic_s):
+            raise LimitError(f"no slot is left for another record of kind {content.KIND}")
         return verified.value
+
+    def _write_by_itself(self, content: Publishable, now: Instant) -> None:
+        """Say something that nobody asked for: where it cannot be said, nothing is."""
+        with suppress(ProtocolError):  # no admin any more, no slot left, or too large
+            self._write(content, now)
 
     # --- by itself --------------------------------------------------------------------------------------
 
@@ -220,27 +227,31 @@ class Governance:
             return
         tree, path, acknowledged = retrace(ledger, authority.final)
         if path and may_acknowledge(tree, self._own, path[-1], acknowledged):
-            self._write(Acknowledgement(authority.number, authority.head), now)
+            self._write_by_itself(Acknowledgement(authority.number, authority.head), now)
 
     def _confirm(self, now: Instant) -> None:
         authority = self._gossip.authority
         waiting = [member for member in authority.members.values() if not member.confirmed]
         if waiting and self._is_foremost():
             for member in waiting:
-                self._write(confirmation(authority, member, now.unix_s), now)
+                self._write_by_itself(confirmation(authority, member, now.unix_s), now)
                 if member.succeeds is not None and member.succeeds not in authority.revoked:
-                    self._write(Revocation(member.succeeds, _REPLACED), now)
+                    self._write_by_itself(Revocation(member.succeeds, _REPLACED), now)
 
     def _countersign(self, now: Instant) -> None:
-        """Who left stays out, even when nothing else is left of it."""
+        """Who left stays out, even when nothing else is left of it.
+
+        Only of those that an admin had vouched for: who came by a member's word alone counts no more without it.
+        """
         if not self._is_foremost():
             return
         ledger, authority = self._gossip.ledger, self._gossip.authority
         said = [entry for entry in ledger.of_kind(Kind.REVOCATION) if isinstance(entry.content, Revocation)]
         by_admins = {entry.value.slot for entry in said if authority.is_admin(entry.value.author)}
-        for entry in said:
-            if entry.value.slot not in by_admins and fingerprint_slot(entry.value.author) == entry.value.slot:
-                self._write(Revocation(entry.value.author, _LEFT), now)
+        for author in (entry.value.author for entry in said if authority.is_vouched(entry.value.author)):
+            slot = fingerprint_slot(author)
+            if slot not in by_admins and ledger.get(author, Kind.REVOCATION, slot) is not None:
+                self._write_by_itself(Revocation(author, _LEFT), now)
 
     def _renew(self, now: Instant) -> None:
         authority = self._gossip.authority
@@ -254,7 +265,7 @@ class Governance:
             if responsible and (member.node in alive or not member.expires_unix_s):
                 until = expiry(authority, now.unix_s)
                 content = amended(self._gossip.ledger, authority, self._own, member.node, expires_unix_s=until)
-                self._write(content, now)
+                self._write_by_itself(content, now)
 
     def _is_foremost(self) -> bool:
         """Of the admins that answer this is the most senior: one of them is enough for what any may do."""
@@ -309,7 +320,4 @@ class Governance:
         told = {entry.content for entry in self._gossip.ledger.of_kind(Kind.EQUIVOCATION)}
         if content in told or any(isinstance(each, Equivocation) and each.author == lower.author for each in told):
             return
-        try:
-            self._write(content, now)
-        except ProtocolError:
-            return  # too large for a proof, or we are not a member: the alarm stays our own
+        self._write_by_itself(content, now)  # where it is too large, the alarm stays our own

@@ -130,6 +130,11 @@ class Ledger:
         """A number that grows with each change of these kinds."""
         return sum(self._versions.get(kind, 0) for kind in kinds)
 
+    def would_displace(self, record: Record) -> bool:
+        """Say whether a record would take a slot of its kind from another of its author's."""
+        shelf = self._shelf(record)
+        return _key(record) not in shelf and len(shelf) >= slots_max(record.kind)
+
     # --- comparing with another's --------------------------------------------------------------------------
 
     def root(self) -> bytes:

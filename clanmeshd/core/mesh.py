@@ -190,7 +190,7 @@ class Mesh:
 
     def admit(self, request: Join, now: Instant) -> None:
         """Let a device in by its invite, or raise Refusal. Asked again by the same device, it agrees again."""
-        redemption = redeem(self.authority, request, now.unix_s)
+        redemption = redeem(self.authority, self.node, request, now.unix_s)
         if redemption is not None:
             self.publish(redemption, slot=fingerprint_slot(redemption.invite_key + redemption.node), now=now)
 

@@ -130,7 +130,7 @@ class OwnRecords:
         else:
             said = self._author.to_repeat(verified)
             if said is not None:
-                self.write(said.content, said.kind, said.slot, now, said.ttl_s)
+                self._write_if_it_may(said.content, said.kind, said.slot, now, said.ttl_s)
 
     def doubled(self) -> bool:
         """Drain the finding that somebody else speaks with this device's key."""
@@ -231,7 +231,16 @@ class OwnRecords:
             self._write_by_itself(status, now, ttl_s)
 
     def _write_by_itself(self, content: Publishable, now: Instant, ttl_s: int = 0) -> Record | None:
+        return self._write_if_it_may(content, content.KIND, SINGLE_SLOT, now, ttl_s)
+
+    def _write_if_it_may(
+        self, content: Publishable | None, kind: int, slot: str, now: Instant, ttl_s: int
+    ) -> Record | None:
         try:
-            return self.write(content, content.KIND, SINGLE_SLOT, now, ttl_s)
+            return self.write(content, kind, slot, now, ttl_s)
         except UnauthorizedError:
             return None  # removed from the clan, or not admitted yet as far as is known here
+        except LimitError:
+            # Another one with our key has used up the last seq of this register, or its last slot.
+            self._doubled = True
+            return None

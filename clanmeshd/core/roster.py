@@ -1,8 +1,8 @@
 """Who is a member, and how they came to be one: a pure function of credentials, revocations and redemptions.
 
-Three sets, each with its own use. *Known* keys have been vouched for by anyone who is known; whatever they
-write may be kept. *Members* are those whose word counts: admins, subjects of an admin's credential, and those
-who redeemed an invite that is not over-used. *Revoked* keys are out for ever, whatever vouches for them.
+Four sets, each with its own use. *Vouched* are admins and subjects of an admin's credential. *Known* are those,
+and whom they let in by an invite that is not over-used; what they write may be kept. *Members*, whose word counts,
+are the known that are not out. *Revoked* keys are out for ever, whatever vouches for them.
 An admin is removed through the authority chain; until then a revocation of one is void, so that two admins
 cannot throw each other out by racing. What an admin vouched for ends with its being one, unless another admin has
 vouched for it too.
@@ -22,7 +22,7 @@ from clanmeshd.core.hlc import unix_s_of
 from clanmeshd.core.ledger import Ledger
 
 EXPIRY_GRACE_S: Final = 300  # clocks differ by minutes: nobody is cut off for that
-PROOFS_REMEMBERED_MAX: Final = 4096  # two signatures each, 90 us; a fold asks for all of them again
+PROOFS_REMEMBERED_MAX: Final = 65_536  # two signatures each, 90 us; a fold asks for all of them again
 
 Via: TypeAlias = Literal["admin", "credential", "redemption"]
 
@@ -42,6 +42,7 @@ class Member:
     issued_unix_s: float = 0.0  # by the issuer's clock
     given_name: str = ""  # what the name is before names are made unique
     succeeds: NodeId | None = None  # its former key, which is out, or will be when an admin confirms this one
+    invite: RecordId | None = None  # that it came by
 
     @property
     def confirmed(self) -> bool:
@@ -73,6 +74,7 @@ class Roster:
     """The clan's members and what goes with them."""
 
     members: Mapping[NodeId, Member]
+    vouched: frozenset[NodeId]
     known: frozenset[NodeId]
     revoked: frozenset[NodeId]
     out_since: Mapping[NodeId, int]  # of the revoked: the seq of the first word that put them out
@@ -108,20 +110,31 @@ def enroll(ledger: Ledger, chain: Chain) -> Roster:
     credentials = _credentials(ledger, chain)
     revoked = _revoked(ledger, admins) | _succeeded(credentials, admins)
     claims = _vouched_claims(chain, credentials)
+    vouched = frozenset(claims)
     invites = _invites(ledger, admins, revoked)
-    uses, known = _uses(ledger, invites, frozenset(claims))
-    revoked |= _left(ledger, known) - admins
-    counted = [use for use in uses if use.record.author not in revoked or _is_confirmed(use, credentials)]
-    redeemers = _redeemers(counted)
-    pending = [use for use in counted if use.redemption.node not in claims and use.redemption.node not in revoked]
-    sound = [use for use in pending if len(redeemers[use.redemption.invite]) <= use.invite.uses]
-    claims |= _redeemed_claims(sound, frozenset(claims) - revoked)
+    left = _own_words(ledger) - admins
+    uses = _uses(ledger, invites, vouched)
+    revoked |= left & vouched
+    since = _out_since(ledger, revoked, admins, vouched)
+    counted = [
+        use
+        for use in uses
+        if use.record.author not in revoked
+        or (_is_confirmed(use, credentials) and use.record.seq <= since.get(use.record.author, use.record.seq))
+    ]
+    redeemers = _redeemers(counted, credentials)
+    within = [use for use in counted if len(redeemers[use.redemption.invite]) <= use.invite.uses]
+    known = vouched | {use.redemption.node for use in within}
+    revoked |= left & known
+    claims |= _redeemed_claims(use for use in within if use.redemption.node not in vouched)
+    waiting = {use.redemption.node for use in counted} - known - revoked
     return Roster(
         members=_named([claim for node, claim in claims.items() if node not in revoked]),
+        vouched=vouched,
         known=known,
         revoked=revoked,
         out_since=_out_since(ledger, revoked, admins, known),
-        suspended=frozenset(use.redemption.node for use in pending) - frozenset(claims),
+        suspended=frozenset(waiting),
         invites={
             key: StandingInvite(key, author, invite, redeemers.get(key, frozenset()))
             for key, (author, invite) in invites.items()
@@ -150,11 +163,12 @@ def _out_since(
     return since
 
 
-def _left(ledger: Ledger, known: frozenset[NodeId]) -> frozenset[NodeId]:
-    """Keys out by their own word, of those that somebody vouched for: nobody keeps the words of others."""
+def _own_words(ledger: Ledger) -> frozenset[NodeId]:
+    """Keys that say themselves that they are out."""
     said = [(entry.value.author, entry.content) for entry in ledger.of_kind(Kind.REVOCATION)]
-    own = (author for author, content in said if isinstance(content, Revocation) and content.node == author)
-    return known.intersection(own)
+    return frozenset(
+        author for author, content in said if isinstance(content, Revocation) and content.node == author
+    )
 
 
 def _succeeded(
@@ -203,6 +217,7 @@ def _credentialed(record: Record, credential: Credential, via: Via) -> Member:
         issued_unix_s=unix_s_of(record.seq),
         given_name=credential.name,
         succeeds=credential.succeeds,
+        invite=credential.invite,
     )
 
 
@@ -220,17 +235,17 @@ def _invites(
 
 def _uses(
     ledger: Ledger, invites: Mapping[RecordId, tuple[NodeId, Invite]], vouched: frozenset[NodeId]
-) -> tuple[list[_Use], frozenset[NodeId]]:
-    """All uses of invites by known authors, and all known keys."""
-    by_author: dict[NodeId, list[_Use]] = {}
+) -> list[_Use]:
+    """All uses of invites by those whom an admin vouches for: nobody lets others in by a member's word alone."""
+    uses: list[_Use] = []
     for entry in ledger.of_kind(Kind.REDEMPTION):
         redemption = entry.content
-        if isinstance(redemption, Redemption) and redemption.invite in invites:
-            invite = invites[redemption.invite][1]
-            if _redeems(ledger.clan, redemption, invite):
-                by_author.setdefault(entry.value.author, []).append(_Use(entry.value, redemption, invite))
-    known = _reached(by_author, vouched)
-    return [use for author in sorted(known) for use in by_author.get(author, [])], known
+        if not isinstance(redemption, Redemption) or entry.value.author not in vouched:
+            continue
+        standing = invites.get(redemption.invite)
+        if standing is not None and _redeems(ledger.clan, redemption, standing[1]):
+            uses.append(_Use(entry.value, redemption, standing[1]))
+    return uses
 
 
 def _redeems(clan: ClanId, redemption: Redemption, invite: Invite) -> bool:
@@ -253,37 +268,27 @@ def _proofs_hold(clan: ClanId, redemption: Redemption) -> bool:
     return True
 
 
-def _reached(by_author: Mapping[NodeId, list[_Use]], start: frozenset[NodeId]) -> frozenset[NodeId]:
-    """Everyone whom those of `start` admitted, and whom these admitted, and so on."""
-    reached, waiting = set(start), list(start)
-    while waiting:
-        for use in by_author.get(waiting.pop(), []):
-            if use.redemption.node not in reached:
-                reached.add(use.redemption.node)
-                waiting.append(use.redemption.node)
-    return frozenset(reached)
-
-
 def _is_confirmed(use: _Use, credentials: Mapping[NodeId, list[tuple[Record, Credential]]]) -> bool:
     several = credentials.get(use.redemption.node, [])
     return any(credential.redemption == use.record.id for _, credential in several)
 
 
-def _redeemers(uses: Iterable[_Use]) -> dict[RecordId, frozenset[NodeId]]:
+def _redeemers(
+    uses: Iterable[_Use], credentials: Mapping[NodeId, list[tuple[Record, Credential]]]
+) -> dict[RecordId, frozenset[NodeId]]:
+    """Who came by each invite: by what members say now, and by what admins have confirmed for good."""
     nodes: dict[RecordId, set[NodeId]] = {}
     for use in uses:
         nodes.setdefault(use.redemption.invite, set()).add(use.redemption.node)
+    for node, several in credentials.items():
+        for invite in {credential.invite for _, credential in several if credential.invite is not None}:
+            nodes.setdefault(invite, set()).add(node)
     return {invite: frozenset(several) for invite, several in nodes.items()}
 
 
-def _redeemed_claims(uses: Iterable[_Use], start: frozenset[NodeId]) -> dict[NodeId, _Claim]:
-    by_author: dict[NodeId, list[_Use]] = {}
-    for use in uses:
-        by_author.setdefault(use.record.author, []).append(use)
-    members = _reached(by_author, start)
+def _redeemed_claims(uses: Iterable[_Use]) -> dict[NodeId, _Claim]:
     claims: dict[NodeId, _Claim] = {}
-    valid = [use for author in members for use in by_author.get(author, [])]
-    for use in sorted(valid, key=lambda use: use.rank, reverse=True):  # so that the lowest rank is put in last
+    for use in sorted(uses, key=lambda use: use.rank, reverse=True):  # so that the lowest rank is put in last
         node = use.redemption.node
         name = use.invite.name or use.redemption.name
         member = Member(
@@ -296,6 +301,7 @@ def _redeemed_claims(uses: Iterable[_Use], start: frozenset[NodeId]) -> dict[Nod
             issued_unix_s=unix_s_of(use.record.seq),
             given_name=name,
             succeeds=use.invite.succeeds,
+            invite=use.redemption.invite,
         )
         claims[node] = _Claim(use.rank, member)
     return claims
@@ -306,20 +312,21 @@ def _named(claims: Iterable[_Claim]) -> dict[NodeId, Member]:
     ordered = sorted(claims, key=lambda claim: (claim.rank, claim.member.node))
     taken = {claim.member.name for claim in ordered}
     given: set[str] = set()
+    numbers: dict[str, int] = {}  # the next one to try behind a name
     members: dict[NodeId, Member] = {}
     for member in (claim.member for claim in ordered):
-        name = member.name if member.name not in given else _numbered(member.name, taken)
+        name = member.name if member.name not in given else _numbered(member.name, taken, numbers)
         given.add(name)
         taken.add(name)
         members[member.node] = member if name == member.name else replace(member, name=name)
     return dict(sorted(members.items()))
 
 
-def _numbered(name: str, taken: set[str]) -> str:
-    number = 2
+def _numbered(name: str, taken: set[str], numbers: dict[str, int]) -> str:
     while True:  # ends within as many steps as there are names
+        number = numbers.get(name, 2)
+        numbers[name] = number + 1
         suffix = f"-{number}"
         candidate = name[: NAME_BYTES_MAX - len(suffix)].rstrip("-") + suffix
         if candidate not in taken:
             return candidate
-        number += 1

@@ -191,7 +191,7 @@ def newest_secrets(ledger: Ledger, authority: Authority) -> tuple[WantedSecret, 
         record, content = entry.value, entry.content
         if not isinstance(content, Secret):
             continue
-        if record.author not in authority.members and record.author not in authority.revoked:
+        if not (authority.is_member(record.author) or authority.is_vouched(record.author)):
             continue
         rank = (authority.is_member(record.author), content.epoch, record.id)
         if record.slot not in best or rank > best[record.slot][0]:

@@ -39,13 +39,15 @@ class Credential:
     redemption: RecordId | None  # the redemption that this confirms
     replaces: tuple[RecordId, ...] = ()  # other admins' credentials of this node that this one goes before
     succeeds: NodeId | None = None  # the same device's former key, which is out as soon as this counts
+    invite: RecordId | None = None  # that the node came by: one of its uses is taken, whatever else is said
 
     def fields(self) -> list[object]:
         """The payload as an array."""
         first: list[object] = [self.node, self.name, list(self.tags), self.expires_unix_s, self.redemption]
-        if not self.replaces and not self.succeeds:
+        if not self.replaces and not self.succeeds and not self.invite:
             return first
-        return [*first, None, None, list(self.replaces), self.succeeds]
+        tail = [None, None, list(self.replaces), self.succeeds]
+        return [*first, *tail, self.invite] if self.invite else [*first, *tail]
 
     @classmethod
     def read_untrusted(cls, fields: Fields) -> Self:
@@ -63,8 +65,16 @@ class Credential:
         succeeds = fields.blob_or_nil("succeeds", exactly=KEY_BYTES)
         if succeeds == node:
             raise MalformedError("credential: a key cannot succeed itself")
+        invite = fields.blob_or_nil("invite", exactly=RECORD_ID_BYTES) if fields.more else None
         return cls(
-            node, name, tags, expires, confirms, replaces, NodeId(succeeds) if succeeds is not None else None
+            node,
+            name,
+            tags,
+            expires,
+            confirms,
+            replaces,
+            NodeId(succeeds) if succeeds is not None else None,
+            RecordId(invite) if invite is not None else None,
         )
 
 

@@ -29,4 +29,4 @@ class Kind(IntEnum):
 VOLATILE_KINDS = frozenset({Kind.STATUS, Kind.SUSPICION})
 
 # A tombstone would undo what must stand: the authority's history and what it rests on, and that a key is out.
-PERMANENT_KINDS = frozenset({Kind.AUTHORITY, Kind.REVOCATION, Kind.APPROVAL})
+PERMANENT_KINDS = frozenset({Kind.AUTHORITY, Kind.REVOCATION, Kind.APPROVAL, Kind.REDEMPTION})

@@ -97,9 +97,11 @@ class Author:
         tags: Sequence[str] = (),
         name: str | None = None,
         redemption: RecordId | None = None,
+        invite: RecordId | None = None,
     ) -> Verified[Record]:
         """Vouch for a device."""
-        return self.write(Credential(subject.node, name or subject.name, tuple(tags), 0, redemption))
+        content = Credential(subject.node, name or subject.name, tuple(tags), 0, redemption, invite=invite)
+        return self.write(content)
 
     def revocation(self, subject: "Author") -> Verified[Record]:
         """Put a device out."""

@@ -37,7 +37,7 @@ def request_of(family: Family, invite: Verified[Record], name: str = "nas", wish
 
 def refused(authority: Authority, request: Join, now_unix_s: float = NOW_UNIX_S) -> str:
     with pytest.raises(Refusal) as caught:
-        redeem(authority, request, now_unix_s)
+        redeem(authority, authority.admins[0], request, now_unix_s)
     why = caught.value.why
     assert why
     assert "\n" not in why
@@ -92,7 +92,7 @@ def test_a_member_that_is_no_admin_does_not_invite(family: Family) -> None:
 
 def test_a_redeemed_invite_admits(family: Family) -> None:
     invite = family["desk"].invite(SEED)
-    content = redeem(family.authority(invite), request_of(family, invite), NOW_UNIX_S + 0.9)
+    content = redeem(family.authority(invite), family["desk"].node, request_of(family, invite), NOW_UNIX_S + 0.9)
     assert isinstance(content, Redemption)
     assert content.at_unix_s == NOW_UNIX_S
     authority = family.authority(invite, family["desk"].write(content))
@@ -102,7 +102,7 @@ def test_a_redeemed_invite_admits(family: Family) -> None:
 def test_a_device_that_lost_the_answer_asks_again_and_takes_no_second_use(family: Family) -> None:
     invite = family["desk"].invite(SEED)
     authority = family.authority(invite, family["desk"].redemption(invite, SEED, family["nas"]))
-    assert redeem(authority, request_of(family, invite), NOW_UNIX_S + 9999) is None
+    assert redeem(authority, authority.admins[0], request_of(family, invite), NOW_UNIX_S + 9999) is None
 
 
 def test_a_second_device_is_refused_and_the_first_stays(family: Family) -> None:
@@ -114,7 +114,7 @@ def test_a_second_device_is_refused_and_the_first_stays(family: Family) -> None:
 def test_an_expired_invite_is_refused_from_the_next_second_on(family: Family) -> None:
     invite = family["desk"].invite(SEED, ttl_s=60)
     authority = family.authority(invite)
-    assert redeem(authority, request_of(family, invite), NOW_UNIX_S + 60) is not None
+    assert redeem(authority, authority.admins[0], request_of(family, invite), NOW_UNIX_S + 60) is not None
     assert refused(authority, request_of(family, invite), NOW_UNIX_S + 61) == "expired"
 
 
@@ -130,7 +130,7 @@ def test_a_taken_name_is_refused_but_one_that_the_invite_gives_is_told_apart(fam
     own, free = desk.credential(desk, name="nas"), desk.invite(SEED)
     assert refused(family.authority(own, free), request_of(family, free, "phone", "nas")) == "name-taken"
     given = desk.invite(SEED, name="nas")
-    content = redeem(family.authority(own, given), request_of(family, given, "phone"), NOW_UNIX_S)
+    content = redeem(family.authority(own, given), desk.node, request_of(family, given, "phone"), NOW_UNIX_S)
     assert content is not None
     assert family.authority(own, given, desk.write(content)).members[family["phone"].node].name == "nas-2"
 
@@ -308,3 +308,13 @@ def test_a_joiner_refuses_a_history_in_which_its_token_was_not_made() -> None:
         else:
             with pytest.raises(StaleError):
                 open_bundle_untrusted(token, family["nas"].node, data)
+
+
+def test_a_device_that_waits_for_an_admin_lets_nobody_in(family: Family) -> None:
+    desk = family["desk"]
+    invite = desk.invite(SEED, uses=2)
+    authority = family.authority(invite, desk.redemption(invite, SEED, family["phone"]))
+    assert authority.is_member(family["phone"].node)
+    with pytest.raises(Refusal, match="another device of the clan"):
+        redeem(authority, family["phone"].node, request_of(family, invite), NOW_UNIX_S)
+    assert redeem(authority, desk.node, request_of(family, invite), NOW_UNIX_S) is not None

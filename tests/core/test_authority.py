@@ -216,7 +216,7 @@ def test_an_invites_name_goes_before_the_devices_wish() -> None:
     assert authority.members[family["nas"].node].name == "cellar"
 
 
-def test_members_admit_members_who_admit_members() -> None:
+def test_members_admit_others_once_an_admin_has_vouched_for_them() -> None:
     family = Family(["desk"], ["a", "b", "c"])
     invite = family["desk"].invite(SEED, uses=3)
     chain = [
@@ -224,7 +224,11 @@ def test_members_admit_members_who_admit_members() -> None:
         family["a"].redemption(invite, SEED, family["b"]),
         family["b"].redemption(invite, SEED, family["c"]),
     ]
-    assert len(family.authority(invite, *chain).members) == 4
+    authority = family.authority(invite, *chain)
+    assert len(authority.members) == 2, "else one token lets in any number of keys that let one another in"
+    assert family["b"].node not in authority.roster.known
+    words = [family["desk"].credential(family[name]) for name in "ab"]
+    assert len(family.authority(invite, *chain, *words).members) == 4
     assert len(family.authority(invite, *chain[1:]).members) == 1, "whom a stranger admits is a stranger"
 
 
@@ -290,7 +294,8 @@ def test_removing_a_member_takes_back_whom_it_let_in_but_not_whom_an_admin_confi
     records = [desk.credential(nas), desk.invite(SEED, uses=2)]
     records.append(sure := nas.redemption(records[1], SEED, family["sure"]))
     records.append(nas.redemption(records[1], SEED, family["unsure"]))
-    records.append(desk.credential(family["sure"], redemption=sure.value.id))
+    came_by = records[1].value.id
+    records.append(desk.credential(family["sure"], redemption=sure.value.id, invite=came_by))
     records.append(desk.revocation(nas))
     authority = family.authority(*records)
     assert authority.is_member(family["sure"].node)

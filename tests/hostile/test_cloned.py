@@ -2,10 +2,14 @@
 
 from dataclasses import replace
 
-from clanmesh_protocol.records import SINGLE_SLOT, Kind, Setting
-from tests.core.worlds import Clan, found, status
+import pytest
+
+from clanmesh_protocol.endpoints import Endpoint
+from clanmesh_protocol.records import SINGLE_SLOT, Acknowledgement, Kind, Setting
+from clanmeshd.core.author import node_content
+from tests.core.worlds import Clan, found, instant, status
 from tests.hostile.rules import hostile
-from tests.hostile.stage import Stage, stays_small
+from tests.hostile.stage import NOW, Stage, stays_small
 from tests.sim.world import World
 
 BYTES_PER_S_MAX = 3000.0  # that one device sends while two argue who it is
@@ -77,3 +81,26 @@ def test_a_thousand_twins_leave_one_word_and_few_proofs() -> None:
     stays_small(stage, (stage.says(1, status(number), seq=1 << 60) for number in range(1000)))
     assert len([e for e in stage.mesh.ledger.of_kind(Kind.STATUS) if e.value.author == stage.node(1)]) == 1
     assert len(stage.mesh.ledger.of_kind(Kind.EQUIVOCATION)) <= 1
+
+
+@pytest.mark.parametrize("kind", [Kind.NODE, Kind.STATUS, Kind.ACKNOWLEDGEMENT])
+@hostile("Registers", "ledger/ok-equal-seq-higher-id")
+def test_a_copy_that_uses_up_the_last_number_stops_nobodys_device(kind: Kind) -> None:
+    stage = Stage(2)
+    endpoint = Endpoint(bytes([10, 0, 0, 9]), 51871)
+    stage.mesh.set_endpoints([endpoint], NOW)
+    stage.mesh.set_status(status(1), NOW)
+    stage.mesh.effects()
+    said = {
+        Kind.NODE: node_content(stage.clan.keys[0], stage.clan.id, [], 0),
+        Kind.STATUS: status(9),
+        Kind.ACKNOWLEDGEMENT: Acknowledgement(0, stage.head.id),
+    }[kind]
+    for number in range(8):  # whose id is the higher one is chance
+        stage.hears(stage.says(0, said, seq=2**64 - 1 - number))
+    stage.mesh.set_endpoints([Endpoint(endpoint.ip, number) for number in (51872, 51873)], NOW)
+    for now_s in range(2, 400, 3):
+        stage.mesh.handle_deadline(instant(float(now_s)))
+    stage.restarts()
+    stage.mesh.set_endpoints([endpoint], NOW)
+    assert stage.mesh.authority.is_admin(stage.node(0))

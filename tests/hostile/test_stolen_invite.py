@@ -1,9 +1,11 @@
 """A token in the wrong hands: photographed, found later, altered, passed round."""
 
+from random import Random
+
 import pytest
 
 from clanmesh_protocol.keys import NodeId, RecordId, fingerprint_slot, sign_detached, signing_public
-from clanmesh_protocol.records import Invite, Record, Revocation, redemption_input
+from clanmesh_protocol.records import Invite, Kind, Record, Redemption, Revocation, redemption_input
 from clanmesh_protocol.streams import Join
 from clanmeshd.core.admission import Refusal
 from tests.core.worlds import instant
@@ -120,3 +122,38 @@ def test_an_invite_by_a_member() -> None:
     content = Invite(signing_public(bytes(32)), None, ("admin",), 9, 1 << 40)
     stage.refuses(stage.says(1, content), code="unauthorized")
     refused(stage, request(stage, RecordId(bytes(32)), THIEF, "tv", seed=bytes(32)), "unknown-invite")
+
+
+@hostile("Invites, redemptions and names", "authority/use-closed-for-good")
+def test_a_member_who_lets_in_one_after_the_other_by_one_use() -> None:
+    stage, invite = stage_with_token()
+    first = stage.redemption(1, invite, THIEF, "tv")
+    stage.hears(first)
+    assert stage.node(THIEF) in stage.authority.members
+    slot = stage.read(first).slot
+    stage.refuses(stage.says(1, None, kind=Kind.REDEMPTION, slot=slot), code="malformed")
+    late = Redemption(invite.id, signing_public(TOKEN), stage.node(THIEF), "tv", 1 << 40, bytes(64), bytes(64))
+    stage.hears(stage.says(1, late))
+    stage.hears(stage.redemption(1, invite, OWNER, "radio"))
+    assert stage.node(OWNER) not in stage.authority.members
+    assert stage.authority.invites[invite.id].uses_left == 0
+
+
+@hostile("Invites, redemptions and names", "authority/redemption-by-the-newest")
+def test_keys_that_let_one_another_in_are_not_many() -> None:
+    stage, invite = stage_with_token()
+    stage.hears(stage.redemption(1, invite, OWNER, "tv"))
+    crowd = [Random(number).randbytes(32) for number in range(20)]
+    statements = [redemption_input(stage.clan.id, invite.id, node_of(seed), "x") for seed in crowd]
+    for seed, statement in zip(crowd, statements, strict=True):
+        proofs = sign_detached(TOKEN, statement), sign_detached(seed, statement)
+        stage.hears(stage.says(1, Redemption(invite.id, signing_public(TOKEN), node_of(seed), "x", 1, *proofs)))
+    assert not {node_of(seed) for seed in crowd} & stage.authority.roster.known
+    stage.refuses(stage.says(crowd[0], Revocation(node_of(crowd[0]), "left")), code="unauthorized")
+    mine = [entry for entry in stage.mesh.ledger.of_kind(Kind.REVOCATION) if entry.value.author == stage.node(0)]
+    assert mine == [], "an admin signs nothing for keys that no admin ever vouched for"
+
+
+def node_of(seed: bytes) -> NodeId:
+    """The identity that a seed is of."""
+    return NodeId(signing_public(seed))

@@ -279,6 +279,20 @@ def words_of_strangers() -> Iterator[Vector]:
     yield story.judged("redemption-by-a-stranger", "unauthorized", "an invite in order, let in by nobody known")
 
     story = Story(*TWO)
+    invite = story.invite(ANN)
+    story.redemption(ANN, invite, PHONE, "phone")
+    story.redemption(ANN, invite, NAS, "nas")
+    story.say(NAS, 4, "self", _node())
+    yield story.judged("node-of-a-suspended-key", "unauthorized", "it waits for an admin, and says nothing before")
+
+    story = Story(*TWO)
+    story.credential(ANN, NAS, "nas")
+    invite = story.invite(ANN)
+    story.revocation(ANN, NAS)
+    story.redemption(NAS, invite, PHONE, "phone")
+    yield story.judged("redemption-after-removal", "unauthorized", "who is out lets nobody in")
+
+    story = Story(*TWO)
     story.invite(ANN)
     story.revocation(BEN, TOKEN)
     story.revocation(TOKEN, TOKEN)

@@ -133,6 +133,8 @@ def approvals() -> Iterator[Vector]:
     def approval(payload: list[Any] | bytes, slot: str = OPERATION_SLOT) -> bytes:
         return sign_payload(FOUNDER, 12, slot, payload)
 
+    withdrawn = moved_tombstone(11, fingerprint_slot(INVITE_KEY + MEMBER_ID))
+    yield case("redemption-tombstone", "malformed", "a use of an invite is not given back", withdrawn)
     yield case("ok-approval", "ok", "an approval record", approval([OPERATION_ID]))
     yield case("ok-approval-trailing-field", "ok", "a later field is ignored", approval([OPERATION_ID, 1]))
     yield case("approval-31-bytes", "malformed", "an id that is cut", approval([OPERATION_ID[:31]]))
@@ -250,7 +252,8 @@ def later_fields_of_credentials() -> Iterator[Vector]:
         "replaces-and-succeeds": ((None, None, [one], STRANGER_ID), "both"),
         "replaces-nothing": ((None, None, [], None), "as if the fields were not there"),
         "reserved-anything": (("x", [7], [one], None), "whatever stands in the two reserved fields"),
-        "behind-succeeds": ((None, None, [one], None, 7), "a field of a later version is ignored"),
+        "invite": ((None, None, [one], None, one), "the invite that the device came by"),
+        "behind-invite": ((None, None, [one], None, one, 7), "a field of a later version is ignored"),
     }
     for name, (tail, comment) in sound.items():
         yield case(f"ok-credential-{name}", "ok", comment, credential(*tail))
@@ -264,6 +267,8 @@ def later_fields_of_credentials() -> Iterator[Vector]:
         "succeeds-itself": ((None, None, [], MEMBER_ID), "malformed", "a key cannot succeed itself"),
         "succeeds-33-bytes": ((None, None, [], bytes(33)), "malformed", "a key that is too long"),
         "succeeds-text": ((None, None, [], "nas"), "malformed", "a key that is text"),
+        "invite-31-bytes": ((None, None, [], None, one[:31]), "malformed", "an id that is cut"),
+        "invite-text": ((None, None, [], None, "x" * 32), "malformed", "an id that is text"),
     }
     for name, (tail, expect, comment) in wrong.items():
         yield case(f"credential-{name}", expect, comment, credential(*tail))

@@ -30,6 +30,7 @@ REMOVED = {"admins": [(ANN, 1), (CARA, 1)], "pinned": [BEN]}
 def all_cases() -> Iterator[Vector]:
     """Give every vector of the roster."""
     yield from uses()
+    yield from too_many_uses()
     yield from withdrawals()
     yield from unsound_redemptions()
     yield from departures()
@@ -74,11 +75,41 @@ def uses() -> Iterator[Vector]:
     story.redemption(PHONE, invite, TABLET, "tablet")
     yield story.ends(
         "redemption-by-the-newest",
-        "7.8: a device that came by an invite can admit another by one",
+        "7.8: a device that came by an invite admits nobody until an admin has confirmed it",
+        story.genesis,
+        members={**PEOPLE, "phone": PHONE},
+    )
+
+    story = clan(*TWO)
+    invite = story.invite(ANN, uses=2)
+    used = story.redemption(ANN, invite, PHONE, "phone")
+    story.credential(ANN, PHONE, "phone", redemption=used, invite=invite)
+    story.redemption(PHONE, invite, TABLET, "tablet")
+    yield story.ends(
+        "redemption-by-the-confirmed",
+        "7.8: once it is confirmed it can admit another",
         story.genesis,
         members={**PEOPLE, "phone": PHONE, "tablet": TABLET},
     )
 
+    story = clan(*TWO)
+    invite = story.invite(ANN)
+    used = story.redemption(BEN, invite, PHONE, "phone")
+    story.credential(ANN, PHONE, "phone", redemption=used, invite=invite)
+    story.redemption(BEN, invite, PHONE, "phone", at=EXPIRES + 1)
+    story.redemption(BEN, invite, TABLET, "tablet")
+    yield story.ends(
+        "use-closed-for-good",
+        "7.8: the member that let the phone in writes over its word, which holds no more; the admin's credential"
+        " names the invite all the same, so its one use stays taken and the second device waits",
+        story.genesis,
+        members={**PEOPLE, "phone": PHONE},
+        suspended=[TABLET],
+    )
+
+
+def too_many_uses() -> Iterator[Vector]:
+    """Who waits for an admin."""
     story = clan(*TWO)
     invite = story.invite(ANN)
     story.redemption(ANN, invite, PHONE, "phone")

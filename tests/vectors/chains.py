@@ -141,13 +141,16 @@ class Story:
         redemption: Said | None = None,
         replaces: Sequence[Said] = (),
         succeeds: bytes | None = None,
+        invite: Said | None = None,
         seq: int | None = None,
     ) -> Said:
         """An admin's word for a device."""
         confirms = redemption.id if redemption is not None else None
         fields = [key(node), name, list(tags), expires, confirms]
-        if replaces or succeeds is not None:
+        if replaces or succeeds is not None or invite is not None:
             fields += [None, None, [each.id for each in replaces], key(succeeds) if succeeds is not None else None]
+        if invite is not None:
+            fields.append(invite.id)
         return self.say(seed, 1, fingerprint_slot(key(node)), fields, seq=seq)
 
     def revocation(self, seed: bytes, subject: bytes) -> Said:

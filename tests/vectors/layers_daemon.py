@@ -198,7 +198,8 @@ def join(vector: Vector) -> Derived:
         request = read_frame_untrusted(last)
     assert isinstance(request, Join)
     try:
-        redeem(fold(kept), request, float(vector.parameters["now"]))
+        authority = fold(kept)
+        redeem(authority, authority.admins[0], request, float(vector.parameters["now"]))
     except Refusal as refusal:
         raise Refused(refusal.code, refusal.why) from refusal
     return {}

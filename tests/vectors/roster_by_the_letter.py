@@ -52,24 +52,33 @@ def roster(records: Iterable[bytes], clan: ClanId, admins: list[bytes]) -> Roste
     out |= {fields[8] for _, fields in standing.values() if len(fields) > 8 and fields[8] is not None}
     out -= set(admins)
     invites = {record.id: fields for record, fields in words.of(10) if fields[0] not in out}
-    held = [(record, fields) for record, fields in words.of(11, False) if _holds(clan, fields, invites)]
     vouched = set(standing) | set(admins)
-    known = _reached(vouched, held)
-    held = [(record, fields) for record, fields in held if record.author in known]
-    own = {record.author for record, fields in words.of(2, False) if fields[0] == record.author}
-    out |= (own & known) - set(admins)
+    held = [
+        (record, fields)
+        for record, fields in words.of(11, False)
+        if record.author in vouched and _holds(clan, fields, invites)
+    ]
+    own = {record.author for record, fields in words.of(2, False) if fields[0] == record.author} - set(admins)
+    out |= own & vouched
     confirmed = {(fields[0], fields[4]) for _, fields in words.of(1)}
     counting = [
-        (record, fields)
-        for record, fields in held
-        if record.author not in out or (fields[2], record.id) in confirmed
+        (r, f)
+        for r, f in held
+        if r.author not in out or ((f[2], r.id) in confirmed and r.seq <= _last_seq(words, r.author, r.seq))
     ]
-    waiting = [(r, f) for r, f in counting if f[2] not in vouched and f[2] not in out]
-    sound = [(r, f) for r, f in waiting if len({g[2] for _, g in counting if g[0] == f[0]}) <= invites[f[0]][3]]
-    inside = _reached(vouched - out, sound)
-    admitted = sorted((r.order, f) for r, f in sound if r.author in inside)
-    suspended = {fields[2] for _, fields in waiting} - inside
+    closed = {(fields[9], fields[0]) for _, fields in words.of(1) if len(fields) > 9}
+    uses = {(f[0], f[2]) for _, f in counting} | closed
+    within = [(r, f) for r, f in counting if len({n for i, n in uses if i == f[0]}) <= invites[f[0]][3]]
+    known = vouched | {fields[2] for _, fields in within}
+    out |= own & known
+    admitted = sorted((r.order, f) for r, f in within if f[2] not in vouched)
+    suspended = {fields[2] for _, fields in counting} - known - out
     return Roster(_named(admins, out, standing, admitted, invites), out, suspended)
+
+
+def _last_seq(words: Words, key: bytes, otherwise: int) -> int:
+    said = [r.seq for r, f in words.of(2, False) if f[0] == key and (r.author in words.admins or r.author == key)]
+    return min(said, default=otherwise)
 
 
 def _standing(words: Words) -> dict[bytes, tuple[Record, list[Any]]]:
@@ -100,13 +109,6 @@ def _holds(clan: ClanId, fields: list[Any], invites: dict[RecordId, list[Any]]) 
     except SignatureError:
         return False
     return True
-
-
-def _reached(start: set[bytes], redemptions: list[tuple[Record, list[Any]]]) -> set[bytes]:
-    reached = set(start)
-    for _ in redemptions:
-        reached |= {fields[2] for record, fields in redemptions if record.author in reached}
-    return reached
 
 
 def _named(

@@ -82,7 +82,7 @@ class Authority:
     pending: tuple[Pending, ...] = ()
     lost: tuple[Lost, ...] = ()
     acknowledged_unix_s: float | None = None  # when an admin last said that it follows this history
-    _speakers: frozenset[bytes] = field(default=frozenset(), repr=False)
+    _speakers: Mapping[bytes, int] = field(default_factory=dict, repr=False)
     _crowded: "_Place | None" = field(default=None, repr=False)  # void records behind this place may not stay
     _followed: frozenset[RecordId] = field(default=frozenset(), repr=False)
     _approved: frozenset[str] = field(default=frozenset(), repr=False)  # slots of approvals of what is followed
@@ -187,7 +187,8 @@ class Authority:
             raise UnauthorizedError(f"only an admin writes records of kind {record.kind}")
         # What a pin makes void stays here nevertheless: the choice between branches that pin each other's authors
         # must not depend on which of them came first. It has no effect, and there is not much room for it.
-        if self._crowded is not None and _place(record) > self._crowded and self._is_void(record):
+        crowded = self._crowded is not None and _place(record, self._speakers) > self._crowded
+        if crowded and self._is_void(record):
             raise UnauthorizedError("too many void operations are here already")
 
     def _is_void(self, record: Record) -> bool:
@@ -232,7 +233,7 @@ def fold(ledger: Ledger, final: RecordId | None = None) -> Authority:
         lost=_lost(tree, path),
         acknowledged_unix_s=max(times, default=None),
         _speakers=tree.speakers,
-        _crowded=_crowded(ledger, chain, followed, approved),
+        _crowded=_crowded(ledger, chain, tree.speakers, followed, approved),
         _approved=approved,
         _followed=followed,
     )
@@ -261,11 +262,13 @@ def _settled_path(
         final = shared
 
 
-_Place: TypeAlias = tuple[int, str, RecordId]
+# What may crowd out what: a key has its say by words of keys that had theirs earlier. Those stand in front, so
+# that no key's words crowd out what they rest on, and what is kept does not depend on what came first.
+_Place: TypeAlias = tuple[int, int, str, RecordId]
 
 
-def _place(record: Record) -> _Place:
-    return record.kind, record.slot, record.id
+def _place(record: Record, speakers: Mapping[bytes, int]) -> _Place:
+    return speakers[record.author], record.kind, record.slot, record.id
 
 
 def _is_void(record: Record, chain: Chain, followed: frozenset[RecordId], approved: frozenset[str]) -> bool:
@@ -276,11 +279,16 @@ def _is_void(record: Record, chain: Chain, followed: frozenset[RecordId], approv
 
 
 def _crowded(
-    ledger: Ledger, chain: Chain, followed: frozenset[RecordId], approved: frozenset[str]
+    ledger: Ledger,
+    chain: Chain,
+    speakers: Mapping[bytes, int],
+    followed: frozenset[RecordId],
+    approved: frozenset[str],
 ) -> _Place | None:
     """The last place that there is room for, when all of it is taken."""
     records = (entry.value for kind in sorted(CHAIN_KINDS) for entry in ledger.of_kind(kind))
-    places = sorted(_place(record) for record in records if _is_void(record, chain, followed, approved))
+    said = (record for record in records if record.author in speakers)
+    places = sorted(_place(record, speakers) for record in said if _is_void(record, chain, followed, approved))
     return places[VOID_RECORDS_MAX - 1] if len(places) >= VOID_RECORDS_MAX else None
 
 

@@ -100,7 +100,7 @@ class Tree:
     root: Step | None
     steps: Mapping[RecordId, Step]
     proposals: tuple[Proposal, ...]
-    speakers: frozenset[bytes]  # every key that is an admin or the recovery key in a valid state
+    speakers: Mapping[bytes, int]  # each admin and recovery key of a valid state, with the lowest number of one
 
 
 def grow(ledger: Ledger) -> Tree:
@@ -110,7 +110,7 @@ def grow(ledger: Ledger) -> Tree:
         children.setdefault(entry.value.prev, []).append(entry)
     root = _root(children.get(None, []))
     if root is None:
-        return Tree(None, {}, (), frozenset())
+        return Tree(None, {}, (), {})
     approvers = _approvers(ledger)
     steps = {root.id: root}
     proposals: list[Proposal] = []
@@ -179,10 +179,10 @@ def _child(parent: Step, entry: Verified[Record], approvers: frozenset[NodeId]) 
     return Step(record, entry.content, parent, signers | {record.author}, state)
 
 
-def _speakers(steps: Mapping[RecordId, Step]) -> frozenset[bytes]:
-    keys: set[bytes] = set()
-    for step in steps.values():
-        keys.update(admin.node for admin in step.state.admins)
-        if step.state.recovery is not None:
-            keys.add(step.state.recovery)
-    return frozenset(keys)
+def _speakers(steps: Mapping[RecordId, Step]) -> dict[bytes, int]:
+    since: dict[bytes, int] = {}
+    for state in sorted((step.state for step in steps.values()), key=lambda state: state.number):
+        for key in (*(admin.node for admin in state.admins), state.recovery):
+            if key is not None:
+                since.setdefault(key, state.number)
+    return since

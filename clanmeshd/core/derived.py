@@ -48,7 +48,8 @@ class Derived:
     ) -> list[WantedState]:
         """Give the wanted states that differ from what was told."""
         sources = self._sources_now(keys, membership)
-        self._waits = sources != self._sources and now.monotonic_s < self._rested_s
+        urgent = sources[SetNames] != self._sources.get(SetNames)  # who is a member
+        self._waits = sources != self._sources and not urgent and now.monotonic_s < self._rested_s
         if self._waits or sources == self._sources:
             return []
         stale = [state for state, source in sources.items() if self._sources.get(state) != source]

@@ -8,6 +8,7 @@ missed (loss) is repaired by ids: to two peers after 20 ms, and to everyone on t
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from heapq import nsmallest
 from math import inf
 from random import Random  # noqa: TID251
 
@@ -15,9 +16,11 @@ from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.limits import SHORT_ID_BYTES
 from clanmesh_protocol.records import Record
 from clanmeshd.core.limits import (
+    IDS_PER_FRAME_MAX,
     LAZY_DELAY_S,
     LAZY_PEERS,
     LAZY_ROUNDS,
+    LAZY_TELLINGS,
     PUSH_ALL_PEERS_MAX,
     PUSH_RANDOM,
     RECENT_RECORDS_MAX,
@@ -31,7 +34,8 @@ class _Recent:
     hashed: bool  # part of the set that roots are of
     until_s: float
     holders: set[NodeId]
-    told: dict[NodeId, int] = field(default_factory=dict)
+    told: dict[NodeId, int] = field(default_factory=dict)  # times that pings to a peer named it
+    tellings: int = 0  # the sum of them
 
 
 class Dissemination:
@@ -41,6 +45,7 @@ class Dissemination:
         self._own = own
         self._rng = rng
         self._recent: dict[bytes, _Recent] = {}  # by short id, oldest first
+        self._named: dict[bytes, _Recent] = {}  # those of the recent ones that pings still name
         self._lazy: list[tuple[float, bytes]] = []  # (when, short id), in order
         self._numbered = 0
         self._agreed: dict[NodeId, int] = {}  # how far the records of peers whose root was ours are known there
@@ -52,7 +57,7 @@ class Dissemination:
         recent = _Recent(self._numbered, not record.is_volatile, now_s + RECENT_S, {self._own, record.author})
         if source is not None:
             recent.holders.add(source)
-        self._recent[short_id] = recent
+        self._recent[short_id] = self._named[short_id] = recent
         self._lazy.append((now_s + LAZY_DELAY_S, short_id))
         self._trim(now_s)
         return self._targets(record, source, up, recent.holders)
@@ -98,12 +103,19 @@ class Dissemination:
 
     def names_for(self, node: NodeId, now_s: float) -> list[bytes]:
         """Short ids to name on a ping to a peer: recent ones that it may have missed, a few times each."""
-        names = []
-        for short_id, recent in self._recent.items():
-            told = recent.told.get(node, 0)
-            if not self._has(node, recent) and told < LAZY_ROUNDS and now_s < recent.until_s:
-                recent.told[node] = told + 1
-                names.append(short_id)
+        for short_id, recent in list(self._named.items()):
+            if recent.tellings >= LAZY_TELLINGS or now_s >= recent.until_s:
+                del self._named[short_id]
+        lacking = [
+            (recent.told.get(node, 0), short_id)
+            for short_id, recent in self._named.items()
+            if recent.told.get(node, 0) < LAZY_ROUNDS and not self._has(node, recent)
+        ]
+        names = [short_id for _, short_id in nsmallest(IDS_PER_FRAME_MAX, lacking)]
+        for short_id in names:
+            recent = self._named[short_id]
+            recent.told[node] = recent.told.get(node, 0) + 1
+            recent.tellings += 1
         return names
 
     def next_deadline(self) -> float:
@@ -126,6 +138,7 @@ class Dissemination:
             if recent.until_s > now_s and len(self._recent) <= RECENT_RECORDS_MAX:
                 break
             del self._recent[short_id]
+            self._named.pop(short_id, None)
 
 
 def short_id_of(record: Record) -> bytes:

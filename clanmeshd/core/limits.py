@@ -8,7 +8,14 @@ from typing import Final
 # --- Failure detection ---------------------------------------------------------------------------------
 
 PROBE_INTERVAL_S: Final = 1.0  # one probe a second keeps an idle node under 300 B/s
+WATCHED: Final = 5  # members that each one watches: it is probed about once a second, by five in turn
+WATCHED_ALL_MAX: Final = 6  # others of a clan so small that everybody watches everybody
+SWEEP_EVERY: Final = 5  # every so many probes go to one that is not watched: its path and round trip stay known
 PROBE_GREETING_INTERVAL_S: Final = 0.05  # until each member was tried once after a start: 10 in half a second
+PROBE_GREETING_S: Final = 10.0  # faster in clans that would take longer: 1000 members at 100 a second, 20 kB/s
+GREETINGS_AGAIN: Final = (
+    3  # tries of one whom only others have reached: with a tenth lost, 2 in a million need more
+)
 PROBE_TIMEOUT_S_MIN: Final = 0.2  # a LAN answers in 1 ms; a busy machine's scheduler may not
 PROBE_TIMEOUT_S_MAX: Final = 0.5  # twice the round trip to the far side of the Earth
 INDIRECT_TIMEOUT_S: Final = 0.7  # for those asked: one probe of theirs and two ways to us
@@ -74,7 +81,7 @@ TUNNEL_LEARN_S_MAX: Final = 7 * 86_400.0  # a member that is up and never learns
 
 EXPIRY_CHECK_S: Final = 3600.0  # memberships that may have expired
 REST_MEMBERS: Final = 32  # wanted states of clans up to this are worked out with each change
-REST_S_PER_MEMBER: Final = 0.0001  # for each one more they rest in between: their work grows with the members
+REST_S_PER_MEMBER: Final = 0.001  # for each one more they rest in between, unless somebody was added or removed
 
 # --- Governance ----------------------------------------------------------------------------------------
 
@@ -124,6 +131,7 @@ RECENT_S: Final = 60.0  # by then each of 50 peers was pinged once; later it is 
 LAZY_DELAY_S: Final = 0.02  # the eager wave needs about 10 ms
 LAZY_PEERS: Final = 2  # told in a datagram of their own
 LAZY_ROUNDS: Final = 3  # times that a recent record is named on pings to each peer
+LAZY_TELLINGS: Final = 12  # and to all of them: what the wave and this have missed, comparing sets will find
 IDS_PER_FRAME_MAX: Final = 64
 WANTS_MAX: Final = 2048
 WANTS_PER_PEER_MAX: Final = 1024  # no peer's inventions keep the others' records out

@@ -1,10 +1,10 @@
 """Who answers: SWIM with Lifeguard's local health, as one device's own and reversible opinion.
 
-A member is `unknown` until it is heard, then `up`. Each second the member that was heard longest ago is pinged
-(a ping refreshes both ends, so that a pair is tried twice as often as by turns). Unanswered, the ping is
-repeated and three others are asked to try. Unanswered still, the member is `suspect`: this device signs a
-suspicion and pings it every quarter of a second, and others who hear of it do so at once as well. It is `down`
-when all of these hold:
+A member is `unknown` until it is heard, then `up`. Each device watches a few members, and is watched by as many
+(`watching`). Once a second it pings the one of them that was heard or tried longest ago; every fifth time it pings
+one of the others instead. Unanswered, it is repeated and three others are asked to try. Unanswered still, the
+member is `suspect`: this device signs a suspicion and pings it every quarter of a second, and others who hear of
+it, whether they watch it or not, do so at once as well. It is `down` when all of these hold:
 
 - it answered none of this device's own pings since,
 - the refutation window is over, and no status with a higher seq came from it,
@@ -35,7 +35,6 @@ from clanmeshd.core.limits import (
     INDIRECT_TIMEOUT_S,
     LOCAL_HEALTH_MAX,
     PAUSE_S,
-    PROBE_GREETING_INTERVAL_S,
     PROBE_INTERVAL_S,
     PROBE_SLOWDOWN_MAX,
     REFUTATION_PAIR_S,
@@ -48,7 +47,7 @@ from clanmeshd.core.relays import Relays
 from clanmeshd.core.roundtrip import PingNumbers
 from clanmeshd.core.subjects import Action, AskIndirect, Changed, SendPing, Stage, State, Subject
 from clanmeshd.core.suspicions import Ballot, Suspicions, quorum
-from clanmeshd.core.turns import Turns
+from clanmeshd.core.turns import Rota
 
 
 class Membership:
@@ -65,7 +64,7 @@ class Membership:
         self._subjects: dict[NodeId, Subject] = {}
         self._in_state: dict[State, list[NodeId]] = {state: [] for state in State}  # each sorted
         self._stages: Agenda[NodeId] = Agenda()  # when a member's stage goes on
-        self._turns = Turns(rng)
+        self._rota = Rota(own, rng)
         self._actions: list[Action] = []
         self._numbers = PingNumbers(rng.getrandbits(32))
         self._relays = Relays()
@@ -91,7 +90,7 @@ class Membership:
         self._reviving = [node for node in self._reviving if node in self._subjects]
         for state in State:
             self._in_state[state] = [node for node in wanted if self._subjects[node].state is state]
-        self._turns.retain(self._subjects)
+        self._rota.assign(self._subjects)
         self.version += 1
         self._hasten(now_s)
 
@@ -100,7 +99,7 @@ class Membership:
         subject = self._subjects[node]
         if not subject.probeable:
             subject.probeable = True
-            self._turns.enter(subject)
+            self._rota.enter(subject)
             self._hasten(now_s)
 
     def state(self, node: NodeId) -> State:
@@ -163,7 +162,9 @@ class Membership:
             if subject.stage is Stage.INDIRECT and subject.number == number and subject.nacks_due > 0:
                 subject.nacks_due -= 1
                 if reached:
+                    subject.greet_again()
                     self._settle(subject, now_s)
+                    self._hasten(now_s)
                 return
 
     def suspected(self, author: NodeId, suspects: tuple[tuple[NodeId, int], ...], now_s: float) -> None:
@@ -181,10 +182,9 @@ class Membership:
             return
         subject.incarnation = seq
         if subject.stage in (Stage.CONFIRM, Stage.SUSPECT):
+            subject.tried_s = -inf  # signed, but perhaps long on its way: it is the next that we try ourselves
             self._settle(subject, now_s)
             self._change(subject, State.UP)
-            subject.tried_s = -inf  # signed, but perhaps long on its way: it is the next that we try ourselves
-            self._turns.enter(subject)
         elif subject.state is State.DOWN and subject.probeable:
             self._ping(subject, now_s, wide=True)
 
@@ -201,7 +201,7 @@ class Membership:
     def next_deadline(self) -> float:
         """When `handle_deadline` or `ballot.take` has something to do; infinity for never."""
         return min(
-            self._probe_s if self._turns.anybody() else inf,
+            self._probe_s if self._rota.anybody() else inf,
             self._down_s if self._in_state[State.DOWN] else inf,
             self._revive_s,
             self.ballot.next_deadline(),
@@ -237,17 +237,16 @@ class Membership:
             subject.tried_s = -inf
             if subject.stage in (Stage.DIRECT, Stage.INDIRECT):
                 self._settle(subject, now_s)
-            self._turns.enter(subject)
+            self._rota.enter(subject)
         self._probe_s = now_s
 
     # --- probing by turns -------------------------------------------------------------------------------
 
     def _hasten(self, now_s: float) -> None:
-        if self._turns.has_untried():
-            self._probe_s = min(self._probe_s, now_s + PROBE_GREETING_INTERVAL_S)
+        self._probe_s = min(self._probe_s, now_s + self._rota.greeting_pause_s())
 
     def _probe_by_turn(self, now_s: float) -> None:
-        subject = self._turns.next()
+        subject = self._rota.next()
         if subject is not None:
             self._advance(subject, Stage.DIRECT, now_s + subject.round_trip.timeout_s * (self._health + 1))
             self._ping(subject, now_s, wide=subject.state is State.UNKNOWN)
@@ -260,7 +259,8 @@ class Membership:
         lost = subject.state in (State.UNKNOWN, State.DOWN)
         hello = lost and subject.unanswered % HELLO_EVERY == 0
         subject.unanswered += 1
-        subject.tried_s = now_s
+        if subject.stage is not Stage.IDLE:
+            subject.tried_s = now_s  # out of turn it is not repeated when it is lost: that is no try
         number = self._numbers.issue(subject.node, now_s)
         subject.number = number if subject.stage is not Stage.INDIRECT else subject.number
         self._actions.append(SendPing(subject.node, number, wide, hello))
@@ -339,7 +339,7 @@ class Membership:
         needed = quorum(2 + sum(1 for other in others if other.state is not State.DOWN))
         votes = 1 + self._suspicions.against(subject.node, subject.incarnation, now_s)
         witnesses = 1 + sum(1 for other in others if other.state is State.UP)
-        silent_s = now_s - (max(subject.heard_s, self._awake_s) if subject.heard_s > -inf else subject.accused_s)
+        silent_s = now_s - max(subject.silent_s, self._awake_s)
         return votes >= needed or (witnesses < needed and silent_s >= UNWITNESSED_S)
 
     # --- the down ---------------------------------------------------------------------------------------
@@ -378,7 +378,7 @@ class Membership:
     def _settle(self, subject: Subject, now_s: float, *, withdraw: bool = True) -> None:
         self._advance(subject, Stage.IDLE, inf)
         subject.nacks_due = subject.unanswered = 0
-        self._turns.enter(subject)
+        self._rota.enter(subject)
         self._probe_s = max(self._probe_s, now_s)  # it may have stood still while nobody awaited a turn
         if withdraw:
             self.ballot.withdraw(subject.node)
@@ -391,4 +391,4 @@ class Membership:
             insort(self._in_state[state], subject.node)
             subject.state = state
             self.version += 1
-            self._turns.enter(subject)
+            self._rota.enter(subject)

@@ -6,6 +6,7 @@ from math import inf
 from typing import NamedTuple, TypeAlias
 
 from clanmesh_protocol.keys import NodeId
+from clanmeshd.core.limits import GREETINGS_AGAIN
 from clanmeshd.core.relays import Relayed
 from clanmeshd.core.roundtrip import RoundTrip
 
@@ -74,7 +75,15 @@ class Subject:
     incarnation: int = 0
     number: int = 0  # of the ping that others were asked about
     nacks_due: int = 0
+    greeted_again: int = 0
     round_trip: RoundTrip = field(default_factory=RoundTrip)
+
+    def greet_again(self) -> None:
+        """After others reached it: if it was never heard here, count it as untried, a few times."""
+        # A link that never works must not take the turns of those that do.
+        if self.state is State.UNKNOWN and self.greeted_again < GREETINGS_AGAIN:
+            self.greeted_again += 1
+            self.tried_s = -inf
 
     @property
     def turn(self) -> float:

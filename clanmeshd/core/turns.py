@@ -2,16 +2,20 @@
 
 Kept in a heap by the moment at which a member was put in. That moment only grows when somebody is heard, so what a
 member was put in with is never too late: who comes to the front too early is put back with what holds now.
+
+Those whom this device watches and all others have turns of their own, and the rota goes from one to the other.
 """
 
-from collections.abc import Container
+from collections.abc import Mapping
 from heapq import heappop, heappush
 from math import inf
 from random import Random  # noqa: TID251
 from typing import TypeAlias
 
 from clanmesh_protocol.keys import NodeId
+from clanmeshd.core.limits import PROBE_GREETING_INTERVAL_S, PROBE_GREETING_S, SWEEP_EVERY
 from clanmeshd.core.subjects import Subject
+from clanmeshd.core.watching import watched_by
 
 _Entry: TypeAlias = tuple[float, float, NodeId, Subject]  # a random number decides between equal moments
 
@@ -23,10 +27,6 @@ class Turns:
         self._rng = rng
         self._heap: list[_Entry] = []
         self._entered: dict[NodeId, _Entry] = {}  # a member's one entry that holds
-
-    def retain(self, members: Container[NodeId]) -> None:
-        """Forget all others."""
-        self._entered = {node: entry for node, entry in self._entered.items() if node in members}
 
     def enter(self, subject: Subject) -> None:
         """Let a member take part, if it waits for a turn; again when its moment may have become an earlier one."""
@@ -66,3 +66,52 @@ class Turns:
                 del self._entered[node]
                 self.enter(subject)
         return None
+
+
+class Rota:
+    """Who of all members is probed next: mostly one of those that are watched, now and then another."""
+
+    def __init__(self, own: NodeId, rng: Random) -> None:
+        self._own = own
+        self._rng = rng
+        self._members = 0
+        self._watched: frozenset[NodeId] = frozenset()
+        self._turns = Turns(rng)  # of the watched
+        self._sweep = Turns(rng)  # of all others
+        self._taken = 0
+
+    def assign(self, subjects: Mapping[NodeId, Subject]) -> None:
+        """Take the set of all members, and forget whom it lacks."""
+        self._members = len(subjects)
+        self._watched = watched_by(self._own, subjects)
+        self._turns, self._sweep = Turns(self._rng), Turns(self._rng)
+        for subject in subjects.values():
+            self.enter(subject)
+
+    def enter(self, subject: Subject) -> None:
+        """Let a member take part, if it waits for a turn; again when its moment may have become an earlier one."""
+        (self._turns if subject.node in self._watched else self._sweep).enter(subject)
+
+    def anybody(self) -> bool:
+        """Whether somebody waits for a turn."""
+        return self._turns.anybody() or self._sweep.anybody()
+
+    def greeting_pause_s(self) -> float:
+        """How soon to probe while somebody waits who was never heard nor tried, in seconds; else infinity."""
+        if self._turns.has_untried() or self._sweep.has_untried():
+            return min(PROBE_GREETING_INTERVAL_S, PROBE_GREETING_S / self._members)
+        return inf
+
+    def next(self) -> Subject | None:
+        """Take out whose turn it is; it enters again when it waits again."""
+        self._taken += 1
+        first, second = self._turns, self._sweep
+        if self._sweep_is_first():
+            first, second = second, first
+        return first.next() or second.next()
+
+    def _sweep_is_first(self) -> bool:
+        untried = self._sweep.has_untried()
+        if untried != self._turns.has_untried():
+            return untried
+        return self._taken % SWEEP_EVERY == 0

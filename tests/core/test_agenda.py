@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 
 from clanmesh_protocol.keys import NodeId
 from clanmeshd.core.agenda import Agenda
+from clanmeshd.core.limits import PROBE_GREETING_INTERVAL_S, SWEEP_EVERY, WATCHED
 from clanmeshd.core.subjects import Stage, State, Subject
-from clanmeshd.core.turns import Turns
+from clanmeshd.core.turns import Rota, Turns
+from clanmeshd.core.watching import watched_by
 
 MOMENTS = st.one_of(st.integers(0, 9).map(float), st.just(inf))
 
@@ -87,12 +89,68 @@ def test_whose_turn_it_is() -> None:
                 turns.enter(chosen)
 
 
+def rota_of(count: int) -> tuple[Rota, list[Subject], list[Subject]]:
+    """A rota of members who were all tried at 1 s: with those whom it watches, and the others."""
+    own, members = NodeId(bytes([255]) * 32), subjects(count)
+    watched = watched_by(own, [member.node for member in members])
+    for member in members:
+        member.tried_s = 1.0
+    rota = Rota(own, Random(1))
+    rota.assign({member.node: member for member in members})
+    ours = [member for member in members if member.node in watched]
+    return rota, ours, [member for member in members if member.node not in watched]
+
+
+def taken(rota: Rota, count: int, now_s: float = 2.0) -> list[Subject]:
+    """Who is tried next, and waits again."""
+    chosen = []
+    for step in range(count):
+        subject = rota.next()
+        assert subject is not None
+        subject.tried_s = now_s + step
+        rota.enter(subject)
+        chosen.append(subject)
+    return chosen
+
+
+def test_the_watched_go_first_and_now_and_then_one_of_the_others() -> None:
+    rota, ours, others = rota_of(20)
+    chosen = taken(rota, SWEEP_EVERY * len(others))
+    swept = chosen[SWEEP_EVERY - 1 :: SWEEP_EVERY]
+    assert sorted(each.node for each in swept) == [each.node for each in others]
+    watched = [each for step, each in enumerate(chosen, 1) if step % SWEEP_EVERY]
+    assert [watched.count(each) for each in ours] == [len(watched) // WATCHED] * WATCHED
+
+
+def test_the_untried_go_before_all() -> None:
+    for seed in range(20):
+        rota, ours, others = rota_of(20)
+        untried = Random(seed).sample(ours + others, 4)
+        taken(rota, seed % SWEEP_EVERY)
+        assert rota.greeting_pause_s() == inf
+        for member in untried:
+            member.tried_s = -inf
+            rota.enter(member)
+        assert rota.greeting_pause_s() == PROBE_GREETING_INTERVAL_S
+        chosen = taken(rota, len(untried), 100.0)
+        assert sorted(each.node for each in chosen) == sorted(each.node for each in untried), seed
+        assert rota.greeting_pause_s() == inf
+
+
+def test_when_no_watched_one_waits_another_is_taken() -> None:
+    rota, ours, others = rota_of(20)
+    for member in ours:
+        member.stage = Stage.SUSPECT
+    assert all(each in others for each in taken(rota, 30))
+
+
 def test_one_that_went_and_came_back_is_another() -> None:
-    turns, (member,) = Turns(Random(1)), subjects(1)
-    turns.enter(member)
-    turns.retain(())
-    assert not turns.anybody()
+    (member,) = subjects(1)
+    rota = Rota(NodeId(bytes([255]) * 32), Random(1))
+    rota.assign({member.node: member})
+    rota.assign({})
+    assert not rota.anybody()
     again = Subject(member.node, probeable=True)
-    turns.enter(again)
-    assert turns.next() is again
-    assert not turns.anybody()
+    rota.assign({again.node: again})
+    assert rota.next() is again
+    assert not rota.anybody()

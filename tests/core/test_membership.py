@@ -1,5 +1,6 @@
 """The failure detector by itself: fed with what was heard, watched for what it does."""
 
+from itertools import pairwise
 from math import inf
 from random import Random
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from clanmesh_protocol.keys import NodeId
 from clanmeshd.core.limits import (
     DOWN_INTERVAL_S,
+    GREETINGS_AGAIN,
     PROBE_INTERVAL_S,
     REFUTATION_S,
     RELAYS_MAX,
@@ -120,6 +122,27 @@ class TestProbing:
         watch.run(60.0)
         assert watch.state(peer(2)) is State.UNKNOWN
         assert not watch.pings(peer(2))
+
+    def test_whom_only_others_reached_is_tried_again_at_once_a_few_times(self) -> None:
+        watch = Watch(3)
+        watch.vouching = True
+        watch.answering.discard(peer(2))
+        watch.run(20.0)
+        asked = [at_s for at_s, action in watch.actions if isinstance(action, AskIndirect)]
+        early = sorted({at_s for at_s in asked if at_s < 100.0 + 2.5})
+        assert len(early) == 1 + GREETINGS_AGAIN
+        assert min(b - a for a, b in pairwise(sorted({at_s for at_s in asked if at_s > early[-1]}))) > 1.0
+        assert watch.state(peer(2)) is State.UNKNOWN
+
+    def test_a_lost_ping_on_behalf_of_another_does_not_take_the_first_try(self) -> None:
+        watch = Watch(3)
+        watch.vouching = True
+        watch.answering.discard(peer(2))
+        watch.detector.asked(peer(1), 1, peer(2), watch.now_s)
+        watch.drain()
+        watch.answering.add(peer(2))
+        watch.run(0.5)
+        assert watch.state(peer(2)) is State.UP
 
 
 class TestVerdict:

@@ -23,7 +23,9 @@ from clanmesh_protocol.signing import read_untrusted
 from clanmeshd.core.buckets import TokenBucket
 from clanmeshd.core.dissemination import Dissemination
 from clanmeshd.core.limits import (
+    IDS_PER_FRAME_MAX,
     LAZY_ROUNDS,
+    LAZY_TELLINGS,
     OUTBOX_FRAMES_MAX,
     PARKED_BYTES_MAX,
     PARKED_RECORDS_MAX,
@@ -204,11 +206,31 @@ class TestDissemination:
         assert told == [[short_id]] * LAZY_ROUNDS + [[], []]
         assert wave.handle_deadline(PEERS[:3], 1.0) == [(PEERS[2], short_id)]
 
-    def test_is_bounded(self) -> None:
+    def test_each_ping_names_a_frame_full_and_the_next_one_others(self) -> None:
         wave = Dissemination(OWN, Random(1))
         for number in range(RECENT_RECORDS_MAX + 50):
             wave.spread(record(number), None, [], 0.0)
-        assert len(wave.names_for(PEERS[0], 1.0)) == RECENT_RECORDS_MAX
+        pings = RECENT_RECORDS_MAX // IDS_PER_FRAME_MAX
+        named = [wave.names_for(PEERS[0], 1.0) for _ in range(pings)]
+        assert {len(names) for names in named} == {IDS_PER_FRAME_MAX}
+        assert len({short_id for names in named for short_id in names}) == RECENT_RECORDS_MAX
+
+    def test_after_some_tellings_the_rest_is_for_the_comparing_of_sets(self) -> None:
+        wave = Dissemination(OWN, Random(1))
+        wave.spread(record(1), None, [], 0.0)
+        told = [node for _ in range(LAZY_ROUNDS) for node in PEERS if wave.names_for(node, 1.0)]
+        assert len(told) == LAZY_TELLINGS
+
+    def test_whose_set_is_the_same_has_all_of_it(self) -> None:
+        wave = Dissemination(OWN, Random(1))
+        wave.spread(record(1), None, [], 0.0)
+        wave.agrees(PEERS[0])
+        wave.spread(record(2), None, [], 0.0)
+        assert wave.names_for(PEERS[0], 1.0) == [record(2).id[:8]]
+        assert PEERS[0] in wave.holders(record(1).id[:8])
+        assert PEERS[0] not in wave.holders(record(2).id[:8])
+        wave.retain(frozenset())
+        assert PEERS[0] not in wave.holders(record(1).id[:8])
 
 
 class TestParking:

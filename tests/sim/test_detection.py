@@ -25,7 +25,8 @@ def downs(world: World) -> int:
 
 
 @pytest.mark.parametrize(
-    ("size", "seeds", "loss"), [(2, 12, 0.0), (3, 12, 0.0), (3, 12, 0.1), (10, 10, 0.0), (20, 2, 0.0)]
+    ("size", "seeds", "loss"),
+    [(2, 12, 0.0), (3, 12, 0.0), (3, 12, 0.1), (10, 10, 0.0), (20, 2, 0.0), (40, 1, 0.05)],
 )
 def test_a_crash_is_seen_by_all_in_time(size: int, seeds: int, loss: float) -> None:
     first, last = [], []

@@ -6,11 +6,11 @@ acknowledges the head that it follows, and goes over to another branch only when
 a majority any more.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from clanmesh_protocol.keys import NodeId, RecordId
 from clanmesh_protocol.records import SINGLE_SLOT, Acknowledgement, Kind
-from clanmeshd.core.forks import Acknowledged, acknowledged_weights
+from clanmeshd.core.forks import Acknowledged, following, is_on, line_to
 from clanmeshd.core.hlc import unix_s_of
 from clanmeshd.core.ledger import Ledger
 from clanmeshd.core.tree import Step, Tree
@@ -40,53 +40,49 @@ def settled(
     """The operation of the followed path that is final now; the former one may lie on a branch that was left."""
     if not path or (final is not None and final not in tree.steps):
         return final  # what is lost here may come back: nothing is settled against it meanwhile
-    weights = acknowledged_weights(tree, acknowledged)
+    majorities = following(tree, acknowledged).majorities
     newest = tree.steps[final] if final is not None else path[0]
-    for step in path[newest.state.number + 1 :]:
-        if weights.get(step.id, 0) >= step.state.majority:
-            newest = step
-    return newest.id
+    return next((step.id for step in reversed(path[newest.state.number + 1 :]) if step in majorities), newest.id)
 
 
 def may_acknowledge(tree: Tree, own: NodeId, head: Step, acknowledged: Acknowledged) -> bool:
     """Whether an admin's device may say that it follows `head`, given what it said before and what others say."""
     before = tree.steps.get(acknowledged[own]) if own in acknowledged else None
-    if before is None or before in head.ancestry():
+    line = line_to(head)
+    if before is None or is_on(line, before):
         return True
-    left = list(before.ancestry())
-    entered = [step for step in head.ancestry() if step not in left]
+    left = line_to(before)
+    entered = [step for step in line if not is_on(left, step)]
     if any(is_recovery(step) for step in entered):
         return True
-    fork = entered[-1].parent
     # Who has no say any more behind the new head is not waited for: it may never speak again.
-    outside = frozenset(
-        admin.node for step in left for admin in step.state.admins if not head.state.is_admin(admin.node)
-    )
-    return not any(
-        _may_win(tree, step, own, acknowledged, outside)
-        for step in left
-        if fork and step.state.number > fork.state.number
-    )
+    admins = {admin.node for step in left for admin in step.state.admins}
+    outside = admins - {admin.node for admin in head.state.admins}
+    others = {node: tree.steps[at] for node, at in acknowledged.items() if node != own and at in tree.steps}
+    lines = {node: line_to(at) for node, at in others.items()}
+    return not any(_may_win(left, step, lines, outside) for step in left if not is_on(line, step))
 
 
-def _may_win(tree: Tree, step: Step, own: NodeId, acknowledged: Acknowledged, outside: frozenset[NodeId]) -> bool:
-    """Whether an operation could have a majority, now or in words under way, without those `outside`."""
-    elsewhere = outside | frozenset(
-        node
-        for node, head in acknowledged.items()
-        if node != own and (at := tree.steps.get(head)) is not None and not _is_related(at, step)
-    )
+def _may_win(
+    left: Sequence[Step], step: Step, lines: Mapping[NodeId, Sequence[Step]], outside: set[NodeId]
+) -> bool:
+    """Whether an operation of `left` could have a majority, now or in words under way, without those `outside`.
+
+    `lines` lead to what the others follow.
+    """
+    elsewhere = {node for node, line in lines.items() if not _is_related(left, step, line)}
     state = step.state
-    return state.total_weight - state.weight(elsewhere) >= state.majority
+    return state.total_weight - state.weight(outside | elsewhere) >= state.majority
+
+
+def _is_related(left: Sequence[Step], step: Step, line: Sequence[Step]) -> bool:
+    """Whether the end of a line rests on an operation of `left`, or that operation on it."""
+    return is_on(line, step) or (len(line) <= step.state.number and is_on(left, line[-1]))
 
 
 def is_recovery(step: Step) -> bool:
     """Whether the recovery key signed an operation."""
     return step.parent is not None and step.record.author == step.parent.state.recovery
-
-
-def _is_related(one: Step, other: Step) -> bool:
-    return one in other.ancestry() or other in one.ancestry()
 
 
 def is_acknowledged_by(ledger: Ledger, own: NodeId, head: RecordId) -> bool:

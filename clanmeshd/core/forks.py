@@ -8,9 +8,10 @@ signed both.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from itertools import takewhile
 from operator import or_
 from typing import Final
 
@@ -26,24 +27,42 @@ Acknowledged = Mapping[NodeId, RecordId]  # the head that each admin's newest ac
 def follow(tree: Tree, acknowledged: Acknowledged, final: RecordId | None) -> list[Step]:
     """The operations from genesis to the head; none as long as the genesis is missing."""
     path: list[Step] = []
-    held = _ids_to(tree, final)
-    weights = acknowledged_weights(tree, acknowledged)
+    held = _held(tree, final)
+    acknowledgements = Acknowledgements(tree, acknowledged)
     step = tree.root
     while step is not None:
         path.append(step)
-        step = _choose(step, Acknowledgements(tree, acknowledged, weights), held)
+        step = _choose(step, acknowledgements, held)
     return path
 
 
-def _ids_to(tree: Tree, final: RecordId | None) -> dict[RecordId, Step]:
-    step = tree.steps.get(final) if final is not None else None
-    return {each.id: each for each in step.ancestry()} if step is not None else {}
+def line_to(step: Step | None) -> list[Step]:
+    """The operations from genesis to this one, each at the place of its number."""
+    return list(step.ancestry())[::-1] if step is not None else []
 
 
-def _choose(parent: Step, acknowledgements: "Acknowledgements", held: Mapping[RecordId, Step]) -> Step | None:
+def is_on(line: Sequence[Step], step: Step) -> bool:
+    """Whether an operation is one of a line that begins with the genesis."""
+    return step.state.number < len(line) and line[step.state.number] is step
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What this node holds as final, from genesis on; nothing when that operation is not here."""
+
+    line: Sequence[Step]
+    ended: frozenset[bytes]  # keys that one of these pinned which they did not sign as its author
+
+
+def _held(tree: Tree, final: RecordId | None) -> _Held:
+    line = line_to(tree.steps.get(final) if final is not None else None)
+    return _Held(line, frozenset(key for step in line for key in step.pins if key != step.record.author))
+
+
+def _choose(parent: Step, acknowledgements: "Acknowledgements", held: _Held) -> Step | None:
     if len(parent.children) < 2:
         return parent.children[0] if parent.children else None
-    mine = next((child for child in parent.children if child.id in held), None)
+    mine = next((child for child in parent.children if is_on(held.line, child)), None)
     pins = _pins_held(parent, mine, acknowledgements, held) if mine is not None else _NONE
     if pins and _best(parent, acknowledgements, mine, pins) is mine:
         return mine
@@ -57,9 +76,7 @@ def _best(parent: Step, acknowledgements: "Acknowledgements", mine: Step | None,
     return min(pruned, key=lambda branch: _rank(parent, branch, acknowledgements)).first
 
 
-def _pins_held(
-    parent: Step, mine: Step, acknowledgements: "Acknowledgements", held: Mapping[RecordId, Step]
-) -> frozenset[bytes]:
+def _pins_held(parent: Step, mine: Step, acknowledgements: "Acknowledgements", held: _Held) -> frozenset[bytes]:
     """The keys that were thrown out between a fork and the final operation, which lies behind `mine`.
 
     They count first, if that keeps this node where it is: so a key that was thrown out, and that this was settled,
@@ -68,20 +85,15 @@ def _pins_held(
     may have made this node believe in one that all others have left. And none where the recovery key has signed
     something on another branch: it acts alone, so two who type it in at once may each have settled theirs.
     """
-    final = max(held.values(), key=lambda step: step.state.number)
+    final = held.line[-1].state
     others = [child for child in parent.children if child is not mine]
-    if any(acknowledgements.majority_of(final.state, child) for child in others):
+    if any(acknowledgements.majority_of(final, child) for child in others):
         return _NONE
-    if any(parent.state.recovery in child.below.authors for child in others) and not _replaced(parent, held):
-        return _NONE
-    return final.state.pinned - parent.state.pinned
-
-
-def _replaced(parent: Step, held: Mapping[RecordId, Step]) -> bool:
-    """Whether the admins have ended the recovery key between a fork and the final operation."""
+    # The key in force at the fork was not pinned before it: what is held can only have ended it since.
     key = parent.state.recovery
-    since = (step for step in held.values() if step.state.number > parent.state.number)
-    return any(key in step.pins and step.record.author != key for step in since)
+    if key not in held.ended and any(key in child.below.authors for child in others):
+        return _NONE
+    return final.pinned - parent.state.pinned
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +127,24 @@ def _recovered(parent: Step, branches: list[_Branch]) -> list[_Branch]:
     key = parent.state.recovery
     if key is None:
         return [branch for branch in branches if branch.stands]
-    signed = [branch for branch in branches if key in branch.first.below.authors - branch.void]
-    out = _thrown_out_by(key, signed)
-    ends = [branch for branch in branches if key in _branch(branch.first, branch.void | out).facts.ended]
-    if not signed or any(end is not branch for branch in signed for end in ends[:2]):
+    signed = [branch for branch in branches if key in branch.first.below.authors and key not in branch.void]
+    if not signed or _is_ended_elsewhere(key, signed, branches):
         return [branch for branch in branches if branch.stands]
     return [branch if key in branch.facts.authors else _branch(branch.first, _NONE) for branch in signed]
+
+
+def _is_ended_elsewhere(key: bytes, signed: Sequence[_Branch], branches: Sequence[_Branch]) -> bool:
+    """Whether admins have replaced the recovery key on another branch than one that it has signed something on."""
+    ends = [branch for branch in branches if key in branch.first.below.ended]
+    if not _are_apart(signed, ends):
+        return False
+    out = _thrown_out_by(key, signed)
+    return _are_apart(signed, [end for end in ends if key in _branch(end.first, end.void | out).facts.ended])
+
+
+def _are_apart(some: Sequence[_Branch], others: Sequence[_Branch]) -> bool:
+    """Whether one of the others differs from one of these."""
+    return any(other is not one for one in some for other in others[:2])
 
 
 def _thrown_out_by(key: bytes, signed: Sequence[_Branch]) -> frozenset[bytes]:
@@ -143,10 +167,12 @@ def _without_siblings_pins(branches: Sequence[_Branch], pinning: Sequence[_Branc
     pinned = Counter(key for branch in pinning for key in branch.facts.pins)
     if not pinned:
         return branches
-    return [
-        _branch(branch.first, branch.void.union(key for key in pinned if pinned[key] > (key in own.facts.pins)))
-        for branch, own in zip(branches, pinning, strict=True)
-    ]
+    keys = frozenset(pinned)
+    found = []
+    for branch, own in zip(branches, pinning, strict=True):
+        void = branch.void | (keys - frozenset(key for key in own.facts.pins if pinned[key] == 1))
+        found.append(own if void == own.void else _branch(branch.first, void))
+    return found
 
 
 def _rank(
@@ -165,45 +191,62 @@ def _rank(
 
 
 @dataclass(frozen=True, slots=True)
-class Acknowledgements:
-    """Who follows what, and the weight behind each operation."""
+class Following:
+    """Who follows what."""
 
-    tree: Tree
-    heads: Acknowledged
-    weights: Mapping[RecordId, int]
+    followers: Mapping[Step, frozenset[NodeId]]  # of an operation or of what rests on it
+    majorities: frozenset[Step]  # operations that over half of the weight in their own state follows
+    leading: frozenset[Step]  # these and what they rest on
+
+
+class Acknowledgements:
+    """Who follows what, as far as the word of each counts."""
+
+    def __init__(self, tree: Tree, heads: Acknowledged) -> None:
+        self._tree = tree
+        self._heads = heads
+        self._all = frozenset(heads)
+        self._without: dict[frozenset[NodeId], Following] = {}  # by whose word does not count
 
     def majority_of(self, state: Chain, branch: Step) -> bool:
         """Whether over half of a state's admins follow something behind an operation."""
-        followers = [node for node, head in self.heads.items() if self._path(head, branch)]
-        return state.weight(followers) >= state.majority
+        followers = self._counting(_NONE).followers.get(branch)
+        return followers is not None and state.weight(followers) >= state.majority
 
     def has_majority(self, branch: _Branch) -> bool:
         """Whether a majority of its own admins follows some operation of the branch."""
-        counting = {node: head for node, head in self.heads.items() if node not in branch.void}
-        # Each operation that anybody follows is an ancestor of one that an acknowledgement names.
-        named = {id(step): step for head in counting.values() for step in self._path(head, branch.first)}
-        if branch.steps is not None:
-            named = {id(step): step for step in branch.steps if id(step) in named}
-        weights = self.weights if len(counting) == len(self.heads) else acknowledged_weights(self.tree, counting)
-        return any(weights.get(step.id, 0) >= step.state.majority for step in named.values())
+        following = self._counting(branch.void)
+        if branch.steps is None:
+            return branch.first in following.leading
+        return any(step in following.majorities for step in branch.steps)
 
-    def _path(self, head: RecordId, first: Step) -> list[Step]:
-        """The operations from `first` to the one that an acknowledgement names; none when that lies elsewhere."""
-        step = self.tree.steps.get(head)
-        path: list[Step] = []
-        while step is not None and step.state.number >= first.state.number:
-            path.append(step)
-            if step is first:
-                return path
-            step = step.parent
-        return []
+    def _counting(self, void: frozenset[bytes]) -> Following:
+        silent = self._all & void
+        if silent not in self._without:
+            heads = {node: head for node, head in self._heads.items() if node not in silent}
+            self._without[silent] = following(self._tree, heads)
+        return self._without[silent]
 
 
-def acknowledged_weights(tree: Tree, acknowledged: Acknowledged) -> dict[RecordId, int]:
-    """For each operation the weight, in its own state, of those who follow it or what rests on it."""
-    weights: dict[RecordId, int] = {}
+def following(tree: Tree, acknowledged: Acknowledged) -> Following:
+    """Work out who follows each operation, in one walk from the heads that are named to the genesis."""
+    followers: dict[Step, frozenset[NodeId]] = {}
     for node, head in acknowledged.items():
-        step = tree.steps.get(head)
-        for each in step.ancestry() if step is not None else ():
-            weights[each.id] = weights.get(each.id, 0) + each.state.weight((node,))
-    return weights
+        if head in tree.steps:
+            step = tree.steps[head]
+            followers[step] = followers.get(step, frozenset()) | {node}
+    lines = _with_ancestors(followers)
+    for step in lines:
+        if step.parent is not None:
+            others, ours = followers.get(step.parent), followers[step]
+            followers[step.parent] = ours if others is None else others | ours
+    majorities = frozenset(step for step in lines if step.state.weight(followers[step]) >= step.state.majority)
+    return Following(followers, majorities, frozenset(_with_ancestors(majorities)))
+
+
+def _with_ancestors(steps: Iterable[Step]) -> list[Step]:
+    """These operations and all that they rest on, each once, the highest numbers first."""
+    found: set[Step] = set()
+    for step in steps:
+        found.update(takewhile(lambda each: each not in found, step.ancestry()))
+    return sorted(found, key=lambda step: step.state.number, reverse=True)

@@ -3,6 +3,11 @@
 Ids are ground where a rule behind the tested one could decide the other way, so that only the tested one is left.
 """
 
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Final
+
 from clanmesh_protocol.keys import RecordId
 from clanmesh_protocol.limits import VOID_RECORDS_MAX
 from clanmesh_protocol.records import (
@@ -18,9 +23,12 @@ from clanmesh_protocol.records import (
 )
 from clanmesh_protocol.signing import Verified
 from clanmeshd.core.authority import Authority, fold
+from clanmeshd.core.ledger import Ledger
 from tests.core.authors import Author, Family, ledger_of
 
 Entry = Verified[Record]
+TraceFunction = Callable[[FrameType, str, Any], Any]
+TWICE: Final = 2.2  # what twice as many operations may cost; where the cost grows with the square it is over 3
 
 
 def behind(author: Author, parent: Entry, operation: AuthorityOp) -> Entry:
@@ -308,3 +316,66 @@ def test_a_final_operation_that_is_not_here_binds_nothing_but_is_not_forgotten()
     followed = [family[name].acknowledgement(one[0]) for name in ("desk", "nas")]
     authority = fold(family.ledger(*one, *followed), two[0].value.id)
     assert (authority.head, authority.final) == (one[0].value.id, two[0].value.id)
+
+
+# --- what it costs -------------------------------------------------------------------------------------
+
+
+def lines_run(ledger: Ledger, final: RecordId | None) -> int:
+    """How many lines of code the fold of a record set runs: the same on every machine."""
+    count = 0
+
+    def trace(_frame: FrameType, event: str, _argument: object) -> TraceFunction:
+        nonlocal count
+        count += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        fold(ledger, final)
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def with_void_siblings(length: int, siblings: int) -> tuple[Ledger, RecordId]:
+    """A settled chain of this length that begins by putting desk out, and what desk says at its beginning."""
+    family = three()
+    records = removal(family, "desk", by="attic", approved="nas", parent=family.genesis)
+    last = records[0]
+    for number in range(length):
+        last = behind(family["attic"], last, Setting("s", str(number)))
+        records.append(last)
+    records += [family[name].acknowledgement(last) for name in ("attic", "nas")]
+    records += [behind(family["desk"], family.genesis, Setting("v", str(n))) for n in range(siblings)]
+    return family.ledger(*records), last.value.id
+
+
+def with_a_sibling_each(length: int) -> tuple[Ledger, RecordId]:
+    """A settled chain of this length, each operation with a sibling by the same admin."""
+    family = three()
+    last, records = family.genesis, []
+    for _ in range(length):
+        other, last = (behind(family["desk"], last, Setting(name, "x")) for name in ("t", "s"))
+        last, other = sorted((last, other), key=lambda entry: entry.value.id)
+        records += [other, last]
+    records += [family[name].acknowledgement(last) for name in ("attic", "nas")]
+    return family.ledger(*records), last.value.id
+
+
+def costs(half: tuple[Ledger, RecordId], whole: tuple[Ledger, RecordId]) -> tuple[int, int]:
+    """The lines that each fold runs, given that it follows what is settled there."""
+    for ledger, settled in (half, whole):
+        assert (fold(ledger).head, fold(ledger).final) == (settled, settled)
+    return lines_run(*half), lines_run(*whole)
+
+
+def test_many_void_siblings_cost_no_more_than_their_number() -> None:
+    half, whole = costs(with_void_siblings(100, 500), with_void_siblings(200, 1000))
+    assert whole < TWICE * half
+
+
+def test_a_long_chain_with_a_sibling_each_costs_no_more_than_its_length() -> None:
+    half, whole = costs(with_a_sibling_each(200), with_a_sibling_each(400))
+    assert whole < TWICE * half

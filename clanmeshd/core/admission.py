@@ -84,7 +84,8 @@ def redeem(authority: Authority, by: NodeId, request: Join, now_unix_s: float) -
     _check_proofs(authority.clan, request, standing.invite)
     if authority.is_member(request.node):
         return None
-    if not authority.is_vouched(by):
+    own = authority.members.get(by)
+    if own is None or not own.confirmed or not own.is_current(now_unix_s):
         raise Refusal(DENIED, "this device waits for an admin's word itself: ask at another device of the clan")
     if now_unix_s > standing.invite.expires_unix_s:
         raise Refusal(EXPIRED, "the invite has expired")

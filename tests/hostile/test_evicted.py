@@ -148,3 +148,22 @@ def test_a_flood_by_it_fills_its_corner_and_no_more() -> None:
     stays_small(stage, flood[VOID_RECORDS_MAX:])
     assert len(stage.mesh.ledger.of_kind(Kind.AUTHORITY)) <= VOID_RECORDS_MAX + 2
     assert stage.authority.head == kept
+
+
+@hostile("What is kept", "authority/pin-behind-the-removal")
+def test_two_of_them_with_a_crowd_behind_them_do_not_keep_the_sets_moving() -> None:
+    """They make a third one an admin, where nobody looks; its words must not push out what gives it its say."""
+    stage = Stage(5, admins=3)
+    for number in (1, 2):
+        stage.mesh.recover(RECOVERY, AdminRemove(stage.node(number)), NOW)
+    elevated = stage.operation(1, AdminAdd(stage.node(4), 1), stage.genesis)
+    crowd = [
+        stage.says(4, Setting("z", str(number)), behind=stage.read(elevated))
+        for number in range(VOID_RECORDS_MAX + 30)
+    ]
+    stage.restarts(elevated, stage.approval(2, elevated), *crowd)
+    settled = stage.trace()
+    assert stage.mesh.ledger.known(stage.read(elevated).id)
+    stage.hears(*crowd[-40:], elevated, *crowd[:10])
+    assert stage.trace()[:2] == settled[:2]
+    assert stage.node(4) not in stage.authority.admins

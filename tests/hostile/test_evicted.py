@@ -161,9 +161,10 @@ def test_two_of_them_with_a_crowd_behind_them_do_not_keep_the_sets_moving() -> N
         stage.says(4, Setting("z", str(number)), behind=stage.read(elevated))
         for number in range(VOID_RECORDS_MAX + 30)
     ]
-    stage.restarts(elevated, stage.approval(2, elevated), *crowd)
+    stage.restarts(elevated, approved := stage.approval(2, elevated), *crowd)
     settled = stage.trace()
-    assert stage.mesh.ledger.known(stage.read(elevated).id)
+    assert all(stage.mesh.ledger.known(stage.read(data).id) for data in (elevated, approved))
+    assert len(stage.mesh.ledger.of_kind(Kind.AUTHORITY)) > VOID_RECORDS_MAX
     stage.hears(*crowd[-40:], elevated, *crowd[:10])
     assert stage.trace()[:2] == settled[:2]
     assert stage.node(4) not in stage.authority.admins

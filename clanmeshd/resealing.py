@@ -15,8 +15,8 @@ import trio
 from clanmesh_protocol.errors import ProtocolError
 from clanmesh_protocol.keys import DeviceKeys, NodeId
 from clanmesh_protocol.limits import DISCOVERY_BYTES
-from clanmesh_protocol.names import TAG_ALL
 from clanmesh_protocol.records import Kind, Secret
+from clanmeshd.core.audience import EVERYONE
 from clanmeshd.core.effects import Instant
 from clanmeshd.core.mesh import Mesh
 from clanmeshd.core.wanted import newest_secrets, node_record
@@ -130,7 +130,7 @@ class Keeper:
             owner="root",
             group="root",
             mode=0o400,
-            targets=(TAG_ALL,),
+            audience=EVERYONE,
             recipients=recipients,
             entropy=os.urandom,
             random_bytes=DISCOVERY_BYTES,

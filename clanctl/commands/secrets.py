@@ -8,6 +8,7 @@ import click
 
 from clanctl import render, show
 from clanctl.answers import names_of, rows_of
+from clanctl.asking import confirm
 from clanctl.client import Instance, call
 from clanctl.failures import EXIT_USAGE, Failure
 from clanctl.options import json_option, pass_instance
@@ -34,7 +35,7 @@ def secrets() -> None:
 
 @secrets.command("set")
 @click.argument("name")
-@click.option("--for", "targets", multiple=True, required=True, metavar="TAG|NODE", help="Who may read it.")
+@click.option("--for", "targets", multiple=True, required=True, metavar="TAG|NODE[,...]", help="Who may read it.")
 @click.option("--file", "path", metavar="FILE", help="Read the value from here [stdin, or a prompt].")
 @click.option("--owner", default="root", show_default=True, metavar="USER", help="Who owns the placed file.")
 @click.option("--group", default="root", show_default=True, metavar="GROUP", help="Its group.")
@@ -56,10 +57,11 @@ def set_secret(
     """Give the secret NAME a value, from a file, from stdin (every byte counts, a last line break too), or typed.
 
     With --random nobody has to know it, and it is replaced by itself when a device that could read it is removed.
-    Each device it is for finds it at /run/clanmesh/secrets/NAME. `--for all` is every device.
+    Each device it is for finds it at /run/clanmesh/secrets/NAME. `--for all` is every device; a TAG goes to those
+    that get the tag later, too, and a NODE keeps it when it is renamed.
     """
     number = file_mode(mode)
-    args = {"name": name, **_value_args(path, name, count), "for": list(targets)}
+    args = {"name": name, **_value_args(path, name, count), "for": words_of(targets)}
     result = call(where, "secrets-set", {**args, "owner": owner, "group": group, "mode": number})
     _tell(result, as_json=as_json)
 
@@ -79,6 +81,32 @@ def rotate_secret(where: Instance, name: str, path: str | None, count: int | Non
     if path is not None or count is not None or not _is_random(where, name):
         args = _value_args(path, name, count)
     _tell(call(where, "secrets-rotate", {"name": name, **args}), as_json=as_json)
+
+
+@secrets.command("remove")
+@click.argument("name")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@json_option
+@pass_instance
+def remove_secret(where: Instance, name: str, yes: bool, as_json: bool) -> None:
+    """Take the secret NAME away from all devices. What they did with its value they did: it is not unknown."""
+    if name not in _names(where):
+        raise Failure(f"secret {name!r}", "the clan has none of that name", "see `clanctl secrets list`")
+    confirm(f"take the secret {name} away from every device?", f"removing the secret {name}", yes=yes)
+    result = call(where, "secrets-remove", {"name": name})
+    if as_json:
+        show.as_json(result)
+    else:
+        show.lines(f"the secret {name} is gone; whoever could read it may know its value still")
+
+
+def _names(where: Instance) -> list[str]:
+    return [str(secret.get("name")) for secret in rows_of(call(where, "secrets-list"), "secrets")]
+
+
+def words_of(several: tuple[str, ...]) -> list[str]:
+    """Words that were given one by one, or with commas between."""
+    return [word for each in several for word in each.split(",") if word]
 
 
 def _is_random(where: Instance, name: str) -> bool:
@@ -160,10 +188,10 @@ def exposed_notes(result: dict[str, Any]) -> list[str]:
     notes = []
     for secret in rows_of(result, "secrets"):
         if secret.get("exposed"):
-            who, remedy = ", ".join(names_of(secret, "exposed")), secret.get("remedy")
-            notes.append(
-                f"{secret.get('name')}: a removed device ({who}) knows this value; `{remedy}` replaces it"
-            )
+            who, remedy = names_of(secret, "exposed"), str(secret.get("remedy"))
+            known = f"a removed device ({who[0]}) knows" if len(who) == 1 else f"{', '.join(who)}, removed, know"
+            then = "nobody is left that it is for: " if " remove " in remedy else ""
+            notes.append(f"{secret.get('name')}: {known} this value; {then}`{remedy}`")
     return notes
 
 

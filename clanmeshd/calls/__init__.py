@@ -67,6 +67,7 @@ _CALLS: "dict[str, Call]" = {
     "secrets-list": secrets.list_secrets,
     "secrets-set": secrets.set_secret,
     "secrets-rotate": secrets.rotate,
+    "secrets-remove": secrets.remove,
     "secrets-show": secrets.show,
 }
 assert _CALLS.keys() == WRITES.keys()

@@ -4,7 +4,7 @@ from typing import Any, NoReturn
 
 from clanmesh_protocol.control import Fault
 from clanmesh_protocol.limits import NAME_BYTES_MAX
-from clanmesh_protocol.names import is_label
+from clanmesh_protocol.names import TAG_ALL, is_label
 
 
 def _refuse(key: str, expected: str) -> NoReturn:
@@ -73,6 +73,13 @@ def label(value: str, what: str) -> str:
             "choose another",
         )
     return value
+
+
+def own_label(value: str, what: str) -> str:
+    """Take a name for a node, or a tag: not the word for all of them. Raises Fault."""
+    if value == TAG_ALL:
+        raise Fault("usage", f"{what} {value!r}", "it means every device of the clan", "choose another")
+    return label(value, what)
 
 
 def commit(args: dict[str, Any], key: str) -> bytes:

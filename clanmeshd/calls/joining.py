@@ -16,7 +16,7 @@ from clanmesh_protocol.records import Invite
 from clanmesh_protocol.signing import Verified
 from clanmesh_protocol.tokens import Token, decode_token_untrusted, encode_token
 from clanmeshd import founding, joining
-from clanmeshd.calls.arguments import flag, label, number, text, text_or, texts
+from clanmeshd.calls.arguments import flag, label, number, own_label, text, text_or, texts
 from clanmeshd.calls.finding import a_member
 from clanmeshd.calls.signers import need_admin, signer_line
 from clanmeshd.clan import Clan
@@ -41,7 +41,7 @@ async def init(daemon: "Daemon", args: dict[str, Any], conversation: Conversatio
     async with daemon.beginning:
         _refuse_second_clan(daemon)
         name = label(text(args, "name"), "clan name")
-        node_name = label(text_or(args, "node_name", own_name()), "node name")
+        node_name = own_label(text_or(args, "node_name", own_name()), "node name")
         signers = tuple(signer_line(line) for line in texts(args, "signers"))
         has_recovery = not flag(args, "no_recovery")
         founded = founding.found(
@@ -61,7 +61,7 @@ async def join(daemon: "Daemon", args: dict[str, Any], conversation: Conversatio
             raise Fault(
                 "refused", "the token", str(error), "copy it again, whole, from `clanctl invite`"
             ) from error
-        name = label(text_or(args, "name", own_name()), "node name")
+        name = own_label(text_or(args, "name", own_name()), "node name")
         joined = await joining.join(daemon.config, daemon.keys, token, name, conversation.progress)
         await conversation.progress("admitted; starting the overlay")
         clan = await _begin(daemon, joined.membership, joined.records, token.authority_head)
@@ -105,11 +105,11 @@ async def _make_token(clan: Clan, args: dict[str, Any], uses: int, expires_unix_
 def _invite(clan: Clan, args: dict[str, Any], key: bytes, uses: int, expires_unix_s: int) -> Invite:
     """What the invite record says. Raises Fault."""
     authority = clan.mesh.authority
-    tags = tuple(sorted({label(tag, "tag") for tag in texts(args, "tags")}))
+    tags = tuple(sorted({own_label(tag, "tag") for tag in texts(args, "tags")}))
     if len(tags) > TAGS_MAX:
         raise Fault("usage", "the tags", f"there are over {TAGS_MAX}", "give fewer")
     former = a_member(authority, text(args, "succeeds")) if args.get("succeeds") is not None else None
-    name = label(text(args, "name"), "node name") if args.get("name") is not None else None
+    name = own_label(text(args, "name"), "node name") if args.get("name") is not None else None
     try:
         return make_invite(
             authority,

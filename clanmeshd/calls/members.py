@@ -6,7 +6,7 @@ from clanmesh_protocol.control import Fault
 from clanmesh_protocol.keys import NodeId, fingerprint_slot, node_text
 from clanmesh_protocol.limits import TAGS_MAX
 from clanmesh_protocol.records import AdminRemove, Kind
-from clanmeshd.calls.arguments import label, number_or_none, text, text_or, texts
+from clanmeshd.calls.arguments import label, number_or_none, own_label, text, text_or, texts
 from clanmeshd.calls.decisions import Decision, Kept, check, decide, need_others, put_out, take_over
 from clanmeshd.calls.finding import a_member, a_node
 from clanmeshd.calls.signers import need_admin
@@ -94,7 +94,7 @@ async def rename(daemon: "Daemon", args: dict[str, Any], conversation: Conversat
     clan = daemon.need_clan()
     need_admin(clan, "renaming a device")
     member = a_member(clan.mesh.authority, text(args, "node"))
-    name = label(text(args, "name"), "node name")
+    name = own_label(text(args, "name"), "node name")
     if name != member.name:
         await _amend(clan, member.node, f"renaming {member.name}", name=name)
     return {"node": node_text(member.node), "before": member.name, "name": name}
@@ -105,7 +105,7 @@ async def tag(daemon: "Daemon", args: dict[str, Any], conversation: Conversation
     clan = daemon.need_clan()
     need_admin(clan, "changing tags")
     member = a_member(clan.mesh.authority, text(args, "node"))
-    added = {label(each, "tag") for each in texts(args, "add")}
+    added = {own_label(each, "tag") for each in texts(args, "add")}
     removed = {label(each, "tag") for each in texts(args, "remove")}
     if (not added and not removed) or added & removed:
         raise Fault("usage", "the tags", "give some to add or to remove, and none to both", "see `--help`")

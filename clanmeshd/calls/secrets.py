@@ -1,29 +1,32 @@
-"""Secrets: set one for tags or nodes, give one another value, list what there is, show what may be read here."""
+"""Secrets: set one for tags or devices, give it another value, take it back, list them, show one read here."""
 
 import os
 from typing import TYPE_CHECKING, Any, Final
 
 from clanmesh_protocol.control import Fault
 from clanmesh_protocol.errors import ProtocolError
-from clanmesh_protocol.keys import NodeId
+from clanmesh_protocol.keys import NodeId, node_text
 from clanmesh_protocol.limits import NAME_BYTES_MAX, SECRET_VALUE_BYTES_MAX
-from clanmesh_protocol.names import is_account, is_label, is_secret_name
+from clanmesh_protocol.names import is_account, is_secret_name
 from clanmesh_protocol.records import Secret
 from clanmeshd.calls.arguments import blob, number, number_or_none, text, text_or, texts
+from clanmeshd.calls.audiences import audience, words
 from clanmeshd.clan import Clan
 from clanmeshd.control import Conversation
+from clanmeshd.core.audience import NOBODY, Audience, recipients
 from clanmeshd.core.effects import WantedSecret
 from clanmeshd.core.phrases import called
-from clanmeshd.core.wanted import newest_secrets
+from clanmeshd.core.wanted import newest_secrets, standing_values
 from clanmeshd.driver import instant
 from clanmeshd.resealing import sealing_keys
-from clanmeshd.secrets.grants import exposed_to, holders, is_reserved, recipients
+from clanmeshd.secrets.grants import exposed_to, holders, is_reserved
 from clanmeshd.secrets.sealing import (
     EPOCH_STEP,
     RANDOM_BYTES_MAX,
     SealedError,
     open_secret,
     random_value,
+    removal,
     seal,
     seal_anew,
 )
@@ -46,7 +49,8 @@ def _row(clan: Clan, item: WantedSecret) -> dict[str, Any]:
     return {
         "name": item.name,
         "epoch": item.secret.epoch,
-        "targets": list(item.secret.targets),
+        "targets": words(authority, Audience.of(item.secret)),
+        "nodes": [node_text(node) for node in item.secret.nodes],
         "owner": item.secret.owner,
         "group": item.secret.group,
         "mode": item.secret.mode,
@@ -54,7 +58,7 @@ def _row(clan: Clan, item: WantedSecret) -> dict[str, Any]:
         "placed": (clan.config.runtime_directory / "secrets" / item.name).exists(),
         "random_bytes": item.secret.random_bytes,
         "exposed": sorted(called(authority, node) for node in exposed),
-        "remedy": f"clanctl secrets rotate {item.name}" if exposed else None,
+        "remedy": _remedy(clan, item) if exposed else None,
     }
 
 
@@ -65,13 +69,16 @@ async def set_secret(daemon: "Daemon", args: dict[str, Any], conversation: Conve
     """
     clan = daemon.need_clan()
     name = _name(text(args, "name"))
-    before = next((item for item in _standing(clan) if item.name == name), None)
+    mesh = clan.mesh
+    before = next((item for item in standing_values(mesh.ledger, mesh.authority) if item.name == name), None)
     value, random_bytes = _value(args)
-    targets = tuple(sorted(set(texts(args, "for")))) or (before.secret.targets if before else ())
-    _check_targets(clan, targets)
-    keys = _keys(clan, targets)
+    meant = audience(mesh.authority, texts(args, "for"))
+    if meant == NOBODY and before is not None:
+        meant = Audience.of(before.secret)
+    _need_somebody(clan, meant)
+    keys = _keys(clan, meant)
     try:
-        secret = _seal(clan, args, name, value, random_bytes, targets, keys, before)
+        secret = _seal(clan, args, name, value, random_bytes, meant, keys, before)
     except SealedError as error:
         raise Fault("refused", f"secret {name!r}", str(error), "see `clanctl secrets list`") from error
     return await _publish(clan, name, secret)
@@ -89,13 +96,35 @@ async def rotate(daemon: "Daemon", args: dict[str, Any], conversation: Conversat
         value, random_bytes = _thrown_again(before)
     else:
         value, random_bytes = _value(args)
-    keys = _keys(clan, before.secret.targets)
+    meant = Audience.of(before.secret)
+    if not recipients(meant, clan.mesh.authority.members, instant().unix_s):
+        who = ", ".join(words(clan.mesh.authority, meant))
+        remedy = f"`clanctl secrets set {name} --for DEVICE`, or `clanctl secrets remove {name}`"
+        raise Fault("refused", f"secret {name!r}", f"nobody is left that it is for ({who})", remedy)
+    keys = _keys(clan, meant)
     author, id_of_clan = clan.keys.node, clan.membership.clan
     try:
         secret = seal_anew(author, id_of_clan, before, value, keys, os.urandom, random_bytes)
     except SealedError as error:
         raise Fault("refused", f"secret {name!r}", str(error), "set it anew, with --for") from error
     return await _publish(clan, name, secret)
+
+
+async def remove(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
+    """`secrets-remove`: there shall be no secret of this name any more. Who could read it knows it still."""
+    clan = daemon.need_clan()
+    name = text(args, "name")
+    item = _need(clan, _name(name))
+    try:
+        secret = removal(item)
+    except SealedError as error:
+        raise Fault("refused", f"secret {name!r}", str(error), "see `clanctl secrets list`") from error
+    return await _publish(clan, name, secret)
+
+
+def _remedy(clan: Clan, item: WantedSecret) -> str:
+    left = recipients(Audience.of(item.secret), clan.mesh.authority.members, instant().unix_s)
+    return f"clanctl secrets {'rotate' if left else 'remove'} {item.name}"
 
 
 def _thrown_again(item: WantedSecret) -> tuple[bytes, int]:
@@ -137,9 +166,9 @@ def _value(args: dict[str, Any]) -> tuple[bytes, int]:
     return random_value(count, os.urandom), count
 
 
-def _keys(clan: Clan, targets: tuple[str, ...]) -> dict[NodeId, bytes]:
+def _keys(clan: Clan, meant: Audience) -> dict[NodeId, bytes]:
     published = sealing_keys(clan.mesh)
-    wanted = recipients(targets, clan.mesh.authority.members, instant().unix_s)
+    wanted = recipients(meant, clan.mesh.authority.members, instant().unix_s)
     return {node: published[node] for node in sorted(wanted & published.keys())}
 
 
@@ -149,7 +178,7 @@ def _seal(
     name: str,
     value: bytes,
     random_bytes: int,
-    targets: tuple[str, ...],
+    meant: Audience,
     keys: dict[NodeId, bytes],
     before: WantedSecret | None,
 ) -> Secret:
@@ -170,7 +199,7 @@ def _seal(
         owner=owner,
         group=group,
         mode=mode,
-        targets=targets,
+        audience=meant,
         recipients=keys,
         entropy=os.urandom,
         random_bytes=random_bytes,
@@ -213,15 +242,9 @@ def _name(name: str) -> str:
     return name
 
 
-def _check_targets(clan: Clan, targets: tuple[str, ...]) -> None:
-    if not targets:
+def _need_somebody(clan: Clan, meant: Audience) -> None:
+    if meant == NOBODY:
         raise Fault("usage", "the secret", "it is for nobody", "give --for a tag or a node; `all` is everyone")
-    for target in targets:
-        if not is_label(target):
-            raise Fault(
-                "usage", f"--for {target!r}", "it is neither a tag nor a node's name", "see `clanctl peers`"
-            )
-    if not recipients(targets, clan.mesh.authority.members, instant().unix_s):
-        raise Fault(
-            "not-found", f"--for {', '.join(targets)}", "no member has that tag or name", "see `clanctl peers`"
-        )
+    if not recipients(meant, clan.mesh.authority.members, instant().unix_s):
+        who = ", ".join(words(clan.mesh.authority, meant))
+        raise Fault("not-found", f"--for {who}", "nobody there may have secrets yet", "see `clanctl peers`")

@@ -11,11 +11,12 @@ from typing import Final, NoReturn
 from clanmesh_protocol.errors import LimitError, MalformedError, SignatureError, StaleError, UnauthorizedError
 from clanmesh_protocol.keys import ClanId, NodeId, verify_detached_untrusted
 from clanmesh_protocol.limits import INVITE_USES_MAX, STREAM_RECORDS_MAX, TAGS_MAX
-from clanmesh_protocol.names import is_label
+from clanmesh_protocol.names import TAG_ALL, is_label
 from clanmesh_protocol.records import Invite, Record, Redemption, redemption_input
 from clanmesh_protocol.signing import Verified, read_untrusted
 from clanmesh_protocol.streams import Join
 from clanmesh_protocol.tokens import Token
+from clanmeshd.core.audience import tags_in_use
 from clanmeshd.core.authority import Authority, fold
 from clanmeshd.core.ledger import Ledger
 from clanmeshd.core.roster import StandingInvite
@@ -27,6 +28,7 @@ NAME_TAKEN: Final = "name-taken"
 REVOKED: Final = "revoked"
 MALFORMED: Final = "malformed"
 DENIED: Final = "denied"
+ALL_IS_EVERYONE: Final = "`all` means every device, so it can be neither a name nor a tag"
 
 
 class Refusal(Exception):
@@ -67,6 +69,8 @@ def make_invite(
     sorted_tags = tuple(sorted(set(tags)))
     if len(sorted_tags) > TAGS_MAX or not all(map(is_label, (*sorted_tags, name or "unnamed"))):
         raise Refusal(MALFORMED, f"names and tags are of a-z, 0-9 and inner hyphens, and tags at most {TAGS_MAX}")
+    if TAG_ALL in (name, *sorted_tags):
+        raise Refusal(MALFORMED, ALL_IS_EVERYONE)
     return Invite(key, name, sorted_tags, uses, expires_unix_s, succeeds)
 
 
@@ -95,6 +99,8 @@ def redeem(authority: Authority, by: NodeId, request: Join, now_unix_s: float) -
         raise Refusal(USED, "more devices than it allows came by this invite: an admin has to decide")
     if standing.invite.name is None and authority.named(request.name) is not None:
         raise Refusal(NAME_TAKEN, f"the name {request.name} belongs to another member")
+    if standing.invite.name is None and request.name in tags_in_use(authority):
+        raise Refusal(NAME_TAKEN, f"the name {request.name} is one of the clan's tags")
     return Redemption(
         invite=request.invite,
         invite_key=request.invite_key,

@@ -11,10 +11,11 @@ from typing import Final, Literal, TypeAlias
 from clanmesh_protocol.keys import NodeId, RecordId, fingerprint_slot, node_text
 from clanmesh_protocol.limits import SHORT_ID_BYTES
 from clanmesh_protocol.records import Acknowledgement, AuthorityOp, Equivocation, Kind, Record
+from clanmeshd.core.audience import Audience, recipients
 from clanmeshd.core.authority import Authority
 from clanmeshd.core.chain import after
 from clanmeshd.core.credentials import life_s
-from clanmeshd.core.effects import Instant
+from clanmeshd.core.effects import Instant, WantedSecret
 from clanmeshd.core.hlc import unix_s_of
 from clanmeshd.core.ledger import Ledger
 from clanmeshd.core.limits import CLONE_FADES_S
@@ -301,8 +302,16 @@ def _exposed(outlook: Outlook) -> Iterator[Alarm]:
                 "exposed-secret",
                 item.name,
                 f"a removed device ({who}) knows the secret {item.name}, and it has no new value yet",
-                f"`clanctl secrets rotate {item.name}`, or give it a new value with `clanctl secrets set`",
+                _replacing(outlook, item),
             )
+
+
+def _replacing(outlook: Outlook, item: WantedSecret) -> str:
+    """What a person does about a value that somebody else knows."""
+    members = outlook.authority.members
+    if recipients(Audience.of(item.secret), members, outlook.now.unix_s):
+        return f"`clanctl secrets rotate {item.name}`, or give it a new value with `clanctl secrets set`"
+    return f"nobody is left that it is for: `clanctl secrets remove {item.name}`, or set it for another device"
 
 
 def _out_unix_s(outlook: Outlook, node: NodeId) -> float:

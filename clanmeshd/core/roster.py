@@ -43,6 +43,7 @@ class Member:
     given_name: str = ""  # what the name is before names are made unique
     succeeds: NodeId | None = None  # its former key, which is out, or will be when an admin confirms this one
     invite: RecordId | None = None  # that it came by
+    forerunners: frozenset[NodeId] = frozenset()  # all keys that it had before this one
 
     @property
     def confirmed(self) -> bool:
@@ -201,8 +202,21 @@ def _vouched_claims(
     for node, several in credentials.items():
         record, credential = several[0]
         via: Via = "admin" if chain.is_admin(node) else "credential"
-        claims[node] = _Claim((0, *record.order), _credentialed(record, credential, via))
+        member = _credentialed(record, credential, via)
+        if credential.succeeds is not None:
+            member = replace(member, forerunners=_forerunners(node, credentials))
+        claims[node] = _Claim((0, *record.order), member)
     return claims
+
+
+def _forerunners(node: NodeId, credentials: Mapping[NodeId, list[tuple[Record, Credential]]]) -> frozenset[NodeId]:
+    """The keys whose place a key took, one after another."""
+    found: set[NodeId] = set()
+    former = credentials[node][0][1].succeeds
+    while former is not None and former != node and former not in found:
+        found.add(former)
+        former = credentials[former][0][1].succeeds if former in credentials else None
+    return frozenset(found)
 
 
 def _credentialed(record: Record, credential: Credential, via: Via) -> Member:

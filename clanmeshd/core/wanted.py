@@ -181,7 +181,12 @@ def names(authority: Authority, now_unix_s: float) -> SetNames:
 
 
 def newest_secrets(ledger: Ledger, authority: Authority) -> tuple[WantedSecret, ...]:
-    """The value of each name that stands, sorted by name: highest epoch, then higher record id.
+    """The secrets that there are, each with the value that stands, sorted by name."""
+    return tuple(item for item in standing_values(ledger, authority) if not item.secret.is_removed)
+
+
+def standing_values(ledger: Ledger, authority: Authority) -> tuple[WantedSecret, ...]:
+    """What stands under each name, removals among it, sorted by name: highest epoch, then higher record id.
 
     A member's value goes before any by a key that was removed, whatever its epoch; one of those stands only as
     long as there is no other, so that removing a device takes no service down.

@@ -1,9 +1,10 @@
 """Who may read a secret, who passes it on to members that come later, and who replaces it. Pure.
 
-A target is a tag, a node's name, or `all`. Members that no admin has confirmed yet read nothing, nor do those
-whose membership has expired. A value is sealed once to those who match at that time; whoever matches later gets
-it from a holder, who seals the same value again under the next epoch. Of all holders that are up the one with the
-lowest node id does it, so that one new member does not set off as many new records as there are holders.
+Whom a secret is for is said by tags and keys (`core.audience`). Members that no admin has confirmed yet read
+nothing, nor do those whose membership has expired. A value is sealed once to those who match at that time; whoever
+matches later gets it from a holder, who seals the same value again under the next epoch. Of all holders that are
+up the one with the lowest node id does it, so that one new member does not set off as many new records as there
+are holders.
 
 Who was removed still knows what it could read. A value that a device threw dice for is thrown anew by the lowest
 of those it is for. A person's value is sealed again without the removed device, whose place among the wraps is
@@ -17,8 +18,8 @@ from typing import Final
 
 from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.limits import RECIPIENTS_MAX
-from clanmesh_protocol.names import TAG_ALL
 from clanmesh_protocol.records import Wrap
+from clanmeshd.core.audience import EVERYONE, Audience, recipients
 from clanmeshd.core.effects import WantedSecret
 from clanmeshd.core.roster import Member
 
@@ -42,18 +43,6 @@ def is_reserved(name: str) -> bool:
     return name.startswith(RESERVED_PREFIX)
 
 
-def recipients(targets: Collection[str], members: Mapping[NodeId, Member], now_unix_s: float) -> frozenset[NodeId]:
-    """Everyone whom the targets name."""
-    wanted = frozenset(targets)
-    return frozenset(
-        node
-        for node, member in members.items()
-        if member.confirmed
-        and member.is_current(now_unix_s)
-        and not wanted.isdisjoint({TAG_ALL, member.name, *member.tags})
-    )
-
-
 def holders(item: WantedSecret) -> frozenset[NodeId]:
     """Everyone whom a value is sealed to."""
     return frozenset(wrap.node for wrap in item.secret.wraps if wrap.sealed != MARK)
@@ -74,7 +63,8 @@ def missing_recipients(
     item: WantedSecret, members: Mapping[NodeId, Member], sealing_keys: Collection[NodeId], now_unix_s: float
 ) -> frozenset[NodeId]:
     """Members that a value is meant for and that hold no key to it, as far as something can be sealed to them."""
-    return (recipients(item.secret.targets, members, now_unix_s) - holders(item)) & frozenset(sealing_keys)
+    meant = recipients(Audience.of(item.secret), members, now_unix_s)
+    return (meant - holders(item)) & frozenset(sealing_keys)
 
 
 def resealer(
@@ -111,7 +101,7 @@ def reseals(
         missing = missing_recipients(item, members, sealing_keys, now_unix_s)
         if not (missing or holders(item) & known_to) or resealer(item, members, alive, now_unix_s) != own:
             continue
-        everyone = recipients(item.secret.targets, members, now_unix_s) & frozenset(sealing_keys)
+        everyone = recipients(Audience.of(item.secret), members, now_unix_s) & frozenset(sealing_keys)
         if len(everyone) <= RECIPIENTS_MAX:
             found.append(Reseal(item, everyone, known_to))
     return found
@@ -137,7 +127,7 @@ def rerolls(
     for item in items:
         if not item.secret.random_bytes or not exposed_to(item, revoked):
             continue
-        everyone = recipients(item.secret.targets, members, now_unix_s) & frozenset(sealing_keys)
+        everyone = recipients(Audience.of(item.secret), members, now_unix_s) & frozenset(sealing_keys)
         able = [node for node in everyone if node in alive]
         if able and min(able) == own and len(everyone) <= RECIPIENTS_MAX:
             found.append(Reseal(item, everyone))
@@ -161,6 +151,6 @@ def needs_discovery(
     """
     if not revoked or any(item.name == DISCOVERY_NAME for item in items):
         return frozenset()
-    everyone = recipients((TAG_ALL,), members, now_unix_s) & frozenset(sealing_keys)
+    everyone = recipients(EVERYONE, members, now_unix_s) & frozenset(sealing_keys)
     able = [node for node in everyone if node in up or node == own]
     return everyone if able and min(able) == own and len(everyone) <= RECIPIENTS_MAX else frozenset()

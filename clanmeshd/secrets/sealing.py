@@ -8,6 +8,7 @@ that a recipient cannot pass a ciphertext off as another secret, or an old value
 import base64
 import hmac
 from collections.abc import Mapping
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Final
 
@@ -18,6 +19,7 @@ from clanmesh_protocol.encoding import UINT64_MAX, encode
 from clanmesh_protocol.keys import ClanId, DeviceKeys, Entropy, NodeId, RecordId, exchange_public
 from clanmesh_protocol.limits import KEY_BYTES, PAYLOAD_BYTES_MAX, RECIPIENTS_MAX, SECRET_VALUE_BYTES_MAX
 from clanmesh_protocol.records import Kind, Secret, Wrap
+from clanmeshd.core.audience import Audience
 from clanmeshd.core.effects import WantedSecret
 
 NONCE_BYTES: Final = 24
@@ -43,13 +45,13 @@ def seal(
     owner: str,
     group: str,
     mode: int,
-    targets: tuple[str, ...],
+    audience: Audience,
     recipients: Mapping[NodeId, bytes],
     entropy: Entropy,
     random_bytes: int = 0,
     marks: tuple[Wrap, ...] = (),
 ) -> Secret:
-    """Seal a value to the X25519 keys of its recipients. `targets` is what later members are matched with.
+    """Seal a value to the X25519 keys of its recipients. `audience` is what later members are matched with.
 
     `random_bytes` is for a value that no person made, `marks` are wraps of removed devices that open nothing. A
     recipient whose published key is no good is left out: nobody can keep a secret from the others that way.
@@ -68,8 +70,19 @@ def seal(
     if not sealed:
         raise SealedError("none of its recipients has a key that it could be sealed to")
     wraps = tuple(sorted((*sealed, *marks), key=lambda wrap: wrap.node))
-    sorted_targets = tuple(sorted(targets))
-    secret = Secret(epoch, predecessor, owner, group, mode, sorted_targets, wraps, nonce, ciphertext, random_bytes)
+    secret = Secret(
+        epoch=epoch,
+        predecessor=predecessor,
+        owner=owner,
+        group=group,
+        mode=mode,
+        targets=tuple(sorted(audience.tags)),
+        wraps=wraps,
+        nonce=nonce,
+        ciphertext=ciphertext,
+        random_bytes=random_bytes,
+        nodes=tuple(sorted(audience.nodes)),
+    )
     if len(encode(secret.fields())) > PAYLOAD_BYTES_MAX[Kind.SECRET]:
         raise SealedError("the value and its recipients do not fit one record together")
     return secret
@@ -117,7 +130,7 @@ def seal_again(
         owner=before.owner,
         group=before.group,
         mode=before.mode,
-        targets=before.targets,
+        audience=Audience.of(before),
         recipients=recipients,
         entropy=entropy,
         random_bytes=before.random_bytes,
@@ -149,10 +162,28 @@ def seal_anew(
         owner=before.owner,
         group=before.group,
         mode=before.mode,
-        targets=before.targets,
+        audience=Audience.of(before),
         recipients=recipients,
         entropy=entropy,
         random_bytes=random_bytes,
+    )
+
+
+def removal(item: WantedSecret) -> Secret:
+    """A value for nobody: what says that there is no secret of this name any more. Raises SealedError."""
+    before = item.secret
+    if before.epoch + EPOCH_STEP > UINT64_MAX:
+        raise SealedError("its epochs are used up: it goes when who used them up is removed")
+    return replace(
+        before,
+        epoch=before.epoch + EPOCH_STEP,
+        predecessor=item.record_id,
+        targets=(),
+        nodes=(),
+        wraps=(),
+        nonce=bytes(NONCE_BYTES),
+        ciphertext=b"",
+        random_bytes=0,
     )
 
 

@@ -58,6 +58,7 @@ WRITES: Final[dict[str, bool]] = {
     "secrets-list": False,
     "secrets-set": True,
     "secrets-rotate": True,
+    "secrets-remove": True,
     "secrets-show": True,
 }
 RAW_CALLS: Final = frozenset({"git-upload-pack"})

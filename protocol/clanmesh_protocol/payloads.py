@@ -209,11 +209,17 @@ class Secret:
     owner: str
     group: str
     mode: int
-    targets: tuple[str, ...]  # tags and node names as they were given, sorted
+    targets: tuple[str, ...]  # tags, `all` among them, sorted
     wraps: tuple[Wrap, ...]
     nonce: bytes  # 24
     ciphertext: bytes  # XChaCha20-Poly1305
     random_bytes: int = 0  # of a value that a device threw dice for, and can replace by itself; 0: a person's
+    nodes: tuple[NodeId, ...] = ()  # devices it is for by themselves, sorted: a name could become another's
+
+    @property
+    def is_removed(self) -> bool:
+        """It is for nobody: there is no secret of this name any more."""
+        return not self.targets and not self.nodes
 
     def fields(self) -> list[object]:
         """The payload as an array."""
@@ -227,7 +233,8 @@ class Secret:
             [[wrap.node, wrap.sealed] for wrap in self.wraps],
             self.nonce,
             self.ciphertext,
-            *([self.random_bytes] if self.random_bytes else []),
+            *([self.random_bytes] if self.random_bytes or self.nodes else []),
+            *([list(self.nodes)] if self.nodes else []),
         ]
 
     @classmethod
@@ -249,7 +256,20 @@ class Secret:
         ciphertext = fields.blob("ciphertext", at_most=SECRET_VALUE_BYTES_MAX + 64)
         before = RecordId(predecessor) if predecessor is not None else None
         random_bytes = fields.uint("random bytes", SECRET_VALUE_BYTES_MAX) if fields.more else 0
-        return cls(epoch, before, owner, group, mode, targets, wraps, nonce, ciphertext, random_bytes)
+        nodes = fields.blobs("nodes", RECIPIENTS_MAX, KEY_BYTES) if fields.more else ()
+        return cls(
+            epoch=epoch,
+            predecessor=before,
+            owner=owner,
+            group=group,
+            mode=mode,
+            targets=targets,
+            wraps=wraps,
+            nonce=nonce,
+            ciphertext=ciphertext,
+            random_bytes=random_bytes,
+            nodes=tuple(map(NodeId, nodes)),
+        )
 
 
 @dataclass(frozen=True, slots=True)

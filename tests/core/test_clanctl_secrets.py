@@ -85,5 +85,5 @@ def test_an_exposed_value_is_shown_with_its_remedy(daemon: FakeDaemon, capsys: p
     daemon.says(secrets_list={"secrets": rows})
     ctl(daemon, "secrets", "list")
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last == "wifi: a removed device (b4c6ld) knows this value; `clanctl secrets rotate wifi` replaces it"
+    assert last == "wifi: a removed device (b4c6ld) knows this value; `clanctl secrets rotate wifi`"
     assert exposed_notes({}) == exposed_notes({"secrets": rows[1:]}) == []

@@ -14,9 +14,10 @@ from clanmesh_protocol.keys import DeviceKeys, NodeId, RecordId, exchange_public
 from clanmesh_protocol.limits import RECIPIENTS_MAX, SECRET_VALUE_BYTES_MAX, TAG_BYTES_MAX
 from clanmesh_protocol.records import Secret, Wrap
 from clanmesh_protocol.signing import read_untrusted
+from clanmeshd.core.audience import Audience, recipients
 from clanmeshd.core.effects import WantedSecret
 from clanmeshd.core.roster import Member, Via
-from clanmeshd.secrets.grants import missing_recipients, recipients, resealer, reseals
+from clanmeshd.secrets.grants import missing_recipients, resealer, reseals
 from clanmeshd.secrets.sealing import SealedError, open_secret, seal, seal_again
 from tests.core.authors import NOW_UNIX_S, Family
 
@@ -40,7 +41,7 @@ def sealed(value: bytes = b"hunter2", **changes: object) -> Secret:
         "owner": "root",
         "group": "root",
         "mode": 0o400,
-        "targets": ("backup", "all"),
+        "audience": Audience(frozenset({"backup", "all"})),
         "recipients": {author.node: sealing_key(author.keys) for author in (NAS, DESK)},
         "entropy": os.urandom,
     }
@@ -133,7 +134,7 @@ def test_a_value_of_another_clan_does_not_open() -> None:
         {
             "value": bytes(SECRET_VALUE_BYTES_MAX),
             "recipients": {NodeId(n.to_bytes(32, "big")): sealing_key(NAS.keys) for n in range(RECIPIENTS_MAX)},
-            "targets": tuple(f"{n:0{TAG_BYTES_MAX}d}" for n in range(RECIPIENTS_MAX)),
+            "audience": Audience(frozenset(f"{n:0{TAG_BYTES_MAX}d}" for n in range(RECIPIENTS_MAX))),
         },
     ],
     ids=["value", "nobody", "small order", "recipients", "epoch", "record"],
@@ -171,22 +172,30 @@ def members(*several: Member) -> dict[NodeId, Member]:
 
 
 @pytest.mark.parametrize(
-    ("targets", "names"),
+    ("tags", "nodes", "names"),
     [
-        (["all"], {"desk", "nas"}),
-        (["backup"], {"nas"}),
-        (["nas"], {"nas"}),
-        (["backup", "desk"], {"desk", "nas"}),
-        (["phone"], set()),
-        (["nobody"], set()),
-        ([], set()),
+        (["all"], [], {"desk", "nas"}),
+        (["backup"], [], {"nas"}),
+        ([], ["nas"], {"nas"}),
+        (["backup"], ["desk"], {"desk", "nas"}),
+        ([], ["phone"], set()),
+        (["nobody"], [], set()),
+        ([], [], set()),
+        (["nas"], [], set()),  # a name is no tag: whoever joins chooses one
     ],
 )
-def test_targets_are_tags_names_or_all_and_the_unconfirmed_read_nothing(
-    targets: list[str], names: set[str]
+def test_a_secret_is_for_tags_and_devices_and_the_unconfirmed_read_nothing(
+    tags: list[str], nodes: list[str], names: set[str]
 ) -> None:
     clan = members(member("desk", "admin"), member("nas", "backup"), member("phone", "backup", via="redemption"))
-    assert {clan[node].name for node in recipients(targets, clan, NOW_UNIX_S)} == names
+    audience = Audience(frozenset(tags), frozenset(FAMILY[name].node for name in nodes))
+    assert {clan[node].name for node in recipients(audience, clan, NOW_UNIX_S)} == names
+
+
+def test_who_takes_a_devices_place_takes_its_secrets() -> None:
+    audience = Audience(frozenset(), frozenset({FAMILY["nas"].node}))
+    heir = replace(member("phone"), forerunners=frozenset({FAMILY["nas"].node}))
+    assert recipients(audience, members(member("desk"), heir), NOW_UNIX_S) == {PHONE.node}
 
 
 def test_later_members_that_match_are_missing() -> None:

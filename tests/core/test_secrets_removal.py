@@ -10,11 +10,12 @@ import pytest
 from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.limits import DISCOVERY_BYTES, RECIPIENTS_MAX
 from clanmesh_protocol.records import Secret
+from clanmeshd.core.audience import EVERYONE, recipients
 from clanmeshd.core.roster import Member
 from clanmeshd.driver import instant
 from clanmeshd.nearby import FORMER_MAX, FORMER_S, former_secrets, renewed, told_secret
 from clanmeshd.resealing import REROLL_PAUSE_S, Keeper
-from clanmeshd.secrets.grants import DISCOVERY_NAME, MARK, MARKS_MAX, exposed_to, holders, marked, recipients
+from clanmeshd.secrets.grants import DISCOVERY_NAME, MARK, MARKS_MAX, exposed_to, holders, marked
 from tests.core.households import Device, Household
 from tests.core.keepers import Keepers, item_of, opened
 
@@ -257,8 +258,8 @@ def test_expired_members_are_no_recipients() -> None:
         node: Member(node, f"n{number}", (), expires, "credential")
         for number, (node, expires) in enumerate(zip(nodes, (0, 2000, 5000), strict=True))
     }
-    assert recipients(["all"], members, 1999) == set(nodes)
-    assert recipients(["all"], members, 4000) == {nodes[0], nodes[2]}
+    assert recipients(EVERYONE, members, 1999) == set(nodes)
+    assert recipients(EVERYONE, members, 4000) == {nodes[0], nodes[2]}
 
 
 def test_marks_have_only_the_room_that_recipients_leave() -> None:

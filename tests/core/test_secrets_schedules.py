@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from clanmesh_protocol.control import Fault
+from clanmeshd.core.audience import Audience, recipients
 from clanmeshd.driver import instant
-from clanmeshd.secrets.grants import exposed_to, holders, recipients
+from clanmeshd.secrets.grants import exposed_to, holders
 from tests.core.households import Device, Household
 from tests.core.keepers import Keepers, items_of, opened
 
@@ -93,7 +94,7 @@ async def test_secrets_come_to_rest_and_the_removed_read_none(tmp_path: Path, se
     revoked = house["desk"].mesh.authority.revoked
     assert {device.keys.node for device in schedule.expelled.values()} <= revoked
     for name, item in everywhere[0].items():
-        able = recipients(item.secret.targets, house["desk"].mesh.authority.members, instant().unix_s)
+        able = recipients(Audience.of(item.secret), house["desk"].mesh.authority.members, instant().unix_s)
         if not item.secret.random_bytes:
             able = holders(item) - revoked
         if item.author in revoked or not able:

@@ -5,6 +5,7 @@ import pytest
 from clanmesh_protocol.errors import MalformedError
 from clanmesh_protocol.names import check_label_untrusted
 from clanmesh_protocol.records import Credential
+from clanmeshd.core.audience import Audience, recipients
 from clanmeshd.core.wanted import names as wanted_names
 from clanmeshd.core.wanted import overlay_address
 from tests.core.worlds import UNIX_S
@@ -24,6 +25,26 @@ def names(stage: Stage) -> dict[bytes, str]:
 def test_a_name_that_is_taken_at_the_door() -> None:
     stage = Stage(4, credentialed=3)
     refused(stage, request(stage, stage.invite().id, NEW, "node-0"), "name-taken")
+
+
+@hostile("Joining", "join/name-of-a-tag")
+def test_the_name_of_a_tag_at_the_door() -> None:
+    stage = Stage(4, credentialed=2)
+    stage.takes(stage.credential(0, 2, "node-2", "servers"))
+    for name in ("servers", "guest", "all"):
+        refused(stage, request(stage, stage.invite("guest").id, NEW, name), "name-taken")
+
+
+@hostile("Secrets", "content/secret-node-text")
+def test_who_has_a_tags_name_or_a_devices_former_name_is_not_meant() -> None:
+    stage = Stage(4, credentialed=2)
+    stage.takes(stage.credential(0, 2, "node-2", "servers"))
+    stage.takes(stage.redemption(1, stage.invite(), NEW, "servers"))  # a member that let it in all the same
+    meant = Audience(frozenset({"servers"}), frozenset({stage.node(1)}))
+    members = stage.authority.members
+    assert members[stage.node(NEW)].name == "servers"
+    assert members[stage.node(NEW)].confirmed, "the admin's device does that by itself"
+    assert recipients(meant, members, UNIX_S) == {stage.node(1), stage.node(2)}
 
 
 @hostile("Who may say what", "authority/name-given-beats-chosen")

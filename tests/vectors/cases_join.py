@@ -85,6 +85,8 @@ def first_cases() -> Iterator[Vector]:
     other = request(seed=secret("another device"), name="tablet")
     yield case("used", "used", "another device came by it", good, PLAIN, redeemed(other))
     yield case("name-taken", "name-taken", "a member has the name", request(name="nas"), PLAIN, ADMITTED)
+    yield case("name-of-a-tag", "name-taken", "a tag has the name", request(name="backup"), PLAIN, ADMITTED)
+    yield case("name-all", "name-taken", "all is the tag of everybody", request(name="all"), PLAIN)
     slot = fingerprint_slot(signing_public(STRANGER))
     revoked = sign_payload(FOUNDER, 2, slot, [signing_public(STRANGER), "sold"])
     yield case("revoked", "revoked", "the device was removed", good, PLAIN, revoked)

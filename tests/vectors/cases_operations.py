@@ -323,6 +323,18 @@ def later_fields_of_secrets() -> Iterator[Vector]:
     yield case("secret-random-negative", "malformed", "a length below 0", value(-1))
     yield case("secret-random-nil", "malformed", "none is 0", value(None))
     yield case("secret-random-boolean", "malformed", "true is not 1", value(True))
+    yield case("ok-secret-nodes", "ok", "for a device by its key", value(0, [MEMBER_ID]))
+    yield case("ok-secret-nodes-none", "ok", "as if the field were not there", value(0, []))
+    yield case("ok-secret-removed", "ok", "for nobody: there is no such secret any more", removed_secret())
+    yield case("secret-nodes-257", "limit", "more than 256 devices", value(0, [MEMBER_ID] * 257))
+    yield case("secret-node-31-bytes", "malformed", "a key that is cut", value(0, [MEMBER_ID[:31]]))
+    yield case("secret-node-text", "malformed", "a name is no key", value(0, ["nas"]))
+    yield case("secret-nodes-nil", "malformed", "none is an empty array", value(0, None))
+
+
+def removed_secret() -> bytes:
+    """A value for nobody."""
+    return sign_payload(MEMBER, 6, "wifi", [3, bytes(32), "root", "root", 0o400, [], [], bytes(24), b""])
 
 
 def reserved() -> Iterator[Vector]:

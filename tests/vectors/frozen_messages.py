@@ -46,7 +46,14 @@ def read_frozen(family: str, data: bytes) -> Any:
 
 def all_messages(version: str) -> Iterator[tuple[str, bytes]]:
     """Give each message that a version was the first to say, with its name, `<family>/<name>`."""
-    yield from _first_messages() if version == "v1" else _messages_of_several_admins()
+    match version:
+        case "v1":
+            yield from _first_messages()
+        case "v1.1":
+            yield from _messages_of_several_admins()
+        case "v1.2":
+            said = _operations()
+            yield from ((f"record/{name}", said[name]) for name in ("secret-nodes", "secret-removed"))
 
 
 def _first_messages() -> Iterator[tuple[str, bytes]]:
@@ -96,8 +103,12 @@ def _control() -> Iterator[tuple[str, bytes]]:
     yield "reply/error", control.encode_frame({"error": control.fault_value(fault)})
 
 
+def _operations() -> dict[str, bytes]:
+    return {case.name.removeprefix("content/ok-"): case.data for case in cases_operations.all_cases()}
+
+
 def _messages_of_several_admins() -> Iterator[tuple[str, bytes]]:
-    said = {case.name.removeprefix("content/ok-"): case.data for case in cases_operations.all_cases()}
+    said = _operations()
     for name in (
         "admin-add",
         "admin-remove",

@@ -75,6 +75,8 @@ CONTENTS = st.one_of(
         tuples(st.builds(records.Wrap, KEY, st.binary(min_size=80, max_size=80)), 4),
         st.binary(min_size=24, max_size=24),
         st.binary(max_size=300),
+        st.integers(0, 32_768),
+        tuples(KEY, 4),
     ),
     st.builds(records.Suspicion, tuples(st.tuples(KEY, UINT64), 20)),
     st.builds(records.Invite, KEY, st.none() | LABEL, TAGS, st.integers(1, 1000), UINT64),

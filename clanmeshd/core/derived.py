@@ -85,8 +85,8 @@ class Derived:
             return wanted.names(authority, now.unix_s)
         if state is SetSecrets:
             return wanted.secrets(authority, self._ledger, keys.node)
-        reachable = nearest(membership)
-        signed = {node: self._paths.signed(node) for node in reachable}
+        reachable = nearest(membership, keys.node)
+        signed = self._paths.signed
         return wanted.rollout(authority, self._ledger, keys.node, reachable=reachable, endpoints=signed)
 
     def _tunnels(self, authority: Authority, keys: DeviceKeys, now: Instant) -> SetTunnels:

@@ -1,5 +1,6 @@
 """How a member looks from this device."""
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
 from clanmesh_protocol.endpoints import Endpoint
@@ -59,6 +60,8 @@ def describe(
     )
 
 
-def nearest(membership: Membership) -> list[NodeId]:
-    """The members that are up, the nearest first, then by node id."""
-    return sorted(membership.up(), key=membership.magnitude)
+def nearest(membership: Membership, own: NodeId) -> list[NodeId]:
+    """The members that are up, the nearest first. Of those as near each device begins with others."""
+    up = membership.up()
+    first = bisect_right(up, own)
+    return sorted((*up[first:], *up[:first]), key=membership.magnitude)

@@ -5,7 +5,8 @@ one complete wanted state. Equal arguments give equal states, so a state that di
 """
 
 import ipaddress
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from hashlib import blake2b
@@ -51,7 +52,7 @@ from clanmeshd.core.ledger import Ledger
 PREFIX_BITS: Final = 48
 KEEPALIVE_S: Final = 25  # below the 30 s after which common routers forget a UDP flow; none on a private network
 TUNNEL_KEYS_REMEMBERED_MAX: Final = 4096  # a proof costs 45 us, and every change of an endpoint asks for all
-HOLDERS_MAX: Final = 16  # of one wanted state; the nearest are enough
+HOLDERS_EACH: Final = 8  # of one commit: the nearest, and some for when these die
 
 _ULA: Final = b"\xfd"  # RFC 4193: locally assigned
 _ADDRESS_PERSON: Final = b"clanmesh-address"
@@ -224,16 +225,12 @@ def rollout(
     node: NodeId,
     *,
     reachable: Sequence[NodeId],
-    endpoints: Mapping[NodeId, Sequence[Endpoint]],
+    endpoints: Callable[[NodeId], Sequence[Endpoint]],
 ) -> SetRollout:
     """What is claimed of the configuration, and whom to fetch it from: `reachable` members, nearest first."""
     member = authority.members.get(node)
     heads = _head_claims(ledger)
-    holders = [
-        Holder(peer, tuple(endpoints[peer]), _commits(ledger, peer, heads))
-        for peer in reachable
-        if peer != node and authority.is_member(peer) and endpoints.get(peer)
-    ]
+    others = [peer for peer in reachable if peer != node and authority.is_member(peer)]
     return SetRollout(
         clan=authority.clan,
         node_name=member.name if member is not None else "",
@@ -241,8 +238,27 @@ def rollout(
         signers=authority.signers,
         checkpoints=authority.checkpoints,
         heads=heads,
-        holders=tuple(holders[:HOLDERS_MAX]),
+        holders=tuple(_holders(ledger, heads, others, endpoints)),
     )
+
+
+def _holders(
+    ledger: Ledger,
+    heads: Sequence[HeadClaim],
+    others: Iterable[NodeId],
+    endpoints: Callable[[NodeId], Sequence[Endpoint]],
+) -> Iterator[Holder]:
+    """The nearest holders of each commit that is claimed: of a new one there may be a single one, far away."""
+    wanting = Counter({claim.new: HOLDERS_EACH for claim in heads})
+    authored: dict[NodeId, set[bytes]] = {}
+    for claim in heads:
+        authored.setdefault(claim.author, set()).add(claim.new)
+    for peer in others:
+        commits = _commits(ledger, peer) | authored.get(peer, set())
+        short = [commit for commit in commits if wanting[commit] > 0]
+        if short and (at := endpoints(peer)):
+            wanting.subtract(short)
+            yield Holder(peer, tuple(at), frozenset(commits))
 
 
 def _head_claims(ledger: Ledger) -> tuple[HeadClaim, ...]:
@@ -257,12 +273,12 @@ def _head_claims(ledger: Ledger) -> tuple[HeadClaim, ...]:
     return tuple(sorted(claims, key=lambda claim: (claim.ref, claim.author)))
 
 
-def _commits(ledger: Ledger, peer: NodeId, heads: Iterable[HeadClaim]) -> frozenset[bytes]:
-    commits = {claim.new for claim in heads if claim.author == peer} if heads else set()
+def _commits(ledger: Ledger, peer: NodeId) -> set[bytes]:
+    commits: set[bytes] = set()
     entry = ledger.get(peer, Kind.STATUS, SINGLE_SLOT)
     if entry is not None and isinstance(entry.content, Status):
         status = entry.content
         commits |= {commit for commit in (status.commit,) if commit is not None}
         if status.rollout in _FETCHED and status.wanted is not None:
             commits.add(status.wanted)
-    return frozenset(commits)
+    return commits

@@ -84,6 +84,11 @@ class TestWantedStates:
 
     def test_holders_are_the_reachable_ones(self) -> None:
         world = formed(3)
+        for index in (1, 2):
+            head = Head(None, bytes([index]) * 20, b"sig")
+            world.mesh(index).publish(head, slot="main", now=world.now(index))
+            world.settle(index)
+        world.run(1.0)
         world.kill(2)
         world.run(10.0)
         rollout = world.devices[0].states["SetRollout"][-1][1]

@@ -230,11 +230,12 @@ def running(author: Author, state: RolloutState) -> Verified[Record]:
 def test_holders_are_said_to_have_what_they_have(
     family: Family, state: RolloutState, has: frozenset[bytes]
 ) -> None:
-    nas = family["nas"]
-    ledger = family.ledger(*clan_records(family), running(nas, state))
-    found = wanted.rollout(
-        fold(ledger), ledger, family["desk"].node, reachable=[nas.node], endpoints={nas.node: (LAN,)}
-    )
+    desk, nas = family["desk"], family["nas"]
+    heads = [
+        desk.write(Head(None, commit(1 + index), b"sig"), slot=slot) for index, slot in enumerate(("main", "next"))
+    ]
+    ledger = family.ledger(*clan_records(family), *heads, running(nas, state))
+    found = wanted.rollout(fold(ledger), ledger, desk.node, reachable=[nas.node], endpoints=lambda _: (LAN,))
     [holder] = found.holders
     assert (holder.node, holder.endpoints, holder.commits) == (nas.node, (LAN,), has)
 
@@ -247,10 +248,28 @@ def test_the_rollout_is_told_who_claims_what_and_who_may_sign(family: Family) ->
     ledger = family.ledger(*records)
     ledger.retain(fold(ledger).lets_stay)
     everyone = [author.node for author in (desk, nas, phone)]
-    state = wanted.rollout(
-        fold(ledger), ledger, desk.node, reachable=everyone, endpoints=dict.fromkeys(everyone, (LAN,))
-    )
+    state = wanted.rollout(fold(ledger), ledger, desk.node, reachable=everyone, endpoints=lambda _: (LAN,))
     assert (state.node_name, state.tags, state.signers) == ("desk", ("t-desk",), (SIGNER,))
     assert state.checkpoints == (("main", commit(9)),)
     assert {claim.author for claim in state.heads} == {nas.node, phone.node}, "the SSH signature decides"
     assert [(holder.node, holder.commits) for holder in state.holders] == [(nas.node, frozenset({commit(3)}))]
+
+
+def test_the_one_holder_of_a_new_commit_is_found_behind_all_that_have_the_old_one() -> None:
+    many = Family([f"node-{index}" for index in range(30)])
+    authors = [many[f"node-{index}"] for index in range(30)]
+    old = authors[0].write(Head(None, commit(1), b"sig"), slot="main")
+    new = authors[29].write(Head(commit(1), commit(2), b"sig"), slot="main")
+    ledger = many.ledger(
+        *clan_records(many), old, new, *(running(each, RolloutState.FETCHING) for each in authors)
+    )
+    state = wanted.rollout(
+        fold(ledger),
+        ledger,
+        authors[5].node,
+        reachable=[author.node for author in authors],
+        endpoints=lambda _: (LAN,),
+    )
+    assert [holder.node for holder in state.holders if commit(2) in holder.commits] == [authors[29].node]
+    assert len([holder for holder in state.holders if commit(1) in holder.commits]) == wanted.HOLDERS_EACH
+    assert authors[5].node not in {holder.node for holder in state.holders}

@@ -67,7 +67,7 @@ class Device:
 
 
 class World:
-    """Devices 0 to n-1 at 10.0.0.1 and up. All are started within the first `stagger_s`."""
+    """Devices 0 to n-1 at 10.0.0.1 and up. All are started within the first `stagger_s`, if it `begins`."""
 
     def __init__(
         self,
@@ -79,6 +79,7 @@ class World:
         latency_s: tuple[float, float] = (0.0005, 0.003),
         stagger_s: float = 0.5,
         clan: Clan | None = None,
+        begins: bool = True,
     ) -> None:
         self.seed = seed
         self.loss = loss
@@ -97,7 +98,7 @@ class World:
         self._numbers = count()
         self._heap: list[tuple[float, int, Callable[[], object]]] = []
         self._by_ip = {endpoint_of(index).ip: index for index in range(size)}
-        for index in range(size):
+        for index in range(size) if begins else ():
             self.at(self._rng.uniform(0, stagger_s) if index else 0.0, partial(self.start, index))
 
     # --- running ------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
-"""A clan that has been running for a while: everybody knows everybody, has every record, and sees all the others up.
+"""A clan that has been running for a while: everybody has every record, and sees all the others up.
 
-To get there by datagrams takes each pair a greeting, which for a thousand devices is half a million. Here the cores
-are handed what they would have heard; their sessions begin with the first datagram, as after a long silence.
+To get there by datagrams takes each pair a greeting, which for a thousand devices is half a million. Here the
+cores are handed what they would have heard; sessions begin with the first datagram, as after a long silence.
 """
 
 from typing import Final

@@ -5,8 +5,13 @@ from typing import Final
 GROUP: Final = 4  # letters: as many as are kept in mind from paper to keyboard
 GROUPS_A_LINE: Final = 8  # the key takes two lines
 
+_PROPOSED: Final = """\
+This is only proposed. It is not in force until enough admins have approved it: keep the former paper until then,
+and see with the drill below which of the two holds.
+
+"""
 _WORDS: Final = """\
-This is the recovery key of {clan}. It is shown only now: print it or write it down, and keep the paper with your
+{verb} the recovery key of {clan}. It is shown only now: print it or write it down, and keep the paper with your
 passports, away from your devices. Do not photograph it: whoever reads it can take over the clan.
 
 It is for the day when the device that decides is lost, broken or stolen, and no other admin is there to help:
@@ -26,10 +31,11 @@ def grouped(key: str) -> str:
     return "\n".join(line for line in [prefix + separator, *lines] if line)
 
 
-def paper(key: str, clan: str) -> str:
-    """What is to be kept."""
+def paper(key: str, clan: str, *, proposed: bool = False) -> str:
+    """What is to be kept. `proposed`: it is not in force yet."""
+    words = _WORDS.format(verb="Then it is" if proposed else "This is", clan=clan)
     spelled = "".join(f"    {line}\n" for line in grouped(key).splitlines())
-    return f"\n{spelled}\n{_WORDS.format(clan=clan)}"
+    return f"\n{spelled}\n{_PROPOSED if proposed else ''}{words}"
 
 
 def no_paper() -> str:

@@ -52,7 +52,8 @@ def either(names: Sequence[str]) -> str:
 def proposal_text(result: Values) -> str:
     """What `admin add`, `remove` and `propose` answer, without a new recovery key."""
     note = word_of(result.get("note"))
-    return decision_text(result) + kept_text(part_of(result, "kept")) + (f"note: {note}\n" if note else "")
+    kept = kept_text(part_of(result, "kept"), waits=result.get("state") == "pending")
+    return decision_text(result) + kept + (f"note: {note}\n" if note else "")
 
 
 def recovered_text(result: Values) -> str:
@@ -64,8 +65,8 @@ def recovered_text(result: Values) -> str:
     return text + (f"note: {note}\n" if note else "")
 
 
-def kept_text(kept: Values) -> str:
-    """What became of an admin's word when it went: taken over by this device, or lapsed."""
+def kept_text(kept: Values, *, waits: bool = False) -> str:
+    """What became of an admin's word when it went: taken over by this device, or lapsed (or will, if it waits)."""
     text = ""
     if names_of(kept, "credentials"):
         text += f"taken over: this device vouches from now on for {', '.join(names_of(kept, 'credentials'))}\n"
@@ -74,7 +75,8 @@ def kept_text(kept: Values) -> str:
         text += f"taken over: {removals} removal{'s' if removals > 1 else ''}\n"
     if names_of(kept, "invites_lapsed"):
         lapsed = ", ".join(names_of(kept, "invites_lapsed"))
-        text += f"lapsed: the invites {lapsed}; make new ones where they are still wanted\n"
+        when = "would lapse when it is done" if waits else "lapsed"
+        text += f"{when}: the invites {lapsed}; make new ones where they are still wanted\n"
     if names_of(kept, "dropped"):
         text += f"out: nobody vouches for {', '.join(names_of(kept, 'dropped'))}; invite what is yours anew\n"
     return text

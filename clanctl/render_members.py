@@ -40,7 +40,7 @@ def removal_text(result: Values, clan: str, unaware: Sequence[str]) -> str:
     """What removing a device did, and what is left to do."""
     name, waits = word_of(result.get("name")), result.get("state") == "pending"
     text = f"{name} is not out yet: the other admins have to agree\n" if waits else f"{name} is out of {clan}\n"
-    text += decision_text(part_of(result, "decision")) + kept_text(part_of(result, "kept"))
+    text += decision_text(part_of(result, "decision")) + kept_text(part_of(result, "kept"), waits=waits)
     if unaware and not waits:
         text += f"not told yet: {', '.join(unaware)}; they learn of it as soon as they are reached\n"
     exposed = names_of(result, "exposed")

@@ -77,11 +77,11 @@ def code(text: str) -> None:
         print(picture)
 
 
-def recovery_key(key: str, clan: str, *, qr: bool | None) -> None:
-    """Show a recovery key, this one time."""
+def recovery_key(key: str, clan: str, *, qr: bool | None, proposed: bool = False) -> None:
+    """Show a recovery key, this one time. `proposed`: it is not in force yet."""
     from clanctl.paper import paper
 
-    lines(paper(key, clan))
+    lines(paper(key, clan, proposed=proposed))
     if is_terminal() if qr is None else qr:
         lines("\nThe same key, for a printer or for a device without a network:\n")
         code(key)

@@ -3,6 +3,7 @@
     static   ruff, mypy, import-linter
     core     the formats, the pure core, the house's own rules
     sim      many cores on virtual clocks, and what hostile ones try
+    faults   hundreds of seeds of faults and of members that lie, on virtual clocks
     net      real daemons in network namespaces
     systemd  a real systemd in a container; Nix
     kernel   WireGuard in a stock kernel, in an emulator
@@ -61,13 +62,14 @@ TIERS = (
     ),
     Tier("core", 90, ("tests/vectors", "tests/core", "tests/golden", "tests/house")),
     Tier("sim", 180, ("tests/sim", "tests/hostile")),
+    Tier("faults", 240, ("tests/faults",)),
     Tier("net", 260, ("tests/net",)),
     Tier("systemd", 150, ("tests/systemd", "tests/nixos")),
     Tier("kernel", 40, ("tests/kernel",)),
 )
 
 # Side by side only what does not mind a busy machine; the rest looks at real clocks.
-ROUNDS = (("static", "core"), ("sim",), ("net",), ("systemd",), ("kernel",))
+ROUNDS = (("static", "core"), ("sim", "faults"), ("net",), ("systemd",), ("kernel",))
 
 
 @dataclass

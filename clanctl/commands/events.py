@@ -33,6 +33,8 @@ def events(where: Instance, follow: bool, lines: int | None, as_json: bool) -> N
     if as_json and not follow:
         show.as_json({**result, "events": past})
         return
+    if not past and not follow:
+        show.lines("nothing happened since the daemon was started" if count else "")
     _print(past, as_json=as_json)
     newest = int(number_of(result, "newest"))
     while follow:

@@ -125,30 +125,33 @@ def recovery(where: Instance, without: bool, qr: bool | None, yes: bool, as_json
         return
     show.lines(render_admins.proposal_text(result))
     if result.get("recovery"):
-        show.recovery_key(str(result["recovery"]), clan, qr=qr)
+        show.recovery_key(str(result["recovery"]), clan, qr=qr, proposed=result.get("state") == "pending")
 
 
 @propose.command()
 @click.argument("name")
 @click.argument("value")
+@click.option("--force", is_flag=True, help="Also a name that this version does not know.")
 @json_option
 @pass_instance
-def setting(where: Instance, name: str, value: str, as_json: bool) -> None:
+def setting(where: Instance, name: str, value: str, force: bool, as_json: bool) -> None:
     """Set NAME to VALUE for the whole clan.
 
     An empty VALUE takes it back. `credential-days` is for how many days a membership holds (0: for ever); the
-    admins' devices renew it by themselves.
+    admins' devices renew it by themselves. `tunnel-key-days` is how long a tunnel key is used. Names that begin
+    with `x-` are yours: no device heeds them.
     """
-    ask(where, "setting", as_json=as_json, name=name, value=value)
+    ask(where, "setting", as_json=as_json, name=name, value=value, force=force)
 
 
 @propose.command()
 @click.argument("commit")
+@click.option("--force", is_flag=True, help="Also a commit that this device has not got yet.")
 @json_option
 @pass_instance
-def checkpoint(where: Instance, commit: str, as_json: bool) -> None:
+def checkpoint(where: Instance, commit: str, force: bool, as_json: bool) -> None:
     """Accept a commit and all behind it.
 
     Whoever signed it; COMMIT is its whole id.
     """
-    ask(where, "checkpoint", as_json=as_json, commit=commit)
+    ask(where, "checkpoint", as_json=as_json, commit=commit, force=force)

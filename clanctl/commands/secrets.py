@@ -189,7 +189,7 @@ def exposed_notes(result: dict[str, Any]) -> list[str]:
     for secret in rows_of(result, "secrets"):
         if secret.get("exposed"):
             who, remedy = names_of(secret, "exposed"), str(secret.get("remedy"))
-            known = f"a removed device ({who[0]}) knows" if len(who) == 1 else f"{', '.join(who)}, removed, know"
+            known = f"{' and '.join(who)} {'knows' if len(who) == 1 else 'know'}"
             then = "nobody is left that it is for: " if " remove " in remedy else ""
             notes.append(f"{secret.get('name')}: {known} this value; {then}`{remedy}`")
     return notes

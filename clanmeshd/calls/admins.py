@@ -9,9 +9,9 @@ from clanmeshd.calls.decisions import decision_of
 from clanmeshd.clan import Clan
 from clanmeshd.control import Conversation
 from clanmeshd.core.alarms import STALE_S
-from clanmeshd.core.governance import WITHDRAWN
 from clanmeshd.core.hlc import unix_s_of
 from clanmeshd.core.phrases import called, operation_text
+from clanmeshd.core.resaying import WITHDRAWN
 from clanmeshd.driver import instant
 
 if TYPE_CHECKING:

@@ -32,12 +32,14 @@ async def events(daemon: "Daemon", args: dict[str, Any], conversation: Conversat
 
 
 def _view(clan: Clan, event: Event) -> dict[str, Any]:
-    member = clan.mesh.authority.members.get(event.node) if event.node is not None else None
+    authority = clan.mesh.authority
+    member = authority.members.get(event.node) if event.node is not None else None
+    former = authority.former.get(event.node) if event.node is not None else None
     return {
         "id": event.id,
         "at_unix_s": event.at_unix_s,
         "kind": event.kind,
         "text": event.text,
-        "node": member.name if member is not None else None,
+        "node": member.name if member is not None else former,
         "severity": "problem" if event.is_problem else "notice",
     }

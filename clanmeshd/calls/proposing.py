@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
 from clanmesh_protocol.control import Fault
@@ -13,6 +14,7 @@ from clanmesh_protocol.records import (
     AdminRemove,
     AdminReplace,
     AuthorityOp,
+    Checkpoint,
     RecoveryReplace,
     Setting,
     Thresholds,
@@ -28,14 +30,18 @@ from clanmeshd.clan import Clan
 from clanmeshd.control import Conversation
 from clanmeshd.core.authority import Authority
 from clanmeshd.core.credentials import LIFE_SETTING
-from clanmeshd.core.governance import withdrawal
-from clanmeshd.core.phrases import called
+from clanmeshd.core.limits import TUNNEL_KEY_DAYS_MAX
+from clanmeshd.core.phrases import COMMIT_DIGITS, ID_LETTERS, called
+from clanmeshd.core.resaying import WITHDRAWN, is_withdrawal, withdrawal
+from clanmeshd.core.tunnel_keys import SETTING as TUNNEL_SETTING
 
 if TYPE_CHECKING:
     from clanmeshd.daemon import Daemon
 
 SEED_BYTES: Final = 32  # of an Ed25519 key
-DAYS_DIGITS_MAX: Final = 5  # of a life in days: 270 years
+DAYS_DIGITS_MAX: Final = {LIFE_SETTING: 5, TUNNEL_SETTING: len(str(TUNNEL_KEY_DAYS_MAX))}  # of lives in days
+OWN_PREFIX: Final = "x-"  # of settings that mean something to people only
+_WITHDRAWAL_WAITS: Final = "until that is approved too, others can still approve the proposal itself"
 _TWO_ADMINS: Final = "from now on both admins must agree to every change of the authority"
 
 
@@ -50,6 +56,8 @@ async def propose(daemon: "Daemon", args: dict[str, Any], conversation: Conversa
     if read is None:
         raise Fault("usage", f"operation {wanted!r}", "there is none of that name", f"use one of {_KNOWN}")
     operation = read(clan.mesh.authority, args)
+    if not flag(args, "force"):
+        await _refuse_typos(clan, operation)
     kept = await _prepare(clan, operation, args)
     decision = await decide(clan, operation)
     return {**decision.view(), "kept": kept.view(), "recovery": None, "note": _note(clan, operation, decision)}
@@ -58,9 +66,37 @@ async def propose(daemon: "Daemon", args: dict[str, Any], conversation: Conversa
 async def _propose_recovery(clan: Clan, *, none: bool) -> dict[str, Any]:
     seed = None if none else os.urandom(SEED_BYTES)
     decision = await decide(clan, RecoveryReplace(signing_public(seed) if seed is not None else None))
-    note = None if decision.is_done else "the former recovery key is in force until enough admins have approved"
+    note = None if decision.is_done else _key_waits(clan.mesh.authority, decision)
     spelled = encode_recovery(seed) if seed is not None else None
     return {**decision.view(), "kept": Kept().view(), "recovery": spelled, "note": note}
+
+
+def _key_waits(authority: Authority, decision: Decision) -> str:
+    approval = f"`clanctl admin approve {decision.id.hex()[:ID_LETTERS]}` on {' or '.join(decision.approvers)}"
+    former = "the one on paper now is" if authority.chain.recovery is not None else "there is none"
+    return f"this is only proposed: {former} in force until enough admins have approved ({approval})"
+
+
+async def _refuse_typos(clan: Clan, operation: AuthorityOp) -> None:
+    """Refuse what could be meant and mostly is mistyped. Raises Fault; with `force` it is not asked."""
+    if isinstance(operation, Setting) and operation.name != WITHDRAWN:
+        _refuse_unknown_setting(clan.mesh.authority, operation)
+    if not isinstance(operation, Checkpoint) or clan.rollout.head is None:
+        return
+    if not await clan.rollout.knows(operation.commit):
+        what = f"checkpoint {operation.commit.hex()[:COMMIT_DIGITS]}"
+        why = "the repository on this device has no such commit"
+        raise Fault("not-found", what, why, "push it first, or say --force if another device has it")
+
+
+def _refuse_unknown_setting(authority: Authority, operation: Setting) -> None:
+    name = operation.name
+    if name in DAYS_DIGITS_MAX or name.startswith(OWN_PREFIX) or name in authority.chain.settings:
+        return
+    near = get_close_matches(name, DAYS_DIGITS_MAX, 1)
+    meant = f"if you mean {near[0]}, type that" if near else f"there are {' and '.join(sorted(DAYS_DIGITS_MAX))}"
+    remedy = f"{meant}; names of your own begin with {OWN_PREFIX}, and those of a later version need --force"
+    raise Fault("usage", f"setting {name}", "no device of this version heeds one of that name", remedy)
 
 
 async def _prepare(clan: Clan, operation: AuthorityOp, args: dict[str, Any]) -> Kept:
@@ -80,6 +116,8 @@ async def _prepare(clan: Clan, operation: AuthorityOp, args: dict[str, Any]) -> 
 
 def _note(clan: Clan, operation: AuthorityOp, decision: Decision) -> str | None:
     chain = clan.mesh.authority.chain
+    if is_withdrawal(operation) and not decision.is_done:
+        return _WITHDRAWAL_WAITS
     if isinstance(operation, AdminAdd) and decision.is_done and len(chain.admins) == 2:
         return _TWO_ADMINS if chain.need(AdminRemove.OP) == chain.total_weight else None
     return None
@@ -156,12 +194,14 @@ def _read_setting(authority: Authority, args: dict[str, Any]) -> AuthorityOp:
     settings = authority.chain.settings
     if value and name not in settings and len(settings) >= SETTINGS_MAX:
         raise Fault("refused", f"setting {name}", f"there are {SETTINGS_MAX} settings", "take one back first")
-    if (
-        name == LIFE_SETTING
-        and value
-        and not (value.isascii() and value.isdigit() and len(value) <= DAYS_DIGITS_MAX)
-    ):
-        raise Fault("usage", f"setting {name}", f"{value!r} is no number of days", "give 0 for `for ever`")
+    if name == WITHDRAWN:
+        raise Fault(
+            "usage", f"setting {name}", "it is how proposals are taken back", "use `clanctl admin withdraw`"
+        )
+    digits = DAYS_DIGITS_MAX.get(name)
+    if digits is not None and value and not (value.isascii() and value.isdigit() and len(value) <= digits):
+        why = f"{value!r} is no number of days, of at most {digits} digits"
+        raise Fault("usage", f"setting {name}", why, "give 0 for `for ever`")
     return Setting(name, value)
 
 

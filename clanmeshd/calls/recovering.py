@@ -16,7 +16,7 @@ from clanmeshd.calls.proposing import SEED_BYTES, admin_add, an_admin
 from clanmeshd.clan import Clan
 from clanmeshd.control import Conversation
 from clanmeshd.core.authority import Authority
-from clanmeshd.core.phrases import called
+from clanmeshd.core.phrases import ID_LETTERS, called
 from clanmeshd.driver import instant
 
 if TYPE_CHECKING:
@@ -78,6 +78,11 @@ def _seed(authority: Authority, spelled: str) -> bytes:
         return seed
     if key in chain.pinned:
         raise Fault("refused", _WHAT, "it was replaced by another one and is void", "use the newest one")
+    proposal = next((each for each in authority.pending if each.operation == RecoveryReplace(key)), None)
+    if proposal is not None:
+        why = "it is the right one, but only proposed: it is not in force until enough admins have approved it"
+        short = proposal.id.hex()[:ID_LETTERS]
+        raise Fault("refused", _WHAT, why, f"on another admin's device: `clanctl admin approve {short}`")
     if chain.recovery is None:
         raise Fault("refused", _WHAT, "the clan has none", "make one: `clanctl admin propose recovery`")
     why = f"it is sound, but not the one of {authority.clan_name}"

@@ -4,7 +4,7 @@ An alarm holds as long as its cause does, and is known by its kind and subject: 
 and what is new in its answer began, what is missing ended. Words must not change with every second.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
@@ -19,7 +19,7 @@ from clanmeshd.core.effects import Instant, WantedSecret
 from clanmeshd.core.hlc import unix_s_of
 from clanmeshd.core.ledger import Ledger
 from clanmeshd.core.limits import CLONE_FADES_S
-from clanmeshd.core.phrases import ID_LETTERS, called, operation_text
+from clanmeshd.core.phrases import ID_LETTERS, called, listed, operation_text
 from clanmeshd.core.roster import Member
 from clanmeshd.core.wanted import newest_secrets
 
@@ -33,6 +33,7 @@ EXPIRING_LIFE: Final = 1 / 4  # renewed at two thirds of its life, a credential 
 PROOF_PROBLEM_S: Final = DAY_S  # a restored backup is over by then; a stolen key was looked into
 PROOF_NOTICE_S: Final = 30 * DAY_S
 REPLACED_S: Final = 3600.0  # for a device that holds a value to replace it by itself
+NAMED_MAX: Final = 3  # of devices in one text
 EACH_KIND_MAX: Final = 16  # of one kind: a list that nobody can read helps nobody
 
 
@@ -140,8 +141,8 @@ def _history(outlook: Outlook) -> Iterator[Alarm]:
                 "split",
                 node_text(entry.value.author),
                 f"{name} follows another history than this device{why}: they cannot both be right",
-                f"if its key was stolen, `clanctl remove {name}`; else compare `clanctl admin list` on both, "
-                "and where it is wrong `clanctl leave --force` and join again",
+                f"if its key was stolen: {_removing(outlook, entry.value.author)}; else compare "
+                "`clanctl admin list` on both, and where it is wrong `clanctl leave --force` and join again",
             )
 
 
@@ -197,7 +198,7 @@ def _proof(outlook: Outlook, proof: Equivocation, age_s: float) -> Iterator[Alar
         "equivocation",
         node_text(proof.author),
         f"{name} signed two different things at one moment: a restored backup, a copied disk, or a stolen key",
-        f"if nobody restored or copied it, its key is stolen: `clanctl remove {_word(outlook, proof.author)}`",
+        f"if nobody restored or copied it, its key is stolen: {_removing(outlook, proof.author)}",
     )
 
 
@@ -205,8 +206,12 @@ def _matters(outlook: Outlook, node: NodeId) -> bool:
     return node == outlook.own or outlook.authority.is_member(node)
 
 
-def _word(outlook: Outlook, node: bytes) -> str:
-    return called(outlook.authority, node)
+def _removing(outlook: Outlook, node: bytes) -> str:
+    """What to type to put a member out, and where: an admin's device does it, and not to itself."""
+    command = f"`clanctl remove {called(outlook.authority, node)}`"
+    if not outlook.is_admin:
+        return f"on an admin's device {command}"
+    return f"on another admin's device {command}" if node == outlook.own else command
 
 
 # --- decisions -----------------------------------------------------------------------------------------
@@ -222,7 +227,8 @@ def _proposals(outlook: Outlook) -> Iterator[Alarm]:
             yield Alarm("notice", "approval", pending.id.hex(), f"{text}; it waits for this device's word", remedy)
         else:
             missing = f"it has a weight of {pending.weight} of {pending.needed}"
-            remedy = f"on another admin's device: `clanctl admin approve {short}`"
+            where = "another" if outlook.is_admin else "an"
+            remedy = f"on {where} admin's device: `clanctl admin approve {short}`"
             yield Alarm("notice", "proposal", pending.id.hex(), f"{text}; {missing}", remedy)
 
 
@@ -296,14 +302,21 @@ def _exposed(outlook: Outlook) -> Iterator[Alarm]:
         if item.secret.random_bytes:
             readers = [node for node in readers if outlook.now.unix_s - _out_unix_s(outlook, node) > REPLACED_S]
         if readers:
-            who = ", ".join(node_text(node)[:ID_LETTERS] for node in readers[:3])
             yield Alarm(
                 "problem" if outlook.is_admin else "notice",
                 "exposed-secret",
                 item.name,
-                f"a removed device ({who}) knows the secret {item.name}, and it has no new value yet",
+                f"{_readers_text(outlook, readers)} the secret {item.name}, and it has no new value yet",
                 _replacing(outlook, item),
             )
+
+
+def _readers_text(outlook: Outlook, readers: Sequence[NodeId]) -> str:
+    """Who knows a value that is to be replaced: names, of the first few."""
+    more = len(readers) - NAMED_MAX
+    names = sorted(called(outlook.authority, node) for node in readers[:NAMED_MAX])
+    who = listed([*names, f"{more} more"] if more > 0 else names)
+    return f"{who} {'knows' if len(readers) == 1 else 'know'}"
 
 
 def _replacing(outlook: Outlook, item: WantedSecret) -> str:
@@ -329,13 +342,14 @@ def _frail(outlook: Outlook) -> Iterator[Alarm]:
     chain = outlook.authority.chain
     silent = [admin for admin in chain.admins if _is_silent(outlook, admin.node)]
     if silent and chain.total_weight - sum(admin.weight for admin in silent) < chain.majority:
-        names = ", ".join(outlook.name(admin.node) for admin in silent)
+        names, it = listed([outlook.name(admin.node) for admin in silent]), "it" if len(silent) == 1 else "them"
+        first = called(outlook.authority, silent[0].node)
         yield Alarm(
             "notice",
             "no-majority",
             "",
-            f"{names} said nothing for {_days(ABSENT_S)}, and without it the admins cannot change the authority",
-            "switch it on, or put another admin in its place with `clanctl admin recover`",
+            f"{names} said nothing for {_days(ABSENT_S)}, and without {it} the admins cannot change the authority",
+            f"switch {it} on, or with the recovery key `clanctl admin recover --add NODE --remove {first}`",
         )
     if chain.recovery is None and outlook.is_admin:
         yield Alarm(

@@ -133,6 +133,11 @@ class Authority:
         return self.roster.revoked
 
     @property
+    def former(self) -> Mapping[NodeId, str]:
+        """The names that keys had which are out for ever, of those that records still name."""
+        return self.roster.former
+
+    @property
     def suspended(self) -> frozenset[NodeId]:
         """Keys that came by an invite with more redemptions than uses, and wait for an admin."""
         return self.roster.suspended
@@ -192,7 +197,7 @@ class Authority:
             raise UnauthorizedError("too many void operations are here already")
 
     def _is_void(self, record: Record) -> bool:
-        return _is_void(record, self.chain, self._followed, self._approved)
+        return _is_void(record, _having_a_say(self.chain), self._followed, self._approved)
 
     def lets_stay(self, record: Record) -> bool:
         """`may_author` as a question, for `Ledger.retain`. As long as the genesis is missing, all may stay."""
@@ -271,9 +276,15 @@ def _place(record: Record, speakers: Mapping[bytes, int]) -> _Place:
     return speakers[record.author], record.kind, record.slot, record.id
 
 
-def _is_void(record: Record, chain: Chain, followed: frozenset[RecordId], approved: frozenset[str]) -> bool:
+def _having_a_say(chain: Chain) -> frozenset[bytes | None]:
+    return frozenset((*(admin.node for admin in chain.admins), chain.recovery))
+
+
+def _is_void(
+    record: Record, having_a_say: frozenset[bytes | None], followed: frozenset[RecordId], approved: frozenset[str]
+) -> bool:
     """Whether a record says something about the authority that nothing followed rests on, by one without a say."""
-    if chain.is_admin(record.author) or record.author == chain.recovery:
+    if record.author in having_a_say:
         return False
     return record.id not in followed and not (record.kind == Kind.APPROVAL and record.slot in approved)
 
@@ -288,7 +299,9 @@ def _crowded(
     """The last place that there is room for, when all of it is taken."""
     records = (entry.value for kind in sorted(CHAIN_KINDS) for entry in ledger.of_kind(kind))
     said = (record for record in records if record.author in speakers)
-    places = sorted(_place(record, speakers) for record in said if _is_void(record, chain, followed, approved))
+    having_a_say = _having_a_say(chain)
+    void = (record for record in said if _is_void(record, having_a_say, followed, approved))
+    places = sorted(_place(record, speakers) for record in void)
     return places[VOID_RECORDS_MAX - 1] if len(places) >= VOID_RECORDS_MAX else None
 
 

@@ -6,7 +6,7 @@ from typing import TypeAlias
 from clanmesh_protocol.keys import DeviceKeys
 from clanmesh_protocol.records import Kind
 from clanmeshd.core import wanted
-from clanmeshd.core.authority import AUTHORITY_KINDS, Authority
+from clanmeshd.core.authority import Authority
 from clanmeshd.core.effects import Instant, SetNames, SetRollout, SetSecrets, SetTunnels
 from clanmeshd.core.ledger import Ledger
 from clanmeshd.core.limits import EXPIRY_CHECK_S, REST_MEMBERS, REST_S_PER_MEMBER
@@ -32,6 +32,8 @@ class Derived:
         self._expired = 0  # counts the times that a membership may have expired
         self._rested_s = -inf  # until when a large clan's states rest
         self._waits = False
+        self._authority: Authority | None = None
+        self._folds = 0  # counts the authorities that were looked at
 
     def next_deadline(self) -> float:
         """When `handle_deadline` is to be called: a membership may have expired, or a rest is over."""
@@ -47,6 +49,8 @@ class Derived:
         self, authority: Authority, keys: DeviceKeys, membership: Membership, now: Instant
     ) -> list[WantedState]:
         """Give the wanted states that differ from what was told."""
+        if authority is not self._authority:
+            self._authority, self._folds = authority, self._folds + 1
         sources = self._sources_now(keys, membership)
         urgent = sources[SetNames] != self._sources.get(SetNames)  # who is a member
         self._waits = sources != self._sources and not urgent and now.monotonic_s < self._rested_s
@@ -63,7 +67,7 @@ class Derived:
 
     def _sources_now(self, keys: DeviceKeys, membership: Membership) -> dict[type[WantedState], object]:
         version = self._ledger.version_of
-        trust, paths = version(*AUTHORITY_KINDS), self._paths.version
+        trust, paths = self._folds, self._paths.version
         return {
             SetTunnels: (trust, self._expired, version(Kind.NODE), paths, keys.tunnel_seed),
             SetNames: (trust, self._expired),

@@ -31,6 +31,7 @@ from clanmeshd.core.limits import (
 @dataclass(slots=True)
 class _Recent:
     number: int  # grows with each record
+    register: tuple[NodeId, int, str]
     hashed: bool  # part of the set that roots are of
     until_s: float
     holders: set[NodeId]
@@ -45,6 +46,7 @@ class Dissemination:
         self._own = own
         self._rng = rng
         self._recent: dict[bytes, _Recent] = {}  # by short id, oldest first
+        self._newest: dict[tuple[NodeId, int, str], bytes] = {}  # of each register the recent one
         self._named: dict[bytes, _Recent] = {}  # those of the recent ones that pings still name
         self._lazy: list[tuple[float, bytes]] = []  # (when, short id), in order
         self._numbered = 0
@@ -54,10 +56,13 @@ class Dissemination:
         """Take a record that is new here; say to whom it is pushed now. `source` None: it is our own."""
         short_id = short_id_of(record)
         self._numbered += 1
-        recent = _Recent(self._numbered, not record.is_volatile, now_s + RECENT_S, {self._own, record.author})
+        until_s, holders = now_s + RECENT_S, {self._own, record.author}
+        recent = _Recent(self._numbered, record.register, not record.is_volatile, until_s, holders)
         if source is not None:
             recent.holders.add(source)
+        self._forget(self._newest.get(record.register))  # nobody could be given that one any more
         self._recent[short_id] = self._named[short_id] = recent
+        self._newest[record.register] = short_id
         self._lazy.append((now_s + LAZY_DELAY_S, short_id))
         self._trim(now_s)
         return self._targets(record, source, up, recent.holders)
@@ -137,8 +142,14 @@ class Dissemination:
         for short_id, recent in list(self._recent.items()):
             if recent.until_s > now_s and len(self._recent) <= RECENT_RECORDS_MAX:
                 break
-            del self._recent[short_id]
+            self._forget(short_id)
+
+    def _forget(self, short_id: bytes | None) -> None:
+        recent = self._recent.pop(short_id, None) if short_id is not None else None
+        if short_id is not None and recent is not None:
             self._named.pop(short_id, None)
+            if self._newest.get(recent.register) == short_id:
+                del self._newest[recent.register]
 
 
 def short_id_of(record: Record) -> bytes:

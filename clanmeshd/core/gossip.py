@@ -4,6 +4,7 @@ Puts the intake, the ledger, the wave, the wants and the repair together. What a
 business: it drains `learned`.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from random import Random  # noqa: TID251
 from typing import NamedTuple
@@ -164,7 +165,15 @@ class Gossip:
         if len(record.data) <= RECORD_DATAGRAM_BYTES_MAX:
             self._outbox.put(node, RecordFrame(record.data), urgency_of(record.kind))
         else:
-            self._outbox.announce(node, [short_id_of(record)])
+            self._outbox.announce(node, [short_id_of(record)], is_large=True)
+
+    def _name(self, node: NodeId, ids: Iterable[bytes]) -> None:
+        """Tell a peer of records that are here."""
+        for short_id in ids:
+            record = self.ledger.by_short_id(short_id)
+            if record is not None:
+                is_large = len(record.data) > RECORD_DATAGRAM_BYTES_MAX
+                self._outbox.announce(node, [short_id], is_large=is_large)
 
     def welcome(self, node: NodeId) -> None:
         """A peer has come up: give it our own soft state, which no comparison of sets would bring.
@@ -172,9 +181,7 @@ class Gossip:
         And name who is out: it shall learn that before it learns anything else.
         """
         revocations = sorted(self.ledger.of_kind(Kind.REVOCATION), key=lambda entry: entry.value.seq)
-        names = [short_id_of(entry.value) for entry in revocations[-REVOCATIONS_NAMED_MAX:]]
-        if names:
-            self._outbox.announce(node, names)
+        self._name(node, [short_id_of(entry.value) for entry in revocations[-REVOCATIONS_NAMED_MAX:]])
         for newest in revocations[-REVOCATIONS_SHOWN:]:
             self.push(node, newest.value)
         for kind in sorted(VOLATILE_KINDS):
@@ -189,8 +196,7 @@ class Gossip:
         status = self.ledger.get(self._own, Kind.STATUS, SINGLE_SLOT)
         if status is not None and count % STATUS_ANNOUNCE_EVERY == 1:
             names.append(short_id_of(status.value))
-        if names:
-            self._outbox.announce(node, names)
+        self._name(node, names)
 
     def holders(self, record: bytes) -> frozenset[NodeId]:
         """Who is known to have a record, by its id, that is about a minute old at most."""
@@ -199,16 +205,19 @@ class Gossip:
     def announce(self, nodes: Iterable[NodeId], record: Record) -> None:
         """Tell some peers that this record is here."""
         for node in nodes:
-            self._outbox.announce(node, [short_id_of(record)])
+            self._name(node, [short_id_of(record)])
 
     # --- frames of a proven peer ------------------------------------------------------------------------
 
     def hear_ihave(self, peer: NodeId, frame: IHave, now_s: float) -> None:
         """A peer has these."""
-        for short_id in frame.ids:
+        times = Counter(frame.ids)
+        for short_id in times:
             self._dissemination.held_by(short_id, peer)
-        ask, fetch = self._wants.advertised(peer, frame.ids, self.ledger.known, now_s)
-        self._ask({peer: ask}, {peer: fetch})
+        large = [short_id for short_id, count in times.items() if count > 1]
+        small = [short_id for short_id, count in times.items() if count == 1]
+        fetch = self._wants.lacking(peer, large, self.ledger.known, now_s)
+        self._ask({peer: self._wants.advertised(peer, small, self.ledger.known, now_s)}, {peer: fetch})
 
     def hear_want(self, peer: NodeId, frame: Want, now_s: float) -> None:
         """A peer lacks these: give what is here, as far as its budget goes."""
@@ -229,9 +238,9 @@ class Gossip:
         wanted, given = self._repair.hear_leaf(frame)
         self._give(peer, given, now_s)
         if len(wanted) > FETCH_INSTEAD:
-            self._ask({}, self._wants.lacking(peer, wanted, self.ledger.known, now_s))
+            self._ask({}, {peer: self._wants.lacking(peer, wanted, self.ledger.known, now_s)})
         else:
-            self._ask({peer: self._wants.listed(peer, wanted, self.ledger.known, now_s)}, {})
+            self._ask({peer: self._wants.advertised(peer, wanted, self.ledger.known, now_s)}, {})
 
     def _give(self, peer: NodeId, ids: Iterable[bytes], now_s: float) -> None:
         for short_id in ids:
@@ -269,7 +278,7 @@ class Gossip:
         for lapsed in self.ledger.expire(now_s):
             self._lapsed[lapsed.register] = lapsed
         for node, short_id in self._dissemination.handle_deadline(self._up(), now_s):
-            self._outbox.announce(node, [short_id])
+            self._name(node, [short_id])
         ask, fetch = self._wants.handle_deadline(now_s)
         self._ask(ask, fetch)
         return self._repair.handle_deadline(now_s)

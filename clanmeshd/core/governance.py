@@ -1,9 +1,10 @@
 """What this device does for the clan's trust: operations when a person asks, and an admin's part by itself.
 
 By itself an admin's device acknowledges the head that it follows, confirms who came by an invite, prolongs
-credentials, puts its name under the word of those who left, and says again what of its own lost a race. Any
-member's device passes on the proof that somebody signed two things at once. Nearly all of it follows from the
-record set, so that a restart loses only what waits to be said again.
+credentials, puts its name under the word of those who left, says again what of its own lost a race, and approves
+again what it had approved and another says again (`resaying`). Any member's device passes on the proof that
+somebody signed two things at once. Nearly all of it follows from the record set, so that a restart loses only
+what waits to be said again.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,13 +28,12 @@ from clanmesh_protocol.records import (
     Publishable,
     Record,
     Revocation,
-    Setting,
     slot_of,
 )
 from clanmeshd.core.author import Author
 from clanmeshd.core.authority import Authority, Lost, Pending, retrace
 from clanmeshd.core.buckets import TokenBucket
-from clanmeshd.core.chain import Chain, after
+from clanmeshd.core.chain import after
 from clanmeshd.core.credentials import amended, confirmation, due_unix_s, expiry, is_due, life_s
 from clanmeshd.core.effects import Instant
 from clanmeshd.core.finality import is_acknowledged_by, may_acknowledge
@@ -52,12 +52,10 @@ from clanmeshd.core.limits import (
     UPKEEP_IDLE_S,
     UPKEEP_S,
 )
+from clanmeshd.core.resaying import is_approved_before, is_taken_back, is_withdrawal, named
 
 _REMOVALS: Final = (AdminRemove, AdminReplace)
 _CHANGES_OF_ADMINS: Final = (AdminAdd, *_REMOVALS)
-WITHDRAWN: Final = "withdrawn"  # a setting
-_WITHDRAWN_DIGITS: Final = 16  # of a proposal's id: as many as its author could not aim at
-
 _LEFT: Final = "it left"
 _REPLACED: Final = "another key of the same device took its place"
 
@@ -82,16 +80,6 @@ def rival(
         ),
         None,
     )
-
-
-def withdrawal(proposal: RecordId) -> Setting:
-    """The operation by which an admin takes a proposal back: what waits behind the head lapses with any other."""
-    return Setting(WITHDRAWN, proposal.hex()[:_WITHDRAWN_DIGITS])
-
-
-def is_withdrawn(chain: Chain, proposal: RecordId) -> bool:
-    """Whether the newest withdrawal names a proposal: its author's device does not say it again."""
-    return chain.settings.get(WITHDRAWN) == proposal.hex()[:_WITHDRAWN_DIGITS]
 
 
 class Governance:
@@ -188,6 +176,7 @@ class Governance:
         if not self._gossip.authority.is_admin(self._own):
             return
         self._resay(before, now)
+        self._approve_again(now)
         self._acknowledge(now)
         self._confirm(now)
         self._countersign(now)
@@ -204,6 +193,7 @@ class Governance:
     def _keep_up(self, now: Instant) -> None:
         if self._gossip.authority.is_admin(self._own):
             self._say_next(now)
+            self._approve_again(now)
             self._acknowledge(now)
             self._confirm(now)
             self._renew(now)
@@ -298,14 +288,29 @@ class Governance:
             self.operate(operation, now)
 
     def _is_to_say(self, lost: Lost | Pending, now: Instant) -> bool:
-        operation, authority = lost.operation, self._gossip.authority
+        operation, authority, ledger = lost.operation, self._gossip.authority, self._gossip.ledger
         if not isinstance(operation, AuthorityOp) or now.unix_s > lost.at_unix_s + RESAID_AGE_S_MAX:
             return False
         if any(each.author == self._own and each.operation == operation for each in authority.pending):
             return False
-        if rival(authority, self._own, operation) or is_withdrawn(authority.chain, lost.id):
+        if rival(authority, self._own, operation) or is_taken_back(ledger, authority, lost):
             return False
+        if is_withdrawal(operation) and ((taken := named(ledger, operation)) is None or taken.author == self._own):
+            return False  # what was to be taken back is not said again
         return after(authority.chain, operation) != authority.chain
+
+    def _approve_again(self, now: Instant) -> None:
+        """What a person approved on this device and has to be said again needs no person again.
+
+        One at a time: each may keep this device from signing the next one.
+        """
+        authority, ledger = self._gossip.authority, self._gossip.ledger
+        for pending in authority.pending:
+            if self._own in pending.signers or rival(authority, self._own, pending.operation, pending.id):
+                continue
+            if is_approved_before(ledger, authority, self._own, pending, now.unix_s):
+                self._write_by_itself(Approval(pending.id), now)
+                return
 
     # --- proofs -----------------------------------------------------------------------------------------
 

@@ -1,14 +1,24 @@
 """The door for records: every check in the order of its price, the signature last."""
 
+from typing import Final
+
 from clanmesh_protocol.errors import ProtocolError, StaleError, UnauthorizedError
 from clanmesh_protocol.keys import ClanId, NodeId
-from clanmesh_protocol.records import Record, parse_untrusted
+from clanmesh_protocol.records import Kind, Record, parse_untrusted
 from clanmesh_protocol.signing import Verified, verify_untrusted
-from clanmeshd.core.authority import Authority
+from clanmeshd.core.authority import AUTHORITY_KINDS, Authority
 from clanmeshd.core.buckets import Buckets
 from clanmeshd.core.ledger import Ledger
-from clanmeshd.core.limits import VERIFICATIONS_BURST, VERIFICATIONS_PER_S
+from clanmeshd.core.limits import (
+    TRUST_RECORDS_BURST,
+    TRUST_RECORDS_PER_S,
+    VERIFICATIONS_BURST,
+    VERIFICATIONS_PER_S,
+)
 from clanmeshd.core.parking import Parking
+
+# Checked for one record; for all others it is one.
+_SIGNATURES: Final[dict[int, int]] = {Kind.REDEMPTION: 3, Kind.EQUIVOCATION: 3}
 
 
 class KnownError(ProtocolError):
@@ -38,19 +48,24 @@ class StrangerError(UnauthorizedError):
 
 
 class BusyError(ProtocolError):
-    """This peer has had its share of signature checks."""
+    """This peer has had its share of signature checks, or this author of changes to who may what."""
 
     code = "busy"
 
 
 class Intake:
-    """Turns bytes into believed records, one at a time, with a budget for each peer that brings them."""
+    """Turns bytes into believed records, one at a time, with a budget for each peer that brings them.
+
+    And one for each author whose words change the authority: what is beyond is taken when a later comparison of
+    the sets brings it again.
+    """
 
     def __init__(self, clan: ClanId, ledger: Ledger) -> None:
         self._clan = clan
         self._ledger = ledger
         self._parking = Parking()
         self._budget: Buckets[NodeId] = Buckets(VERIFICATIONS_PER_S, VERIFICATIONS_BURST)
+        self._words: Buckets[NodeId] = Buckets(TRUST_RECORDS_PER_S, TRUST_RECORDS_BURST)
 
     def check_untrusted(self, data: bytes, peer: NodeId, authority: Authority, now_s: float) -> Verified[Record]:
         """Length and form, known id, newer-or-equal seq, credentialed author, signature. Raises ProtocolError.
@@ -65,9 +80,15 @@ class Intake:
         if not (record.is_genesis or authority.lets_stay(record)):
             self._parking.put(record, peer)
             raise StrangerError(record)
-        if not self._budget.take(peer, now_s):
+        is_trust = record.kind in AUTHORITY_KINDS
+        if is_trust and not self._words.has(record.author, now_s):
+            raise BusyError("too many new words on the authority by this author")
+        if not self._budget.take(peer, now_s, _SIGNATURES.get(record.kind, 1)):
             raise BusyError("too many new records from this peer")
-        return verify_untrusted(record, self._clan)
+        verified = verify_untrusted(record, self._clan)
+        if is_trust:
+            self._words.take(record.author, now_s)  # not before: anybody can write an author's name
+        return verified
 
     def reconsider(self) -> list[tuple[bytes, NodeId]]:
         """Give back what was kept aside, with the peers who brought it: the authority has changed."""

@@ -2,8 +2,9 @@
 
 The state is a function of the set of records that ever came in, whatever their order: a register keeps the
 highest (seq, id), authority operations are all kept, and of an author who uses more slots of a kind than the
-protocol gives, the lowest slots stay. Who may write what is `authority`'s question; it is asked before `apply`,
-and again of all that is here, through `retain`, when the answer has changed.
+protocol gives, or of all the kinds together that this version does not know, the lowest slots stay. Who may write
+what is `authority`'s question; it is asked before `apply`, and again of all that is here, through `retain`, when
+the answer has changed.
 
 Volatile kinds (status, suspicion) lie beside the hashed set and lapse. What lapsed does not come back: an echo
 from a slow peer is stale.
@@ -14,16 +15,18 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, TypeAlias
 
-from clanmesh_protocol.keys import ClanId, NodeId
+from clanmesh_protocol.keys import ClanId, NodeId, RecordId
 from clanmesh_protocol.limits import (
     RECORD_ID_BYTES,
     SHORT_ID_BYTES,
     SLOTS_PER_AUTHOR_MAX,
     SLOTS_PER_AUTHOR_UNKNOWN_KIND_MAX,
+    SLOTS_PER_AUTHOR_UNKNOWN_KINDS_MAX,
 )
 from clanmesh_protocol.records import Kind, Record
 from clanmesh_protocol.signing import Verified
 from clanmeshd.core.agenda import Agenda
+from clanmeshd.core.limits import FLOORS_OF_OTHERS_MAX
 from clanmeshd.core.trie import Trie
 
 VOLATILE_TTL_S_MAX: Final = 86_400  # a status that asks for more, or for no end, lapses after a day
@@ -65,12 +68,14 @@ class Ledger:
 
     def __init__(self, clan: ClanId) -> None:
         self.clan = clan
+        self.remembered: dict[str, object] = {}  # what was worked out of all this last; it goes with it
         self._kinds: dict[int, dict[NodeId, dict[str, Verified[Record]]]] = {}
         self._by_short_id: dict[bytes, Verified[Record]] = {}
         self._trie = Trie()
         self._versions: dict[int, int] = {}
         self._lapses: Agenda[_Register] = Agenda()  # volatile registers: when their value lapses, monotonic
-        self._floors: dict[_Register, tuple[int, bytes]] = {}  # volatile registers: the newest that lapsed
+        self._floors: dict[_Register, Record] = {}  # volatile registers: the newest that lapsed, oldest first
+        self._verdicts: dict[RecordId, bool] = {}  # of what stands here
 
     # --- asking --------------------------------------------------------------------------------------------
 
@@ -130,10 +135,24 @@ class Ledger:
         """A number that grows with each change of these kinds."""
         return sum(self._versions.get(kind, 0) for kind in kinds)
 
+    def touch(self, kind: int) -> None:
+        """Let `version_of` a kind grow: what rests on it has been worked out later than it changed."""
+        self._versions[kind] = self._versions.get(kind, 0) + 1
+
     def would_displace(self, record: Record) -> bool:
         """Say whether a record would take a slot of its kind from another of its author's."""
         shelf = self._shelf(record)
-        return _key(record) not in shelf and len(shelf) >= slots_max(record.kind)
+        is_new = _key(record) not in shelf
+        return is_new and (len(shelf) >= slots_max(record.kind) or self._strange_are_full(record))
+
+    def verdict(self, record: Record, work_out: Callable[[], bool]) -> bool:
+        """What was found out about a record by itself, such as a proof inside of it: once as long as it stands."""
+        if record.id not in self._verdicts:
+            verdict = work_out()
+            if not self.known(record.id):
+                return verdict
+            self._verdicts[record.id] = verdict
+        return self._verdicts[record.id]
 
     # --- comparing with another's --------------------------------------------------------------------------
 
@@ -180,7 +199,7 @@ class Ledger:
         lapsed = [self._kinds[kind][author][slot] for author, kind, slot in over]
         for entry in lapsed:
             self._remove(entry)
-            self._floors[entry.value.register] = entry.value.order
+            self._floors[entry.value.register] = entry.value
         return [entry.value for entry in lapsed]
 
     def next_lapse_s(self) -> float:
@@ -194,6 +213,10 @@ class Ledger:
         for entry in dropped:
             self._remove(entry)
             self._floors.pop(entry.value.register, None)
+        # Who may not stay may not come in either: what lapsed of those counts only if they are let in again.
+        others = [register for register, lapsed in self._floors.items() if not may_stay(lapsed)]
+        for register in others[: max(0, len(others) - FLOORS_OF_OTHERS_MAX)]:
+            del self._floors[register]
         return [entry.value for entry in dropped]
 
     # --- inside --------------------------------------------------------------------------------------------
@@ -203,12 +226,26 @@ class Ledger:
 
     def _is_above_floor(self, record: Record) -> bool:
         floor = self._floors.get(record.register)
-        return floor is None or record.order > floor
+        return floor is None or record.order > floor.order
 
     def _has_room(self, record: Record) -> bool:
         # By the slot, not by who came first: that would make the state depend on the order of arrival.
         shelf = self._shelf(record)
-        return len(shelf) < slots_max(record.kind) or _key(record) < max(shelf)
+        if len(shelf) >= slots_max(record.kind):
+            return _key(record) < max(shelf)
+        return not self._strange_are_full(record) or (record.kind, _key(record)) < max(
+            self._strange(record.author)
+        )
+
+    def _strange(self, author: NodeId) -> list[tuple[int, str]]:
+        """The kinds and slots that an author uses of kinds that this version does not know."""
+        strange = self._kinds.keys() - SLOTS_PER_AUTHOR_MAX.keys()
+        return [(kind, slot) for kind in strange for slot in self._kinds[kind].get(author, {})]
+
+    def _strange_are_full(self, record: Record) -> bool:
+        if record.kind in SLOTS_PER_AUTHOR_MAX:
+            return False
+        return len(self._strange(record.author)) >= SLOTS_PER_AUTHOR_UNKNOWN_KINDS_MAX
 
     def _twin(self, record: Record) -> Record | None:
         values: Iterator[Verified[Record]] = iter(self._shelf(record).values())
@@ -223,10 +260,18 @@ class Ledger:
         return next(twins, None)
 
     def _displace(self, record: Record) -> Record | None:
-        shelf = self._shelf(record)
-        if len(shelf) <= slots_max(record.kind):
+        """Drop what is too much on an author's shelf, now that this record stands there."""
+        kind, shelf = record.kind, self._shelf(record)
+        if len(shelf) > slots_max(kind):
+            key = max(shelf)
+        elif (
+            kind not in SLOTS_PER_AUTHOR_MAX
+            and len(strange := self._strange(record.author)) > SLOTS_PER_AUTHOR_UNKNOWN_KINDS_MAX
+        ):
+            kind, key = max(strange)
+        else:
             return None
-        highest = shelf[max(shelf)]
+        highest = self._kinds[kind][record.author][key]
         self._remove(highest)
         return highest.value
 
@@ -251,6 +296,7 @@ class Ledger:
         if self._by_short_id.get(record.id[:SHORT_ID_BYTES]) is entry:
             del self._by_short_id[record.id[:SHORT_ID_BYTES]]
         self._versions[record.kind] = self._versions.get(record.kind, 0) + 1
+        self._verdicts.pop(record.id, None)
         if record.is_volatile:
             self._lapses.drop(record.register)
         else:

@@ -22,6 +22,7 @@ INDIRECT_TIMEOUT_S: Final = 0.7  # for those asked: one probe of theirs and two 
 INDIRECT_PEERS: Final = 3  # SWIM's choice: more adds bytes, hardly certainty
 CONFIRM_INTERVAL_S: Final = 0.25  # pings to a suspect: 8 in the refutation window, lost together in 2 of 10^6
 CONFIRM_FAILED_S: Final = 1.0  # unanswered for so long, an asked-for confirmation counts as a suspicion of our own
+DOUBT_S: Final = 0.5  # two pings more before a vote: at 25 % loss that spares four votes of five
 REFUTATION_S: Final = 2.0  # a suspect's time to be heard; an order above the slowest dissemination seen
 REFUTATION_PAIR_S: Final = 2.5  # of a clan of two, where nobody else can vouch
 WITNESSES_MAX: Final = 3  # distinct signed suspicions that `down` needs at most
@@ -38,6 +39,7 @@ PAUSE_S: Final = 1.0  # a deadline met so late says that *we* were away: no verd
 SUSPICION_TTL_S: Final = 60  # votes of a voter that fell silent lapse
 SUSPICION_REPEAT_S: Final = 25.0  # standing votes are said again before they lapse
 SUSPICION_INTERVAL_S: Final = 0.2  # several votes of one moment share a record
+WITHDRAWAL_S: Final = 5.0  # votes that are taken back are in no hurry: without a ping that fails none counts
 PINGS_OUTSTANDING_MAX: Final = 512  # numbers we remember; the oldest go first
 RELAYS_MAX: Final = 64  # indirect probes we do for others at once
 PING_NUMBER_MAX: Final = 0xFFFF_FFFF
@@ -46,6 +48,8 @@ PING_NUMBER_MAX: Final = 0xFFFF_FFFF
 
 STATUS_INTERVAL_S: Final = 1.0  # several changes of one second share a record
 REFUTATION_INTERVAL_S: Final = 0.2  # accusers cannot make us sign more often
+REFUTATIONS_PER_S: Final = 0.1  # nor for long: each costs the whole clan a record
+REFUTATIONS_BURST: Final = 4.0  # all that an honest clan in trouble asks for
 STATUS_REFRESH_S: Final = 300.0  # an unchanged status is said again after this
 STATUS_REFRESH_S_PER_MEMBER: Final = 20.0  # or after this times the members: the clan's sum stays constant
 STATUS_TTL_REFRESHES: Final = 3  # refreshes that may be lost before a status lapses
@@ -83,6 +87,17 @@ EXPIRY_CHECK_S: Final = 3600.0  # memberships that may have expired
 REST_MEMBERS: Final = 32  # wanted states of clans up to this are worked out with each change
 REST_S_PER_MEMBER: Final = 0.001  # for each one more they rest in between, unless somebody was added or removed
 
+# --- Trust ---------------------------------------------------------------------------------------------
+
+FOLDING_SHARE: Final = 0.1  # of a core, for folds that peers call for, as long as they do
+FOLDING_BURST_S: Final = 0.25  # of folding after quiet: 200 folds in a clan of 10, 8 in one of 1000
+FOLDING_DEBT_S_MAX: Final = 0.5  # what one fold or a row of our own words leave owing: a rest of 5 s
+FOLDING_URGENT_S: Final = 0.5  # a removal waits no longer, whatever is owed
+FOLD_S: Final = 0.000_8  # with all that follows from one; twice what was measured: 0.4 ms, and with 1000
+FOLD_S_PER_RECORD: Final = 0.000_014  # members, 2000 records, 14 ms
+TRUST_RECORDS_PER_S: Final = 20.0  # of one author, on the authority: what is beyond comes with a later comparison
+TRUST_RECORDS_BURST: Final = 2048.0  # one admin may take over a clan of 1000 at once, two records for each
+
 # --- Governance ----------------------------------------------------------------------------------------
 
 UPKEEP_S: Final = 10.0  # how soon an admin's device takes over what a more senior one that went away would do
@@ -113,6 +128,9 @@ SUGGESTION_PASSES_MAX: Final = 6
 
 VERIFICATIONS_PER_S: Final = 500.0  # per peer; 45 us each: one peer takes 2 % of a core at most
 VERIFICATIONS_BURST: Final = 2000.0  # a first synchronisation with a clan of 400
+FLOORS_OF_OTHERS_MAX: Final = (
+    1024  # lapsed words of keys that are no members now and may become it again, the newest
+)
 PARKED_RECORDS_MAX: Final = 128  # records of authors that are no members yet
 PARKED_BYTES_MAX: Final = 131_072
 ECHOES_PER_S: Final = 20.0  # newer records given back to one peer that showed older ones

@@ -2,9 +2,9 @@
 
 A member is `unknown` until it is heard, then `up`. Each device watches a few members, and is watched by as many
 (`watching`). Once a second it pings the one of them that was heard or tried longest ago; every fifth time it pings
-one of the others instead. Unanswered, it is repeated and three others are asked to try. Unanswered still, the
-member is `suspect`: this device signs a suspicion and pings it every quarter of a second, and others who hear of
-it, whether they watch it or not, do so at once as well. It is `down` when all of these hold:
+one of the others instead. Unanswered, it is repeated and three others are asked to try. Unanswered still, it is
+pinged every quarter of a second, and after two of those the member is `suspect`: this device signs a suspicion,
+and others who hear of it, whether they watch it or not, ping it as often. It is `down` when all of these hold:
 
 - it answered none of this device's own pings since,
 - the refutation window is over, and no status with a higher seq came from it,
@@ -29,6 +29,7 @@ from clanmeshd.core.limits import (
     CONFIRM_INTERVAL_S,
     CONFIRMATIONS_BURST,
     CONFIRMATIONS_PER_S,
+    DOUBT_S,
     DOWN_INTERVAL_S,
     HELLO_EVERY,
     INDIRECT_PEERS,
@@ -58,7 +59,7 @@ class Membership:
 
     def __init__(self, own: NodeId, rng: Random, now_s: float) -> None:
         self.ballot = Ballot()
-        self.version = 0  # grows whenever who is up, or how far away, has changed
+        self.version = 0  # grows whenever who is up has changed
         self._own = own
         self._rng = rng
         self._subjects: dict[NodeId, Subject] = {}
@@ -145,7 +146,7 @@ class Membership:
         """A member answered a ping."""
         seconds = self._numbers.answered(node, number, now_s)
         if seconds is not None:
-            self.version += self._subjects[node].round_trip.sample(seconds)
+            self._subjects[node].round_trip.sample(seconds)
             self._health = max(0, self._health - 1)
 
     def asked(self, asker: NodeId, number: int, target: NodeId, now_s: float) -> None:
@@ -271,8 +272,8 @@ class Membership:
                 self._ask_others(subject, now_s)
             case Stage.INDIRECT:
                 self._blame(subject)
-                self._suspect(subject, now_s)
-            case Stage.CONFIRM if now_s >= subject.silent_s + CONFIRM_FAILED_S:
+                self._confirm(subject, now_s)
+            case Stage.CONFIRM if now_s >= max(subject.silent_s + CONFIRM_FAILED_S, subject.accused_s + DOUBT_S):
                 self._suspect(subject, now_s)
             case Stage.CONFIRM:
                 self._advance(subject, Stage.CONFIRM, now_s + CONFIRM_INTERVAL_S)
@@ -306,13 +307,15 @@ class Membership:
         elif subject.stage is not Stage.CONFIRM and subject.probeable:
             answered_just_now = now_s < subject.confirmed_s + CONFIRM_AGAIN_S
             if not answered_just_now and self._confirmations.take(now_s):
-                subject.accused_s = now_s
-                self._advance(subject, Stage.CONFIRM, now_s + CONFIRM_INTERVAL_S)
-                self._ping(subject, now_s, wide=True)
+                self._confirm(subject, now_s)
+
+    def _confirm(self, subject: Subject, now_s: float) -> None:
+        # A vote costs everybody a record, and one more if it was rash: some pings of our own come first.
+        subject.accused_s = now_s
+        self._advance(subject, Stage.CONFIRM, now_s + CONFIRM_INTERVAL_S)
+        self._ping(subject, now_s, wide=True)
 
     def _suspect(self, subject: Subject, now_s: float) -> None:
-        if subject.stage is not Stage.CONFIRM:
-            subject.accused_s = now_s
         self.ballot.cast(subject.node, subject.incarnation, now_s)
         self._change(subject, State.SUSPECT)
         self._advance(subject, Stage.SUSPECT, now_s)

@@ -5,7 +5,7 @@ record set, `membership` judges who answers, `authority` says who may what, `der
 shall do. What is left here is what follows from a new record, and from the time.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from random import Random  # noqa: TID251
 from typing import assert_never
 
@@ -26,13 +26,12 @@ from clanmesh_protocol.signing import Verified
 from clanmesh_protocol.streams import Join
 from clanmeshd.core.admission import redeem
 from clanmeshd.core.author import Author
-from clanmeshd.core.authority import AUTHORITY_KINDS, Authority, fold
+from clanmeshd.core.authority import Authority
 from clanmeshd.core.derived import Derived
 from clanmeshd.core.effects import Effect, FetchRecords, Instant, StoreAnchor, StoreRecord
 from clanmeshd.core.gossip import Gossip, Learned
 from clanmeshd.core.governance import Governance
 from clanmeshd.core.ledger import Ledger
-from clanmeshd.core.limits import FAREWELL_RECORDS_MAX
 from clanmeshd.core.membership import Membership
 from clanmeshd.core.notices import Notices
 from clanmeshd.core.outbox import URGENCY_PROBE
@@ -44,6 +43,7 @@ from clanmeshd.core.sessions import Sessions
 from clanmeshd.core.subjects import Action, AskIndirect, Changed, SendPing, State
 from clanmeshd.core.suggestions import Suggestions
 from clanmeshd.core.traffic import Traffic
+from clanmeshd.core.trust import Trust
 from clanmeshd.core.wanted import overlay_address
 
 __all__ = ["Mesh", "Peer"]
@@ -78,9 +78,8 @@ class Mesh:
             self.ledger.apply(record, now.monotonic_s)
             if record.value.author == self.node:
                 author.observe(record.value)
-        self.authority: Authority = fold(self.ledger, anchor)
+        self._trust = Trust(self.ledger, anchor, now.monotonic_s)
         self._anchor = anchor
-        self._authority_version = -1
         self._sessions = Sessions(keys, clan, entropy)
         self._traffic = Traffic(self._sessions)
         self._suggestions = Suggestions()
@@ -103,9 +102,13 @@ class Mesh:
         self._stores: list[StoreRecord] = []
         self._notices = Notices(self.authority, self.ledger)
         self._members: frozenset[NodeId] = frozenset()
-        self._decisions: list[Record] = []  # what changed the authority since it was last worked out
         self._own.check_keys(now)
         self._work(now)
+
+    @property
+    def authority(self) -> Authority:
+        """Who may say what, as it was last worked out: after a word of this device's own, with that."""
+        return self._trust.authority
 
     @property
     def clones(self) -> Mapping[NodeId, float]:
@@ -172,21 +175,15 @@ class Mesh:
 
         It took effect when `authority.head` is its id afterwards; else it waits for others to approve it.
         """
-        record = self._governance.operate(operation, now)
-        self._work(now)
-        return record
+        return self._behind_the_head(lambda: self._governance.operate(operation, now), now)
 
     def approve(self, operation: RecordId, now: Instant) -> Record:
         """Put this admin's name under a proposal. Raises UnauthorizedError unless this is an admin."""
-        record = self._governance.approve(operation, now)
-        self._work(now)
-        return record
+        return self._behind_the_head(lambda: self._governance.approve(operation, now), now)
 
     def recover(self, seed: bytes, operation: AuthorityOp, now: Instant) -> Record:
         """Sign an operation with the recovery key. Raises UnauthorizedError when it is not the one in force."""
-        record = self._governance.recover(seed, operation, now)
-        self._work(now)
-        return record
+        return self._behind_the_head(lambda: self._governance.recover(seed, operation, now), now)
 
     def admit(self, request: Join, now: Instant) -> None:
         """Let a device in by its invite, or raise Refusal. Asked again by the same device, it agrees again."""
@@ -226,6 +223,7 @@ class Mesh:
             self._governance.next_deadline(),
             self._derived.next_deadline(),
             self._suggestions.next_deadline(),
+            self._trust.next_deadline(),
         )
 
     def handle_deadline(self, now: Instant) -> None:
@@ -285,7 +283,7 @@ class Mesh:
             learned = self._gossip.learned()
             for item in learned:
                 self._learn(item, now)
-            if self._authority_version != self.ledger.version_of(*AUTHORITY_KINDS):
+            if self._trust.is_due(now.monotonic_s):
                 self._refold(now)
                 continue
             self._own.cast_votes(now)
@@ -295,6 +293,13 @@ class Mesh:
             if not (learned or actions or self._gossip.has_learned):
                 break
         self._note_doubles(now)
+
+    def _behind_the_head(self, sign: Callable[[], Record], now: Instant) -> Record:
+        self._trust.hurry(now.monotonic_s)
+        self._work(now)
+        record = sign()
+        self._work(now)
+        return record
 
     def _note_doubles(self, now: Instant) -> None:
         for twin, record in self._gossip.twins():
@@ -307,8 +312,7 @@ class Mesh:
 
     def _learn(self, learned: Learned, now: Instant) -> None:
         record = learned.verified.value
-        if record.kind in AUTHORITY_KINDS:
-            self._decisions = [*self._decisions, record][-FAREWELL_RECORDS_MAX:]
+        self._trust.learn(learned.verified, now.monotonic_s, own=learned.source is None)
         if not record.is_volatile:
             self._stores.append(StoreRecord(learned.verified))
         if record.author == self.node:
@@ -333,20 +337,18 @@ class Mesh:
                 self._own.defend(author, suspects, now)
 
     def _refold(self, now: Instant) -> None:
-        before, self.authority = self.authority, fold(self.ledger, self.authority.final)
-        self._authority_version = self.ledger.version_of(*AUTHORITY_KINDS)
-        self._enlist(now)
-        self._decisions = []
+        before, decisions = self._trust.refold(now.monotonic_s)
+        self._enlist(decisions, now)
         self._gossip.reconsider(self.authority, now.monotonic_s, self._count_error)
         self._notices.follow(self.authority)
         self._governance.follow(before, now)
 
-    def _enlist(self, now: Instant) -> None:
+    def _enlist(self, decisions: list[Record], now: Instant) -> None:
         members = frozenset(self.authority.members)
         if members == self._members:
             return
         for node in self._members - members:
-            for record in self._decisions:
+            for record in decisions:
                 self._traffic.tell_at_once(node, record)  # it is to know why nobody answers it any more
         self._members = members
         others = members - {self.node}
@@ -369,7 +371,9 @@ class Mesh:
             case Relayed(asker=asker, number=number, reached=reached):
                 outbox.put(asker, IndirectResult(number, reached), URGENCY_PROBE)
             case Changed():
-                self._notice(action)
+                if action.after is State.UP:
+                    self._gossip.welcome(action.node)
+                self._notices.notice(action)
             case _:
                 assert_never(action)
 
@@ -386,11 +390,6 @@ class Mesh:
         self._traffic.ping(ping.node, ping.number, root, endpoints)
         if ping.hello or not self._sessions.has_record(ping.node):
             self._traffic.hello(ping.node, self._reception.own_record(), endpoints, now.monotonic_s)
-
-    def _notice(self, change: Changed) -> None:
-        if change.after is State.UP:
-            self._gossip.welcome(change.node)
-        self._notices.notice(change)
 
     def _count_error(self, error: ProtocolError) -> None:
         self._count(error.code)

@@ -1,6 +1,7 @@
 """Frames on their way out: gathered for each peer, packed into few datagrams, the urgent first."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
 from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.limits import FRAMES_PER_DATAGRAM_MAX
@@ -41,12 +42,21 @@ def urgency_of(kind: int) -> int:
 _KINDS = frozenset(int(kind) for kind in Kind)
 
 
+@dataclass(slots=True)
+class _Ids:
+    """What a peer is told and asked for, in order. The ids of `large` records are said twice, never torn apart."""
+
+    wanted: dict[bytes, None] = field(default_factory=dict)
+    small: dict[bytes, None] = field(default_factory=dict)
+    large: dict[bytes, None] = field(default_factory=dict)
+
+
 class Outbox:
     """Bounded for each peer: of too many frames the least urgent are dropped; what repairs loss repairs that."""
 
     def __init__(self) -> None:
         self._frames: dict[NodeId, dict[Frame, int]] = {}
-        self._ids: dict[NodeId, tuple[dict[bytes, None], dict[bytes, None]]] = {}  # to announce, to want
+        self._ids: dict[NodeId, _Ids] = {}
         self.dropped = 0
 
     def put(self, node: NodeId, frame: Frame, urgency: int) -> None:
@@ -58,20 +68,21 @@ class Outbox:
             del frames[least]
             self.dropped += 1
 
-    def announce(self, node: NodeId, ids: Iterable[bytes]) -> None:
-        """Tell a peer what is here."""
-        self._ids.setdefault(node, ({}, {}))[0].update(dict.fromkeys(ids))
+    def announce(self, node: NodeId, ids: Iterable[bytes], *, is_large: bool = False) -> None:
+        """Tell a peer what is here; `is_large`: no datagram can carry it."""
+        waiting = self._ids.setdefault(node, _Ids())
+        (waiting.large if is_large else waiting.small).update(dict.fromkeys(ids))
 
     def want(self, node: NodeId, ids: Iterable[bytes]) -> None:
         """Ask a peer for records."""
-        self._ids.setdefault(node, ({}, {}))[1].update(dict.fromkeys(ids))
+        self._ids.setdefault(node, _Ids()).wanted.update(dict.fromkeys(ids))
 
     def drain(self) -> Iterator[tuple[NodeId, list[Frame]]]:
         """Give the frames of one datagram after the other, and forget them."""
-        for node, (announced, wanted) in self._ids.items():
-            for chunk in _chunks(list(wanted)):
+        for node, ids in self._ids.items():
+            for chunk in _chunks(list(ids.wanted)):
                 self.put(node, Want(chunk), URGENCY_IDS)
-            for chunk in _chunks(list(announced)):
+            for chunk in _chunks([short_id for short_id in ids.large for _ in range(2)] + list(ids.small)):
                 self.put(node, IHave(chunk), URGENCY_IDS)
         waiting, self._frames, self._ids = self._frames, {}, {}
         for node, frames in waiting.items():

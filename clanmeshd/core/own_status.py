@@ -3,8 +3,11 @@
 from math import inf
 
 from clanmesh_protocol.records import RolloutState, SecretsState, Status
+from clanmeshd.core.buckets import TokenBucket
 from clanmeshd.core.limits import (
     REFUTATION_INTERVAL_S,
+    REFUTATIONS_BURST,
+    REFUTATIONS_PER_S,
     STATUS_INTERVAL_S,
     STATUS_REFRESH_S,
     STATUS_REFRESH_S_PER_MEMBER,
@@ -28,6 +31,7 @@ class OwnStatus:
         self.value = _BLANK
         self._due_s = inf
         self._said_s = -inf
+        self._refutations: TokenBucket | None = None
 
     def set(self, status: Status, now_s: float) -> None:
         """Take a new status; said at once, but not twice within a second."""
@@ -36,8 +40,16 @@ class OwnStatus:
             self._due_s = min(self._due_s, max(now_s, self._said_s + STATUS_INTERVAL_S))
 
     def doubted(self, now_s: float) -> None:
-        """Somebody suspects this device, or holds a later word of it: a new status is a new incarnation."""
-        self._due_s = min(self._due_s, max(now_s, self._said_s + REFUTATION_INTERVAL_S))
+        """Somebody suspects this device, or holds a later word of it: a new status is a new incarnation.
+
+        One that is due soon is enough. Who is accused for long answers seldom: nobody is down by words alone.
+        """
+        soon_s = max(now_s, self._said_s + REFUTATION_INTERVAL_S)
+        if self._due_s > soon_s:
+            self._refutations = self._refutations or TokenBucket(REFUTATIONS_PER_S, REFUTATIONS_BURST, now_s)
+            self._due_s = (
+                soon_s if self._refutations.take(now_s) else min(self._due_s, now_s + 1 / REFUTATIONS_PER_S)
+            )
 
     def next_deadline(self) -> float:
         """When `take` gives something; infinity for never."""

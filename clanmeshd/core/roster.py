@@ -9,20 +9,20 @@ vouched for it too.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final, Literal, TypeAlias
 
 from clanmesh_protocol.errors import SignatureError
 from clanmesh_protocol.keys import ClanId, NodeId, RecordId, node_text, verify_detached_untrusted
-from clanmesh_protocol.limits import NAME_BYTES_MAX
+from clanmesh_protocol.limits import FORERUNNERS_MAX, NAME_BYTES_MAX
 from clanmesh_protocol.records import Credential, Invite, Kind, Record, Redemption, Revocation, redemption_input
+from clanmesh_protocol.signing import Verified
 from clanmeshd.core.chain import Chain
 from clanmeshd.core.hlc import unix_s_of
 from clanmeshd.core.ledger import Ledger
 
 EXPIRY_GRACE_S: Final = 300  # clocks differ by minutes: nobody is cut off for that
-PROOFS_REMEMBERED_MAX: Final = 65_536  # two signatures each, 90 us; a fold asks for all of them again
 
 Via: TypeAlias = Literal["admin", "credential", "redemption"]
 
@@ -81,6 +81,7 @@ class Roster:
     out_since: Mapping[NodeId, int]  # of the revoked: the seq of the first word that put them out
     suspended: frozenset[NodeId]  # came by an invite with more redemptions than uses: wait for an admin
     invites: Mapping[RecordId, StandingInvite]
+    former: Mapping[NodeId, str] = field(default_factory=dict)  # of the revoked: what they were called
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ def enroll(ledger: Ledger, chain: Chain) -> Roster:
     admins = frozenset(admin.node for admin in chain.admins)
     credentials = _credentials(ledger, chain)
     revoked = _revoked(ledger, admins) | _succeeded(credentials, admins)
-    claims = _vouched_claims(chain, credentials)
+    claims = _vouched_claims(chain, credentials, revoked)
     vouched = frozenset(claims)
     invites = _invites(ledger, admins, revoked)
     left = _own_words(ledger) - admins
@@ -140,6 +141,7 @@ def enroll(ledger: Ledger, chain: Chain) -> Roster:
             key: StandingInvite(key, author, invite, redeemers.get(key, frozenset()))
             for key, (author, invite) in invites.items()
         },
+        former={node: claims[node].member.name for node in revoked & claims.keys()},
     )
 
 
@@ -193,7 +195,7 @@ def _credentials(ledger: Ledger, chain: Chain) -> dict[NodeId, list[tuple[Record
 
 
 def _vouched_claims(
-    chain: Chain, credentials: Mapping[NodeId, list[tuple[Record, Credential]]]
+    chain: Chain, credentials: Mapping[NodeId, list[tuple[Record, Credential]]], revoked: frozenset[NodeId]
 ) -> dict[NodeId, _Claim]:
     claims: dict[NodeId, _Claim] = {}
     for admin in chain.admins:
@@ -203,17 +205,17 @@ def _vouched_claims(
         record, credential = several[0]
         via: Via = "admin" if chain.is_admin(node) else "credential"
         member = _credentialed(record, credential, via)
-        if credential.succeeds is not None:
+        if credential.succeeds is not None and node not in revoked:
             member = replace(member, forerunners=_forerunners(node, credentials))
         claims[node] = _Claim((0, *record.order), member)
     return claims
 
 
 def _forerunners(node: NodeId, credentials: Mapping[NodeId, list[tuple[Record, Credential]]]) -> frozenset[NodeId]:
-    """The keys whose place a key took, one after another."""
+    """The keys whose place a key took, one after another, the newest of them."""
     found: set[NodeId] = set()
     former = credentials[node][0][1].succeeds
-    while former is not None and former != node and former not in found:
+    while former is not None and former != node and former not in found and len(found) < FORERUNNERS_MAX:
         found.add(former)
         former = credentials[former][0][1].succeeds if former in credentials else None
     return frozenset(found)
@@ -257,21 +259,26 @@ def _uses(
         if not isinstance(redemption, Redemption) or entry.value.author not in vouched:
             continue
         standing = invites.get(redemption.invite)
-        if standing is not None and _redeems(ledger.clan, redemption, standing[1]):
+        if standing is not None and _redeems(ledger, entry.value, redemption, standing[1]):
             uses.append(_Use(entry.value, redemption, standing[1]))
     return uses
 
 
-def _redeems(clan: ClanId, redemption: Redemption, invite: Invite) -> bool:
-    """Say whether a redemption holds by itself. The proofs come last: they cost 90 us."""
+def prove(ledger: Ledger, verified: Verified[Record]) -> None:
+    """Find out whether the proofs of a redemption hold, when it comes in: no fold has to do it for many."""
+    if isinstance(verified.content, Redemption):
+        ledger.verdict(verified.value, partial(_proofs_hold, ledger.clan, verified.content))
+
+
+def _redeems(ledger: Ledger, record: Record, redemption: Redemption, invite: Invite) -> bool:
+    """Say whether a redemption holds by itself. The proofs come last: they cost 90 us, once for each record."""
     return (
         redemption.invite_key == invite.key
         and redemption.at_unix_s <= invite.expires_unix_s
-        and _proofs_hold(clan, redemption)
+        and ledger.verdict(record, partial(_proofs_hold, ledger.clan, redemption))
     )
 
 
-@lru_cache(maxsize=PROOFS_REMEMBERED_MAX)
 def _proofs_hold(clan: ClanId, redemption: Redemption) -> bool:
     statement = redemption_input(clan, redemption.invite, redemption.node, redemption.name)
     try:

@@ -5,6 +5,7 @@ from typing import Final
 
 from clanmesh_protocol.keys import NodeId
 from clanmeshd.core.limits import (
+    INDIRECT_TIMEOUT_S,
     PING_NUMBER_MAX,
     PINGS_OUTSTANDING_MAX,
     PROBE_TIMEOUT_S_MAX,
@@ -13,17 +14,20 @@ from clanmeshd.core.limits import (
 
 _NEAR_S: Final = 0.005  # a round trip within one network; finer differences are noise
 _MAGNITUDE_UNKNOWN: Final = 99
+_PROBE_S_MAX: Final = PROBE_TIMEOUT_S_MAX + INDIRECT_TIMEOUT_S  # a whole probe; a satellite answers in 0.7 s
+_FAST_ANSWERS: Final = 3  # in a row, in less than half of the estimate: that is another path, not luck
 
 
 class RoundTrip:
-    """Smoothed round trip and its variation (RFC 6298)."""
+    """Smoothed round trip and its variation (RFC 6298), quick to forget a slow moment."""
 
-    __slots__ = ("_magnitude", "_smoothed_s", "_variation_s")
+    __slots__ = ("_fast", "_magnitude", "_smoothed_s", "_variation_s")
 
     def __init__(self) -> None:
         self._smoothed_s: float | None = None
         self._variation_s = 0.0
         self._magnitude = _MAGNITUDE_UNKNOWN
+        self._fast = 0  # answers in a row that took less than half of the estimate
 
     @property
     def smoothed_s(self) -> float | None:
@@ -43,16 +47,22 @@ class RoundTrip:
         """How far away the peer is, roughly: fine differences change no order. The highest before an answer."""
         return self._magnitude
 
-    def sample(self, seconds: float) -> bool:
-        """Take one measured round trip. Says whether the magnitude is another now."""
-        before = self._magnitude
-        if self._smoothed_s is None:
+    def sample(self, seconds: float) -> None:
+        """Take one measured round trip.
+
+        One that took longer than a whole probe is none: it lay in the queue of a broken or sleeping link, or of a
+        tunnel without a handshake, or this device itself was stopped.
+        """
+        if seconds > _PROBE_S_MAX:
+            return
+        self._fast = self._fast + 1 if self._smoothed_s is not None and seconds < self._smoothed_s / 2 else 0
+        if self._smoothed_s is None or self._fast >= _FAST_ANSWERS:
+            self._fast = 0
             self._smoothed_s, self._variation_s = seconds, seconds / 2
         else:
             self._variation_s += (abs(seconds - self._smoothed_s) - self._variation_s) / 4
             self._smoothed_s += (seconds - self._smoothed_s) / 8
         self._magnitude = round(log2(max(self._smoothed_s, _NEAR_S) / _NEAR_S) / 2)
-        return self._magnitude != before
 
 
 class PingNumbers:

@@ -8,6 +8,11 @@ What a datagram proves. A good seal says that the peer made it once, not when. R
 random boot id of the sender's run. A boot id is *proven* when the peer, under that id, echoes the token that we
 gave it; the token changes each time a boot id is proven, so no recording of an earlier run can prove anything.
 Until then a datagram changes no liveness, no endpoint and no window.
+
+Two with one key show by this. Their peers see a boot id come back that was followed by another. Each of the two
+sees a peer's token change again and again, though that peer goes on under one boot id and this device proved
+itself to it long ago: somebody else proves another run of this device there. A device that roams keeps its boot
+id; one that restarts or was restored has a new one, once, and then counts anew.
 """
 
 from collections.abc import Iterable, Sequence
@@ -41,6 +46,8 @@ from clanmeshd.core.replay import ReplayWindow
 
 TOKEN_BYTES: Final = 8
 TOKEN_NONE: Final = bytes(TOKEN_BYTES)
+USURPED_CHANGES: Final = 6  # of a peer's token: our start makes 1, a peer that forgot us 2, each turn of a twin 2
+USURPED_PATIENCE: Final = 64  # equal tokens, about half a minute of one peer's, by which earlier changes are over
 _NONCE_PADDING: Final = bytes(8)  # the wire carries 16 of XChaCha20's 24 bytes
 _PADDING_FRAME: Final = 0  # a type that no version will ever give a meaning
 
@@ -102,6 +109,9 @@ class _Peer:
     boots: int = 0  # proven so far; a part of our token
     former: tuple[bytes, ...] = ()  # earlier boots, newest last
     their_token: bytes = TOKEN_NONE
+    token_counter: int = -1  # of the proven datagram that told it; -1: none of this boot did
+    token_changes: int = 0  # under this boot, since it stood still for long
+    token_repeats: int = 0  # times that it was told since its last change
     addressed: int | None = None  # the prekey of ours that its newest datagram was sealed for
 
 
@@ -198,19 +208,36 @@ class Sessions:
             peer.former = (*peer.former, peer.boot)[-FORMER_BOOTS_MAX:]
         peer.boot = opened.boot
         peer.boots += 1
+        peer.token_counter = -1
+        peer.token_changes = peer.token_repeats = 0
         peer.window = ReplayWindow()
         peer.window.accept(opened.counter)
         return opened._replace(proven=True)
 
     def running_twice(self) -> list[NodeId]:
-        """Drain the peers of whom a former run came back: no device does that, two with one key do."""
+        """Drain who was seen to run twice with one key: peers of whom a former run came back, or this device."""
         twice, self._twice = self._twice, []
         return twice
 
     def hear_token(self, opened: Opened, token: bytes) -> None:
         """Remember what a proven datagram's Ping or Ack says the peer wants to hear."""
-        if opened.proven:
-            self._peers[opened.node].their_token = token
+        peer = self._peers[opened.node]
+        if not opened.proven or opened.counter < peer.token_counter:
+            return  # one that was overtaken tells an old token
+        is_first, peer.token_counter = peer.token_counter < 0, opened.counter
+        changed, peer.their_token = token != peer.their_token, token
+        if not is_first:
+            self._weigh_token(peer, changed=changed)
+
+    def _weigh_token(self, peer: _Peer, *, changed: bool) -> None:
+        peer.token_repeats = 0 if changed else peer.token_repeats + 1
+        if peer.token_repeats >= USURPED_PATIENCE:
+            peer.token_changes = 0
+        peer.token_changes += changed
+        if peer.token_changes >= USURPED_CHANGES:
+            peer.token_changes = 0
+            if self._node not in self._twice:
+                self._twice.append(self._node)
 
     def is_newest(self, opened: Opened) -> bool:
         """Say whether no later datagram of the peer came before this one: only such a one moves its endpoint."""

@@ -10,7 +10,13 @@ from math import inf
 
 from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.limits import SUSPICIONS_MAX
-from clanmeshd.core.limits import SUSPICION_INTERVAL_S, SUSPICION_REPEAT_S, SUSPICION_TTL_S, WITNESSES_MAX
+from clanmeshd.core.limits import (
+    SUSPICION_INTERVAL_S,
+    SUSPICION_REPEAT_S,
+    SUSPICION_TTL_S,
+    WITHDRAWAL_S,
+    WITNESSES_MAX,
+)
 
 Votes = tuple[tuple[NodeId, int], ...]
 
@@ -52,6 +58,7 @@ class Ballot:
         self._votes: dict[NodeId, tuple[int, float]] = {}  # node -> (incarnation, until when it is said)
         self._standing: set[NodeId] = set()  # suspected still: said again and again
         self._changed = False
+        self._withdrawn = False
         self._published_s = -inf
 
     def cast(self, node: NodeId, incarnation: int, now_s: float) -> None:
@@ -77,7 +84,7 @@ class Ballot:
         """Suspect a member no more."""
         self._standing.discard(node)
         if self._votes.pop(node, None) is not None:
-            self._changed = True
+            self._withdrawn = True
 
     def stands(self, node: NodeId) -> bool:
         """Say whether this device suspects a member now."""
@@ -87,6 +94,8 @@ class Ballot:
         """When `take` will give something; infinity for never."""
         if self._changed:
             return self._published_s + SUSPICION_INTERVAL_S
+        if self._withdrawn:
+            return self._published_s + WITHDRAWAL_S
         return self._published_s + SUSPICION_REPEAT_S if self._standing else inf
 
     def take(self, now_s: float) -> Votes | None:
@@ -96,7 +105,7 @@ class Ballot:
         for node in self._standing:
             self._votes[node] = (self._votes[node][0], now_s + SUSPICION_TTL_S)
         self._votes = {node: vote for node, vote in self._votes.items() if vote[1] > now_s}
-        self._changed = False
+        self._changed = self._withdrawn = False
         self._published_s = now_s
         newest = sorted(self._votes.items(), key=lambda item: (-item[1][1], item[0]))[:SUSPICIONS_MAX]
         return tuple(sorted((node, incarnation) for node, (incarnation, _) in newest))

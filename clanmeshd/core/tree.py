@@ -29,11 +29,18 @@ class Facts:
 
     def __or__(self, other: "Facts") -> "Facts":
         return Facts(
-            self.authors | other.authors,
-            self.signers | other.signers,
-            self.pins | other.pins,
-            self.ended | other.ended,
+            _joined(self.authors, other.authors),
+            _joined(self.signers, other.signers),
+            _joined(self.pins, other.pins),
+            _joined(self.ended, other.ended),
         )
+
+
+def _joined(some: frozenset[bytes], others: frozenset[bytes]) -> frozenset[bytes]:
+    # Along a history of thousands of operations these are mostly the same few keys: kept once.
+    if some >= others:
+        return some
+    return others if others >= some else some | others
 
 
 @dataclass(slots=True, eq=False)
@@ -56,7 +63,9 @@ class Step:
     @property
     def pins(self) -> frozenset[bytes]:
         """The keys that this operation pinned."""
-        return self.state.pinned - self.parent.state.pinned if self.parent is not None else frozenset()
+        if self.parent is None or self.state.pinned is self.parent.state.pinned:
+            return frozenset()
+        return self.state.pinned - self.parent.state.pinned
 
     @property
     def facts(self) -> Facts:
@@ -103,8 +112,29 @@ class Tree:
     speakers: Mapping[bytes, int]  # each admin and recovery key of a valid state, with the lowest number of one
 
 
+@dataclass(frozen=True, slots=True)
+class _Grown:
+    """The tree of a ledger, and the version of what it grew from."""
+
+    version: int
+    tree: Tree
+
+
+_REMEMBERED: Final = "tree"  # operations and approvals change seldom, all else that a fold rests on often
+
+
 def grow(ledger: Ledger) -> Tree:
-    """Build the tree of a record set."""
+    """Build the tree of a record set; the last one again as long as no operation or approval has changed."""
+    version = ledger.version_of(Kind.AUTHORITY, Kind.APPROVAL)
+    last = ledger.remembered.get(_REMEMBERED)
+    known = last.tree.steps if isinstance(last, _Grown) else {}
+    if not isinstance(last, _Grown) or last.version != version:
+        last = ledger.remembered[_REMEMBERED] = _Grown(version, _grown(ledger, known))
+    return last.tree
+
+
+def _grown(ledger: Ledger, known: Mapping[RecordId, Step]) -> Tree:
+    """Build the tree. An operation names all that it rests on: the state after it is what it was when `known`."""
     children: dict[RecordId | None, list[Verified[Record]]] = {}
     for entry in ledger.of_kind(Kind.AUTHORITY):
         children.setdefault(entry.value.prev, []).append(entry)
@@ -120,7 +150,7 @@ def grow(ledger: Ledger) -> Tree:
         parent = waiting.pop()
         ordered.append(parent)
         for entry in children.get(parent.id, []):
-            found = _child(parent, entry, approvers.get(entry.value.id, _NOBODY))
+            found = _child(parent, entry, approvers.get(entry.value.id, _NOBODY), known.get(entry.value.id))
             if isinstance(found, Step):
                 parent.children.append(found)
                 steps[found.id] = found
@@ -128,7 +158,7 @@ def grow(ledger: Ledger) -> Tree:
             elif found is not None:
                 proposals.append(found)
     _gather(ordered)
-    return Tree(root, steps, tuple(proposals), _speakers(steps))
+    return Tree(root, steps, tuple(proposals), _speakers(ordered))
 
 
 def _gather(parents_first: list[Step]) -> None:
@@ -167,22 +197,29 @@ def _approvers(ledger: Ledger) -> dict[RecordId, frozenset[NodeId]]:
     return {operation: frozenset(authors) for operation, authors in found.items()}
 
 
-def _child(parent: Step, entry: Verified[Record], approvers: frozenset[NodeId]) -> Step | Proposal | None:
+def _child(
+    parent: Step, entry: Verified[Record], approvers: frozenset[NodeId], known: Step | None
+) -> Step | Proposal | None:
     record, before = entry.value, parent.state
     by_recovery = record.author == before.recovery
     if record.slot != before.next_slot or not (by_recovery or before.is_admin(record.author)):
         return None
-    signers = frozenset(node for node in approvers | {record.author} if before.is_admin(node))
+    signers = frozenset(admin.node for admin in before.admins if admin.node in approvers) | {record.author}
     if not by_recovery and before.weight(signers) < before.need(operation_number(entry.content)):
         return Proposal(record, entry.content, parent, signers)
+    if known is not None:
+        return Step(record, entry.content, parent, signers, known.state)
     state = replace(after(before, entry.content), number=before.number + 1, head=record.id)
-    return Step(record, entry.content, parent, signers | {record.author}, state)
+    return Step(record, entry.content, parent, signers, state)
 
 
-def _speakers(steps: Mapping[RecordId, Step]) -> dict[bytes, int]:
+def _speakers(parents_first: list[Step]) -> dict[bytes, int]:
     since: dict[bytes, int] = {}
-    for state in sorted((step.state for step in steps.values()), key=lambda state: state.number):
+    for step in parents_first:
+        state, before = step.state, step.parent.state if step.parent is not None else None
+        if before is not None and state.admins is before.admins and state.recovery == before.recovery:
+            continue  # all of them had their say before
         for key in (*(admin.node for admin in state.admins), state.recovery):
             if key is not None:
-                since.setdefault(key, state.number)
+                since[key] = min(state.number, since.get(key, state.number))
     return since

@@ -1,7 +1,7 @@
 """Records that others have and this node lacks: whom to ask, when to ask again, when to fetch over a stream.
 
-An IHAVE that comes from a peer which was asked for that very id is the answer "too large for a datagram". What
-was refused (stale, or by nobody we know) is not wanted again for a while, or until the authority changes.
+An IHAVE that says an id twice tells that no datagram can carry the record: it is fetched over a stream. What was
+refused (stale, or by nobody we know) is not wanted again for a while, or until the authority changes.
 """
 
 from collections.abc import Callable, Iterable
@@ -31,6 +31,18 @@ class _Want:
     tries: int = 1
     by_stream: bool = False
 
+    def add(self, peer: NodeId) -> None:
+        """Another has it, too."""
+        if peer not in self.advertisers and len(self.advertisers) < ADVERTISERS_MAX:
+            self.advertisers.append(peer)
+
+    def prefer(self, peer: NodeId) -> bool:
+        """Ask this one first; False when it was one too many to be remembered."""
+        if peer not in self.advertisers:
+            return False
+        self.advertisers = [peer, *(node for node in self.advertisers if node != peer)]
+        return True
+
 
 class Wants:
     """Bounded in ids, advertisers and tries. Gives lists of (peer, ids) to ask by datagram or by stream."""
@@ -41,40 +53,33 @@ class Wants:
 
     def advertised(
         self, peer: NodeId, ids: Iterable[bytes], known: Callable[[bytes], bool], now_s: float
-    ) -> tuple[list[bytes], list[bytes]]:
-        """A peer has these: give the ids to ask it for, and those to fetch from it over a stream."""
+    ) -> list[bytes]:
+        """A peer has these: give the ids to ask it for."""
         ask: list[bytes] = []
+        for short_id in ids:
+            want = self._wants.get(short_id)
+            if want is not None:
+                want.add(peer)
+            elif self._is_welcome(short_id, peer, known, now_s):
+                self._wants[short_id] = _Want([peer], now_s + WANT_TIMEOUT_S)
+                ask.append(short_id)
+        return ask
+
+    def lacking(
+        self, peer: NodeId, ids: Iterable[bytes], known: Callable[[bytes], bool], now_s: float
+    ) -> list[bytes]:
+        """A peer has these, which are too large or too many for datagrams: give the ids to fetch over a stream."""
         fetch: list[bytes] = []
         for short_id in ids:
             want = self._wants.get(short_id)
-            if want is None:
-                if self._is_welcome(short_id, peer, known, now_s):
-                    self._wants[short_id] = _Want([peer], now_s + WANT_TIMEOUT_S)
-                    ask.append(short_id)
-            elif want.advertisers[0] == peer and not want.by_stream:
-                self._turn_to_stream(want, now_s)
-                fetch.append(short_id)
-            elif peer not in want.advertisers and len(want.advertisers) < ADVERTISERS_MAX:
-                want.advertisers.append(peer)
-        return ask, fetch
-
-    def listed(
-        self, peer: NodeId, ids: Iterable[bytes], known: Callable[[bytes], bool], now_s: float
-    ) -> list[bytes]:
-        """A peer's set has these: give the ids to ask it for. Unlike an IHAVE this answers nothing."""
-        fresh = [short_id for short_id in ids if short_id not in self._wants]
-        ask, _ = self.advertised(peer, fresh, known, now_s)
-        return ask
-
-    def lacking(self, peer: NodeId, ids: Iterable[bytes], known: Callable[[bytes], bool], now_s: float) -> Asked:
-        """A peer has so many that a stream is cheaper: give the ids to fetch from it."""
-        fetch: list[bytes] = []
-        for short_id in ids:
-            if short_id not in self._wants and self._is_welcome(short_id, peer, known, now_s):
+            if want is None and self._is_welcome(short_id, peer, known, now_s):
                 want = self._wants[short_id] = _Want([peer], inf)
+            elif want is not None:
+                want.add(peer)
+            if want is not None and not want.by_stream and want.prefer(peer):
                 self._turn_to_stream(want, now_s)
                 fetch.append(short_id)
-        return {peer: fetch} if fetch else {}
+        return fetch
 
     def retain(self, members: frozenset[NodeId]) -> None:
         """Ask nobody else any more."""

@@ -87,6 +87,14 @@ class Rollout:
         """The newest verified head that is published here: what a push must build upon."""
         return self._following.head
 
+    async def knows(self, commit: bytes) -> bool:
+        """Whether a commit is in the repository here, followed or not. Raises Fault for the world's faults."""
+        try:
+            await self._open()
+            return commit in await self._repository.commits_here([commit])
+        except OSError as error:
+            raise _failed("looking the commit up", error) from error
+
     async def push(
         self,
         wanted: SetRollout,

@@ -34,6 +34,7 @@ BAD_COMMITS_MAX: Final = 4  # failed revisions that a status still names
 RECIPIENTS_MAX: Final = 256  # wraps of one secret; 256 x 112 B leave half of a record to the value
 SECRET_VALUE_BYTES_MAX: Final = 32_768
 INVITE_USES_MAX: Final = 1000
+FORERUNNERS_MAX: Final = 64  # keys that one device had before: set up anew each month for five years
 ADMIN_WEIGHT_MAX: Final = 1000
 REPLACED_MAX: Final = 2  # credentials that one names as replaced: more than one only after two admins raced
 SETTINGS_MAX: Final = 64
@@ -61,6 +62,7 @@ SLOTS_PER_AUTHOR_MAX: Final = {
 # Of records about the authority by keys without a say, in all: 300 kB, and 30 ms of each fold.
 VOID_RECORDS_MAX: Final = 1024
 SLOTS_PER_AUTHOR_UNKNOWN_KIND_MAX: Final = 64
+SLOTS_PER_AUTHOR_UNKNOWN_KINDS_MAX: Final = 256  # of all of them together: 240 kB, where each kind alone is 60 kB
 
 PAYLOAD_BYTES_MAX: Final = {
     0: 4096,

@@ -26,6 +26,7 @@ from clanmeshd.core.authority import fold
 from clanmeshd.core.effects import Instant
 from clanmeshd.core.ledger import Ledger
 from clanmeshd.core.limits import CLONE_FADES_S
+from clanmeshd.core.phrases import called
 from tests.core.authors import NOW_UNIX_S, Author, Family, fresh_seed
 
 SEQ_NOW = NOW_UNIX_S * 1000 << 16
@@ -203,6 +204,34 @@ def test_a_secret_that_a_removed_device_could_read(family: Family) -> None:
     assert found(outlook(family, "desk", *records, secret, out, fresh)) == {}
 
 
+def test_who_was_removed_is_named_as_it_was_called(family: Family) -> None:
+    records = vouched(family, "desk", "nas", "phone", "lamp")
+    secret = sealed(family["desk"], 1, family["phone"], family["nas"], family["lamp"])
+    out = [family["desk"].revocation(family["phone"])]
+    alarm = found(outlook(family, "desk", *records, secret, *out))["exposed-secret"]
+    assert alarm.text.startswith("phone (removed) knows the secret wifi")
+    out.append(family["desk"].revocation(family["lamp"]))
+    alarm = found(outlook(family, "desk", *records, secret, *out))["exposed-secret"]
+    assert alarm.text.startswith("lamp (removed) and phone (removed) know the secret wifi")
+
+
+def test_a_key_that_another_one_took_the_place_of_is_called_so(family: Family) -> None:
+    records = vouched(family, "desk", "nas", "phone")
+    content = Credential(family["lamp"].node, "phone", (), 0, None, succeeds=family["phone"].node)
+    view = outlook(family, "desk", *records, family["desk"].write(content))
+    assert called(view.authority, family["phone"].node) == "phone (its former key)"
+    assert called(view.authority, family["lamp"].node) == "phone"
+
+
+def test_many_who_were_removed_are_counted() -> None:
+    names = [f"n{number}" for number in range(5)]
+    family = Family(("desk",), tuple(names), recovery=True)
+    records = [*vouched(family, "desk", *names), *(family["desk"].revocation(family[name]) for name in names)]
+    secret = sealed(family["desk"], 1, *(family[name] for name in names))
+    alarm = found(outlook(family, "desk", *records, secret))["exposed-secret"]
+    assert "(removed) and 2 more know the secret wifi" in alarm.text
+
+
 def test_a_value_of_dice_has_an_hour_to_be_replaced(family: Family) -> None:
     records = vouched(family, "desk", "nas", "phone")
     secret = sealed(family["phone"], 1, family["nas"], random_bytes=32)
@@ -233,7 +262,8 @@ def test_without_a_majority_that_speaks(family: Family) -> None:
     records = [*vouched(family, "desk", "nas", "phone"), acknowledged(family, "nas")]
     late = acknowledged(family, "desk", 31 * DAY_S)
     alarm = found(outlook(family, "phone", *records, late, later_s=31.5 * DAY_S))["no-majority"]
-    assert (alarm.severity, "nas" in alarm.text) == ("notice", True)
+    assert (alarm.severity, alarm.text.startswith("nas said nothing")) == ("notice", True)
+    assert "`clanctl admin recover --add NODE --remove nas`" in alarm.remedy
 
 
 def test_without_a_recovery_key_admins_are_told() -> None:
@@ -252,8 +282,8 @@ def test_a_settled_history_that_is_left_is_told(family: Family) -> None:
 
 
 def test_an_admin_that_follows_another_history_is_told_when_it_stays_there() -> None:
-    family = Family(("desk", "attic", "nas"), ("lamp",), recovery=True)
-    records = vouched(family, "desk", "attic", "nas", "lamp")
+    family = Family(("desk", "attic", "nas"), ("lamp", "tv"), recovery=True)
+    records = vouched(family, "desk", "attic", "nas", "lamp", "tv")
     here = family["desk"].write(
         AdminAdd(family["lamp"].node, 1), slot="00000001", prev=family.genesis.value.id, seq=at(1)
     )
@@ -265,6 +295,10 @@ def test_an_admin_that_follows_another_history_is_told_when_it_stays_there() -> 
     assert "split" not in found(outlook(family, "desk", *records))
     alarm = found(outlook(family, "desk", *records, later_s=400.0))["split"]
     assert (alarm.severity, alarm.subject) == ("problem", node_text(family["nas"].node))
+    assert "stolen: `clanctl remove nas`" in alarm.remedy
+    for own, where in (("nas", "on another admin's device"), ("tv", "on an admin's device")):
+        split = found(outlook(family, own, *records, later_s=400.0))["split"]
+        assert f"stolen: {where} `clanctl remove nas`" in split.remedy
 
 
 def test_problems_stand_first_and_each_kind_is_bounded(family: Family) -> None:

@@ -39,7 +39,7 @@ async def test_two_admins_are_told_what_that_means(house: Household) -> None:
 
 async def test_a_proposal_waits_is_shown_and_is_completed(house: Household) -> None:
     await house.admins("nas")
-    proposed = await house["desk"].call("admin-propose", operation="setting", name="colour", value="green")
+    proposed = await house["desk"].call("admin-propose", operation="setting", name="x-colour", value="green")
     assert proposed["state"] == "done"  # routine
     proposed = await house["desk"].call("admin-propose", operation="thresholds", govern=2)
     assert (proposed["state"], proposed["approvers"], proposed["needed"]) == ("pending", ["nas"], 2)
@@ -84,8 +84,11 @@ async def test_approving_twice_changes_nothing(house: Household) -> None:
         ({"operation": "thresholds", "govern": 9}, "refused"),
         ({"operation": "thresholds", "govern": 0, "routine": 1}, "refused"),
         ({"operation": "setting", "name": "Colour", "value": "x"}, "usage"),
-        ({"operation": "setting", "name": "colour", "value": "x" * 257}, "usage"),
-        ({"operation": "setting", "name": "colour", "value": ""}, "refused"),
+        ({"operation": "setting", "name": "x-colour", "value": "x" * 257}, "usage"),
+        ({"operation": "setting", "name": "x-colour", "value": ""}, "refused"),
+        ({"operation": "setting", "name": "colour", "value": "green"}, "usage"),
+        ({"operation": "setting", "name": "withdrawn", "value": "ab" * 8, "force": True}, "usage"),
+        ({"operation": "setting", "name": "tunnel-key-days", "value": "99999"}, "usage"),
         ({"operation": "setting", "name": "credential-days", "value": "a month"}, "usage"),
         ({"operation": "checkpoint", "commit": "00" * 20}, "usage"),
         ({"operation": "checkpoint", "commit": "main"}, "usage"),
@@ -95,6 +98,54 @@ async def test_what_cannot_be_decided(house: Household, args: dict[str, object],
     fault = await house["desk"].refused("admin-propose", **args)
     assert fault.kind == kind, str(fault)
     assert house["desk"].mesh.authority.number == 0
+
+
+async def test_a_setting_that_nobody_heeds_is_taken_for_a_typo(house: Household) -> None:
+    fault = await house["desk"].refused("admin-propose", operation="setting", name="credential-day", value="30")
+    assert "if you mean credential-days" in fault.remedy
+    fault = await house["desk"].refused("admin-propose", operation="setting", name="colour", value="green")
+    assert "credential-days and tunnel-key-days" in fault.remedy
+    args = {"operation": "setting", "name": "credential-day", "value": "30"}
+    assert (await house["desk"].call("admin-propose", **args, force=True))["state"] == "done"
+    taken = await house["desk"].call("admin-propose", operation="setting", name="credential-day", value="")
+    assert taken["state"] == "done"  # what is there can be taken back
+    assert house["desk"].mesh.authority.chain.settings == {}
+
+
+async def test_a_checkpoint_that_the_repository_does_not_know_is_taken_for_a_typo(
+    house: Household, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = bytes.fromhex("ab" * 20)
+
+    async def knows(commit: bytes) -> bool:
+        return commit == known
+
+    monkeypatch.setattr(house["desk"].clan.rollout, "head", known)
+    monkeypatch.setattr(house["desk"].clan.rollout, "knows", knows, raising=False)
+    args = {"operation": "checkpoint", "commit": "cd" * 20}
+    fault = await house["desk"].refused("admin-propose", **args)
+    assert (fault.kind, "no such commit" in fault.why, "--force" in fault.remedy) == ("not-found", True, True)
+    assert house["desk"].mesh.authority.number == 0
+    assert (await house["desk"].call("admin-propose", **args, force=True))["state"] == "done"
+    assert (await house["desk"].call("admin-propose", operation="checkpoint", commit=known.hex()))[
+        "state"
+    ] == "done"
+
+
+async def test_a_recovery_key_is_not_in_force_before_enough_have_approved(house: Household) -> None:
+    await house.admins("nas")
+    answer = await house["desk"].call("admin-propose", operation="recovery")
+    assert answer["state"] == "pending"
+    assert "only proposed" in answer["note"]
+    assert f"admin approve {answer['id'][:10]}` on nas" in answer["note"]
+    await house.share()
+    for name in ("desk", "phone"):
+        fault = await house[name].refused("admin-recover", key=answer["recovery"], drill=True)
+        assert "not in force" in fault.why
+        assert answer["id"][:10] in fault.remedy
+    assert (await house["desk"].call("admin-recover", key=house.recovery, drill=True))["holds"]
+    await house["nas"].call("admin-approve", id=answer["id"])
+    assert (await house["nas"].call("admin-recover", key=answer["recovery"], drill=True))["holds"]
 
 
 async def test_only_admins_propose(house: Household) -> None:
@@ -190,7 +241,11 @@ async def test_one_change_of_the_admins_at_a_time_and_how_to_take_it_back(house:
     assert house["desk"].mesh.ledger.root() == root  # nothing was signed on the way to a refusal
     await house.share()
     withdrawn = await house["desk"].call("admin-propose", operation="withdrawal", id=first["id"][:8])
-    assert (withdrawn["state"], withdrawn["operation"]) == ("done", f"take the proposal {first['id'][:10]} back")
+    assert (withdrawn["state"], withdrawn["operation"]) == (
+        "done",
+        f"take back the proposal {first['id'][:10]} to end phone being an admin",
+    )
+    assert withdrawn["note"] is None
     assert (await house["desk"].call("admin-list"))["settings"] == {}
     await house.share()
     for device in house:
@@ -198,3 +253,21 @@ async def test_one_change_of_the_admins_at_a_time_and_how_to_take_it_back(house:
     assert (await house["desk"].call("admin-propose", operation="add", node="lamp"))["state"] == "pending"
     fault = await house["desk"].refused("admin-propose", operation="withdrawal", id=first["id"])
     assert fault.kind == "not-found"
+
+
+async def test_where_routine_needs_two_a_withdrawal_waits_as_well(house: Household) -> None:
+    await house.admins("nas", "phone")
+    proposed = await house["desk"].call("admin-propose", operation="thresholds", routine=2)
+    await house.share()
+    await house["nas"].call("admin-approve", id=proposed["id"])
+    await house.share()
+    proposed = await house["desk"].call("admin-propose", operation="setting", name="x-a", value="1")
+    back = await house["desk"].call("admin-propose", operation="withdrawal", id=proposed["id"])
+    assert (back["state"], "still approve" in back["note"]) == ("pending", True)
+    assert back["operation"] == f"take back the proposal {proposed['id'][:10]} to set x-a to '1'"
+    await house.share()
+    assert (await house["nas"].call("admin-approve", id=back["id"]))["state"] == "done"
+    await house.share()
+    for device in house:
+        assert (await device.call("admin-pending"))["pending"] == []
+    assert "x-a" not in house["desk"].mesh.authority.chain.settings

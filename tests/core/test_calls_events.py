@@ -67,22 +67,107 @@ async def test_the_ring_is_bounded_and_ids_of_another_run_give_all() -> None:
 
 
 async def test_an_alarm_is_told_when_it_begins_and_when_it_ends(house: Household) -> None:
-    await house.join("nas")
-    await house.admins("nas")
     desk = house["desk"]
     alerting = Alerting(desk.clan.driver)
     alerting.tell(standing_alarms(desk.mesh))
     newest = desk.clan.driver.events.newest
-    proposed = await house["nas"].call("admin-propose", operation="thresholds", govern=2)
-    await house.share()
+    await desk.call("admin-propose", operation="recovery", none=True)
     for _ in range(2):
         alerting.tell(standing_alarms(desk.mesh))
     told = [each for each in (await desk.call("events", after=newest))["events"] if each["kind"] == "alarm"]
     assert len(told) == 1
-    assert "nas proposes to" in told[0]["text"]
-    await desk.call("admin-approve", id=proposed["id"])
+    assert "no recovery key" in told[0]["text"]
+    await desk.call("admin-propose", operation="recovery")
     alerting.tell(standing_alarms(desk.mesh))
     assert [each["kind"] for each in (await desk.call("events", after=newest))["events"]][-1] == "alarm-over"
+
+
+def told(house: Household, name: str, *kinds: str) -> list[str]:
+    """What a device told of some kinds, in order."""
+    return [event.text for event in house[name].clan.driver.events if event.kind in kinds]
+
+
+async def test_a_proposal_that_is_said_again_is_told_once(house: Household) -> None:
+    await house.join("nas", "phone", "lamp")
+    await house.admins("nas", "phone")
+    proposed = await house["desk"].call("admin-propose", operation="thresholds", govern=3)
+    await house.share()
+    alerting = Alerting(house["nas"].clan.driver)
+    for value in ("1", "2"):
+        alerting.tell(standing_alarms(house["nas"].mesh))
+        await house["phone"].call("admin-propose", operation="setting", name="x-n", value=value)
+        await house.share()
+    (again,) = (await house["nas"].call("admin-pending"))["pending"]
+    assert again["id"] != proposed["id"]
+    assert again["operation"] == proposed["operation"]
+    for name in ("nas", "lamp"):
+        assert len([text for text in told(house, name, "proposal") if "need a weight" in text]) == 1
+    assert told(house, "nas", "alarm", "alarm-over") == []
+    await house["desk"].call("admin-propose", operation="withdrawal", id=again["id"])
+    await house.share()
+    assert told(house, "lamp", "operation")[-1] == (
+        f"desk decided: take back the proposal {again['id'][:10]} "
+        "to need a weight of 3 to govern and 1 for routine"
+    )
+    await house["desk"].call("admin-propose", operation="thresholds", govern=3)
+    await house.share()
+    assert len([text for text in told(house, "lamp", "proposal") if "need a weight" in text]) == 2
+
+
+async def test_who_is_put_out_is_named_and_by_whom_and_why(house: Household) -> None:
+    await house.join("nas", "phone", "lamp")
+    await house["desk"].call("remove", node="phone", reason="sold to Bob")
+    await house["desk"].call("remove", node="lamp")
+    await house.share("desk", "nas")
+    assert sorted(told(house, "nas", "member-left")) == [
+        "lamp is no member any more: desk removed it",
+        "phone is no member any more: desk removed it (sold to Bob)",
+    ]
+    nodes = [
+        each["node"] for each in (await house["nas"].call("events"))["events"] if each["kind"] == "member-left"
+    ]
+    assert sorted(nodes) == ["lamp", "phone"]
+
+
+async def test_a_recovery_names_whom_it_put_out(house: Household) -> None:
+    await house.join("nas", "phone")
+    key = house.recovery
+    await house["nas"].call("admin-recover", key=key, add="nas", remove="desk", new_key=True)
+    await house.share("nas", "phone")
+    for name in ("nas", "phone"):
+        assert told(house, name, "operation") == [
+            "the recovery key decided: make nas an admin of weight 1",
+            "the recovery key decided: end desk being an admin",
+            "the recovery key decided: replace the recovery key",
+        ]
+        gone = "desk is no member any more: it is no admin any more, and nobody else vouches for it"
+        assert gone in told(house, name, "member-left")
+
+
+async def test_what_becomes_of_members_and_invites_is_told(house: Household) -> None:
+    await house.join("nas", "phone")
+    newest = len(told(house, "nas", "member-joined", "invite-made"))
+    await house["desk"].call("rename", node="phone", name="handy")
+    await house["desk"].call("tag", node="handy", add=["backup", "media"], remove=[])
+    await house.share()
+    await house["desk"].call("tag", node="handy", add=["kids"], remove=["media"])
+    made = await house["desk"].call("invite", tags=["kids"], uses=2)
+    await house.share()
+    (invite,) = [key.hex() for key, each in house["desk"].mesh.authority.invites.items() if each.invite.uses == 2]
+    await house["desk"].call("invite-revoke", id=invite)
+    await house.share()
+    assert made
+    assert newest
+    assert told(house, "nas", "member-renamed", "member-tagged") == [
+        "phone is called handy now, by the word of desk",
+        "handy is tagged +backup +media, by the word of desk",
+        "handy is tagged +kids -media, by the word of desk",
+    ]
+    assert told(house, "nas", "invite-made", "invite-ended")[-2:] == [
+        f"desk made the invite {invite[:10]}, for 2 devices +kids",
+        f"the invite {invite[:10]} of desk was withdrawn",
+    ]
+    assert "by the invite" in told(house, "desk", "member-joined")[-1]
 
 
 async def test_alarms_are_watched(house: Household, autojump_clock: MockClock) -> None:

@@ -90,10 +90,13 @@ PROPOSALS: list[tuple[str, dict[str, Any]]] = [
     ("propose replace nas tv --yes", {"operation": "replace", "node": "nas", "by": "tv", "distrust_s": None}),
     ("propose thresholds --govern 3", {"operation": "thresholds", "govern": 3, "routine": None}),
     ("propose recovery --none --yes", {"operation": "recovery", "none": True}),
-    ("propose setting colour blue", {"operation": "setting", "name": "colour", "value": "blue"}),
-    ("propose setting colour ''", {"operation": "setting", "name": "colour", "value": ""}),
+    (
+        "propose setting x-colour blue",
+        {"operation": "setting", "name": "x-colour", "value": "blue", "force": False},
+    ),
+    ("propose setting hue '' --force", {"operation": "setting", "name": "hue", "value": "", "force": True}),
     ("withdraw 0123", {"operation": "withdrawal", "id": "0123"}),
-    ("propose checkpoint abc", {"operation": "checkpoint", "commit": "abc"}),
+    ("propose checkpoint abc", {"operation": "checkpoint", "commit": "abc", "force": False}),
 ]
 
 
@@ -187,6 +190,10 @@ def test_what_became_of_an_admins_word() -> None:
     assert "2 removals" in text
     assert "invites 0011" in text
     assert "nobody vouches for phone" in text
+    assert "\nlapsed: the invites" in text
+    waiting = render_admins.proposal_text({**PROPOSED, **decision(), "kept": kept})
+    assert "\nwould lapse when it is done: the invites 0011" in waiting
+    assert "\nlapsed: the invites" in render_admins.proposal_text({**PROPOSED, "kept": kept})
     assert render_admins.kept_text(NOTHING_KEPT) == ""
 
 

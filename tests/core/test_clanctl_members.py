@@ -294,3 +294,11 @@ def test_an_answer_of_another_version_is_still_shown() -> None:
             view(answer)
         render_members.removal_text(answer, "family", [])
         render_members.removal_plan(answer, "family", [])
+
+
+def test_where_nothing_happened_that_is_said(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:
+    daemon.says(events={"events": [], "newest": 5})
+    ctl(daemon, "events")
+    assert capsys.readouterr().out == "nothing happened since the daemon was started\n"
+    ctl(daemon, "events", "--json")
+    assert json.loads(capsys.readouterr().out)["events"] == []

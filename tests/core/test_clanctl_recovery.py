@@ -89,6 +89,19 @@ def test_a_new_key_is_shown(daemon: FakeDaemon, capsys: pytest.CaptureFixture[st
     assert daemon.args("admin-propose") == {"operation": "recovery", "none": False}
 
 
+def test_a_new_key_that_is_only_proposed_says_so(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:
+    waiting = {**DONE, "state": "pending", "kept": NOTHING_KEPT, "recovery": KEY, "note": None}
+    daemon.says(admin_propose=waiting)
+    ctl(daemon, "admin", "propose", "recovery", "--yes")
+    out = capsys.readouterr().out
+    assert grouped(KEY).splitlines()[-1] in out
+    assert "This is only proposed. It is not in force" in out
+    assert "This is the recovery key" not in out
+    daemon.says(admin_propose={**waiting, "state": "done"})
+    ctl(daemon, "admin", "propose", "recovery", "--yes")
+    assert "only proposed" not in capsys.readouterr().out
+
+
 # --- read ----------------------------------------------------------------------------------------------
 
 

@@ -78,12 +78,12 @@ def test_a_secret_that_is_not_there_is_for_the_daemon_to_refuse(daemon: FakeDaem
 
 def test_an_exposed_value_is_shown_with_its_remedy(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [
-        {"name": "wifi", "epoch": 3, "exposed": ["b4c6ld"], "remedy": "clanctl secrets rotate wifi"},
+        {"name": "wifi", "epoch": 3, "exposed": ["tv (removed)"], "remedy": "clanctl secrets rotate wifi"},
         {"name": "db", "epoch": 3, "exposed": [], "remedy": None},
         {"name": "of-an-older-daemon"},
     ]
     daemon.says(secrets_list={"secrets": rows})
     ctl(daemon, "secrets", "list")
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last == "wifi: a removed device (b4c6ld) knows this value; `clanctl secrets rotate wifi`"
+    assert last == "wifi: tv (removed) knows this value; `clanctl secrets rotate wifi`"
     assert exposed_notes({}) == exposed_notes({"secrets": rows[1:]}) == []

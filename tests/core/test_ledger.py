@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clanmesh_protocol.keys import RecordId
-from clanmesh_protocol.limits import SLOTS_PER_AUTHOR_MAX
+from clanmesh_protocol.limits import SLOTS_PER_AUTHOR_MAX, SLOTS_PER_AUTHOR_UNKNOWN_KINDS_MAX
 from clanmesh_protocol.records import Head, Kind, Record, RolloutState, SecretsState, SignerAdd, Status
 from clanmesh_protocol.signing import Verified
 from clanmeshd.core.ledger import VOLATILE_TTL_S_MAX, Ledger, Outcome
+from clanmeshd.core.limits import FLOORS_OF_OTHERS_MAX
 from clanmeshd.core.trie import Trie, digits_of
 from tests.core.authors import Author, Family, ledger_of
 
@@ -111,6 +112,26 @@ def test_a_full_shelf_refuses_and_makes_room(family: Family) -> None:
     assert ledger.apply(first).displaced == last.value
 
 
+def later(author: Author, number: int) -> Verified[Record]:
+    """A record of one of many kinds that this version does not know."""
+    return author.write(Head(None, bytes(20), b"s"), kind=20 + number % 100, slot=f"{number:04d}", seq=1 + number)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_all_later_kinds_of_an_author_share_their_slots(family: Family, seed: int) -> None:
+    nas, phone = family["nas"], family["phone"]
+    records = [later(nas, number) for number in range(SLOTS_PER_AUTHOR_UNKNOWN_KINDS_MAX + 60)]
+    lowest = sorted(records, key=lambda each: (each.value.kind, each.value.slot))
+    expected = family.ledger(*lowest[:SLOTS_PER_AUTHOR_UNKNOWN_KINDS_MAX], later(phone, 1))
+    random.Random(seed).shuffle(records)
+    ledger = family.ledger(later(phone, 1), *records)
+    assert ledger.root() == expected.root(), f"seed {seed}: by kind and slot, whatever came first"
+    highest = lowest[-1]
+    assert not ledger.newer(highest.value)
+    assert ledger.would_displace(highest.value)
+    assert ledger.apply(highest).outcome is Outcome.FULL
+
+
 # --- volatile kinds ------------------------------------------------------------------------------------
 
 
@@ -132,6 +153,21 @@ def test_a_volatile_record_lapses_and_its_echo_does_not_come_back(family: Family
     assert not ledger.newer(old.value)
     assert ledger.apply(old, now_s=161).outcome is Outcome.STALE
     assert ledger.apply(status(nas, 2), now_s=161).is_new
+
+
+def test_what_lapsed_of_authors_that_are_gone_is_not_remembered_for_ever(family: Family) -> None:
+    nas, ledger = family["nas"], family.ledger()
+    ledger.apply(kept := status(nas, 1, ttl_s=1), now_s=0)
+    gone = [Author(f"gone-{number}", 200 + number) for number in range(FLOORS_OF_OTHERS_MAX + 50)]
+    for author in gone:
+        author.clan = family.clan
+    lapsed = [status(author, 1, ttl_s=1) for author in gone]
+    for record in lapsed:
+        ledger.apply(record, now_s=0)
+    ledger.expire(10)
+    ledger.retain(lambda record: record.author == nas.node)
+    assert sum(not ledger.newer(record.value) for record in lapsed) == FLOORS_OF_OTHERS_MAX
+    assert not ledger.newer(kept.value), "members' are all remembered"
 
 
 def test_a_newer_volatile_record_begins_its_time_anew(family: Family) -> None:
@@ -158,6 +194,22 @@ def test_versions_tell_which_kinds_changed(family: Family) -> None:
     ledger.apply(head(family["nas"], "main"))
     assert ledger.version_of(Kind.HEAD) > before[0]
     assert ledger.version_of(Kind.SECRET, Kind.NODE) == before[1]
+
+
+def test_a_verdict_is_worked_out_once_as_long_as_its_record_stands(family: Family) -> None:
+    nas, ledger, asked = family["nas"], family.ledger(), []
+
+    def work_out() -> bool:
+        asked.append(1)
+        return True
+
+    ledger.apply(record := head(nas, "main"))
+    assert all(ledger.verdict(record.value, work_out) for _ in range(5))
+    assert len(asked) == 1
+    ledger.retain(lambda each: each.author != nas.node)
+    for _ in range(2):
+        ledger.verdict(record.value, work_out)
+    assert len(asked) == 3, "nothing is kept of what does not stand here"
 
 
 def test_retain_drops_and_tells(family: Family) -> None:

@@ -1,5 +1,6 @@
 """The small parts of the core by themselves: bounds, order, pace."""
 
+from collections import Counter
 from math import inf
 from random import Random
 
@@ -20,7 +21,7 @@ from clanmesh_protocol.messages import (
 )
 from clanmesh_protocol.records import Kind, Record
 from clanmesh_protocol.signing import read_untrusted
-from clanmeshd.core.buckets import TokenBucket
+from clanmeshd.core.buckets import Buckets, TokenBucket
 from clanmeshd.core.dissemination import Dissemination
 from clanmeshd.core.limits import (
     IDS_PER_FRAME_MAX,
@@ -67,8 +68,8 @@ class TestWants:
     def test_asks_once_then_others_then_by_stream_then_gives_up(self) -> None:
         wants = Wants()
         one = ids(1)
-        assert wants.advertised(PEERS[0], one, unknown, 0.0) == (one, [])
-        assert wants.advertised(PEERS[1], one, unknown, 0.0) == ([], [])
+        assert wants.advertised(PEERS[0], one, unknown, 0.0) == one
+        assert wants.advertised(PEERS[1], one, unknown, 0.0) == []
         tries = []
         while (due_s := wants.next_deadline()) < inf:
             ask, fetch = wants.handle_deadline(due_s)
@@ -79,12 +80,15 @@ class TestWants:
             *[("fetch", PEERS[number % 2]) for number in range(WANT_TRIES_MAX - 2)],
         ]
 
-    def test_an_ihave_that_answers_means_a_stream(self) -> None:
+    def test_what_is_too_large_is_fetched_once_and_from_who_said_so(self) -> None:
         wants = Wants()
         one = ids(1)
-        wants.advertised(PEERS[0], one, unknown, 0.0)
-        assert wants.advertised(PEERS[0], one, unknown, 0.1) == ([], one)
-        assert wants.advertised(PEERS[0], one, unknown, 0.2) == ([], [])
+        assert wants.advertised(PEERS[1], one, unknown, 0.0) == one
+        assert wants.advertised(PEERS[1], one, unknown, 0.1) == [], "told twice is no answer"
+        assert wants.lacking(PEERS[0], one, unknown, 0.2) == one
+        assert wants.lacking(PEERS[1], one, unknown, 0.3) == []
+        ask, fetch = wants.handle_deadline(wants.next_deadline())
+        assert (ask, fetch) == ({}, {PEERS[1]: one}), "the other one, when the first does not give it"
 
     def test_what_came_is_wanted_no_more(self) -> None:
         wants = Wants()
@@ -97,17 +101,17 @@ class TestWants:
         for how in ("time", "authority"):
             wants = Wants()
             wants.refuse(ids(1)[0], 0.0)
-            assert wants.advertised(PEERS[0], ids(1), unknown, REFUSED_S / 2) == ([], [])
+            assert wants.advertised(PEERS[0], ids(1), unknown, REFUSED_S / 2) == []
             if how == "authority":
                 wants.reconsider()
             later_s = REFUSED_S / 2 if how == "authority" else REFUSED_S + 1
-            assert wants.advertised(PEERS[0], ids(1), unknown, later_s) == (ids(1), [])
+            assert wants.advertised(PEERS[0], ids(1), unknown, later_s) == ids(1)
 
     def test_bounds(self) -> None:
         wants = Wants()
-        asked, _ = wants.advertised(PEERS[0], ids(3 * WANTS_MAX), unknown, 0.0)
+        asked = wants.advertised(PEERS[0], ids(3 * WANTS_MAX), unknown, 0.0)
         assert len(asked) == WANTS_PER_PEER_MAX
-        asked, _ = wants.advertised(PEERS[1], ids(3 * WANTS_MAX, 10**6), unknown, 0.0)
+        asked = wants.advertised(PEERS[1], ids(3 * WANTS_MAX, 10**6), unknown, 0.0)
         assert len(asked) == WANTS_MAX - WANTS_PER_PEER_MAX
 
     def test_refusals_are_bounded_and_the_oldest_forgotten(self) -> None:
@@ -115,7 +119,7 @@ class TestWants:
         for short_id in ids(2 * REFUSED_MAX):
             wants.refuse(short_id, 0.0)
         first, last = ids(1), ids(1, 2 * REFUSED_MAX - 1)
-        assert wants.advertised(PEERS[0], first + last, unknown, 0.0) == (first, [])
+        assert wants.advertised(PEERS[0], first + last, unknown, 0.0) == first
 
 
 class TestOutbox:
@@ -154,6 +158,15 @@ class TestOutbox:
             sent += packed
         assert len(sent) == len(sizes)
         assert list(outbox.drain()) == []
+
+    def test_the_ids_of_large_records_are_said_twice_in_one_frame(self) -> None:
+        outbox = Outbox()
+        outbox.announce(PEERS[0], ids(1))
+        outbox.announce(PEERS[0], ids(100, 50), is_large=True)
+        frames = [frame for _, packed in outbox.drain() for frame in packed if isinstance(frame, IHave)]
+        times = [Counter(frame.ids) for frame in frames]
+        assert sum(times, Counter()) == {ids(1)[0]: 1, **dict.fromkeys(ids(100, 50), 2)}
+        assert all(count[short_id] == 2 for count in times for short_id in count if short_id != ids(1)[0])
 
     def test_ids_are_gathered(self) -> None:
         outbox = Outbox()
@@ -269,3 +282,14 @@ class TestPace:
         assert own.next_deadline() == inf
         own.set(OwnStatus().value, 5.0)
         assert own.take(2, 5.0) is not None
+
+    def test_buckets_of_many_keys_are_forgotten_once_they_are_full_again(self) -> None:
+        buckets: Buckets[int] = Buckets(1.0, 2.0)
+        for key in range(5000):
+            assert buckets.take(key, key * 1.0)
+            assert len(buckets) <= 100, "one bucket is full again a second later"
+        assert buckets.take(4999, 4999.0)
+        assert not buckets.has(4999, 4999.0)
+        assert not buckets.take(4999, 4999.0), "what was taken just now is remembered"
+        assert buckets.has(4999, 5000.0)
+        assert buckets.has(-1, 0.0), "who never took has all of it"

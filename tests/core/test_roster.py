@@ -1,8 +1,12 @@
 """Who is a member when several admins have their say: what replaces what, who succeeds whom, and what lapses."""
 
-from clanmesh_protocol.keys import NodeId, signing_public
+import pytest
+
+from clanmesh_protocol.keys import NodeId, signing_public, verify_detached_untrusted
+from clanmesh_protocol.limits import FORERUNNERS_MAX
 from clanmesh_protocol.records import AdminRemove, Credential, Record, Revocation
 from clanmesh_protocol.signing import Verified
+from clanmeshd.core import roster
 from clanmeshd.core.authority import Authority, fold
 from clanmeshd.core.credentials import amended, lapsing
 from tests.core.authors import NOW_UNIX_S, Family, ledger_of
@@ -137,3 +141,43 @@ def test_what_was_said_later_than_a_time_can_be_left_out() -> None:
     ledger = family.ledger(early, late)
     lapse = lapsing(ledger, fold(ledger), attic.node, NOW_UNIX_S + 30)
     assert [credential.name for credential in lapse.credentials] == ["nas"]
+
+
+def test_the_proofs_of_a_redemption_are_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[bytes] = []
+
+    def check(key: bytes, message: bytes, signature: bytes) -> None:
+        checked.append(key)
+        verify_detached_untrusted(key, message, signature)
+
+    monkeypatch.setattr(roster, "verify_detached_untrusted", check)
+    family = Family(["desk"], ["nas", "tv"])
+    desk, nas, tv = family["desk"], family["nas"], family["tv"]
+    invite = desk.invite(SEED, uses=2)
+    good, bad = desk.redemption(invite, SEED, nas), desk.redemption(invite, SEED, tv)
+    forged = desk.redemption(invite, bytes(32), tv)
+    ledger = family.ledger(invite, good, bad)
+    for entry in (good, bad):
+        roster.prove(ledger, entry)
+    assert len(checked) == 4, "before any fold"
+    for _ in range(3):
+        assert fold(ledger).members.keys() == {desk.node, nas.node, tv.node}
+        roster.prove(ledger, good)
+    assert len(checked) == 4
+    assert fold(family.ledger(invite, good, bad)).is_member(tv.node), (
+        "what comes from a disk is checked by the fold"
+    )
+    assert len(checked) == 8
+    assert not fold(family.ledger(invite, forged)).is_member(tv.node)
+
+
+def test_a_long_line_of_keys_costs_no_more_than_its_newest() -> None:
+    family = Family(["desk"])
+    desk, keys = family["desk"], [NodeId(number.to_bytes(32, "big")) for number in range(3 * FORERUNNERS_MAX)]
+    words = [
+        desk.write(Credential(key, f"n{number}", (), 0, None, succeeds=keys[number - 1] if number else None))
+        for number, key in enumerate(keys)
+    ]
+    authority = of(family, *words)
+    assert authority.members.keys() == {desk.node, keys[-1]}
+    assert authority.members[keys[-1]].forerunners == frozenset(keys[-1 - FORERUNNERS_MAX : -1])

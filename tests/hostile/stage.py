@@ -37,6 +37,7 @@ NOW: Final = instant(1.0)
 RECOVERY: Final = bytes(range(32))  # the recovery key's seed
 TOKEN: Final = bytes(range(32, 64))  # the seed of an invite's key
 SIGNER: Final = "ssh-ed25519 AAAAx x"
+REST_S: Final = 6.0  # longer than a core ever waits before it draws its conclusions
 TRACE_OBJECTS_MAX: Final = 4_000  # that a flood may leave in a core: full tables, not ever longer ones
 
 Trace = tuple[bytes, int, int, Authority]
@@ -151,6 +152,14 @@ class Stage:
         for data in records:
             self.mesh.receive_record(data, self.node(passed_on_by), NOW)
         return self.mesh.effects()
+
+    def rests(self, seconds: float = REST_S) -> None:
+        """Time passes, and what has waited is done."""
+        end_s = NOW.monotonic_s + seconds
+        while (due_s := self.mesh.next_deadline()) <= end_s:
+            self.mesh.handle_deadline(instant(max(due_s, NOW.monotonic_s)))
+            self.mesh.effects()
+        self.mesh.handle_deadline(instant(end_s))
 
     def takes(self, *records: bytes) -> None:
         """The core takes records in, one after the other."""

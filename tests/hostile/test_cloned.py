@@ -49,8 +49,11 @@ def test_nobody_is_thrown_out_for_a_copied_disk() -> None:
 def test_it_is_shown_to_people() -> None:
     world = doubled()
     world.run(1.0)
-    assert world.run_until(lambda: world.devices[2].node in world.mesh(0).clones, 120.0)
-    assert "clone" in [event.kind for _, event in world.devices[0].events]
+    copied = world.devices[2].node
+    who_meet = (0, 2, 3)  # the two themselves, and one whom both know
+    assert world.run_until(lambda: all(copied in world.mesh(index).clones for index in who_meet), 60.0)
+    for index in who_meet:
+        assert [event.node for _, event in world.devices[index].events if event.kind == "clone"] == [copied]
 
 
 @hostile("Datagrams", "session/ok-unproven")

@@ -18,6 +18,7 @@ THEMES = {
     "cloned",
     "duelling",
     "evicted",
+    "floods",
     "forged",
     "malleated",
     "names",

@@ -146,6 +146,7 @@ def test_a_flood_by_it_fills_its_corner_and_no_more() -> None:
     flood = [stage.operation(OUT, Setting("a", str(number))) for number in range(VOID_RECORDS_MAX + 30)]
     stage.restarts(*flood[:VOID_RECORDS_MAX])
     stays_small(stage, flood[VOID_RECORDS_MAX:])
+    stage.rests()
     assert len(stage.mesh.ledger.of_kind(Kind.AUTHORITY)) <= VOID_RECORDS_MAX + 2
     assert stage.authority.head == kept
 

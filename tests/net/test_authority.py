@@ -155,16 +155,16 @@ def test_a_fork_made_while_parted_is_resolved_alike(clan: Clan) -> None:
     alpha, beta, gamma, delta = clan.nodes
     _make_admins(clan, beta, gamma)
     clan.lab.partition([alpha, delta])
-    left = clan.ctl(alpha, "admin", "propose", "setting", "left", "1")
-    right = clan.ctl(beta, "admin", "propose", "setting", "right", "2")
+    left = clan.ctl(alpha, "admin", "propose", "setting", "x-left", "1")
+    right = clan.ctl(beta, "admin", "propose", "setting", "x-right", "2")
     assert (left["state"], right["state"]) == ("done", "done")
     assert left["number"] == right["number"]
     clan.await_all(lambda node: _view(clan, node)["head"] == right["id"], [beta, gamma])
     clan.await_all(lambda node: _view(clan, node)["head"] == left["id"], [alpha, delta])
 
     clan.lab.heal()
-    clan.await_all(lambda node: _view(clan, node)["settings"].get("right") == "2", within_s=HEAL_S)
-    clan.await_all(lambda node: _view(clan, node)["settings"] == {"left": "1", "right": "2"}, within_s=HEAL_S)
+    clan.await_all(lambda node: _view(clan, node)["settings"].get("x-right") == "2", within_s=HEAL_S)
+    clan.await_all(lambda node: _view(clan, node)["settings"] == {"x-left": "1", "x-right": "2"}, within_s=HEAL_S)
     _agree(clan, ["alpha", "beta", "gamma"])
     clan.await_all(lambda node: _view(clan, node)["final"]["id"] == _view(clan, node)["head"])
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from clanmesh_protocol.errors import UnauthorizedError
-from clanmesh_protocol.keys import NodeId, fingerprint_slot
+from clanmesh_protocol.keys import NodeId, RecordId, fingerprint_slot
 from clanmesh_protocol.records import (
     SINGLE_SLOT,
     AdminAdd,
@@ -17,11 +17,13 @@ from clanmesh_protocol.records import (
     Revocation,
     Setting,
     SignerAdd,
+    SignerRemove,
+    Thresholds,
 )
 from clanmeshd.core.authority import Authority
 from clanmeshd.core.credentials import LIFE_SETTING, amended, lapsing
-from clanmeshd.core.governance import withdrawal
-from clanmeshd.core.limits import UPKEEP_S
+from clanmeshd.core.limits import RESAID_AGE_S_MAX, UPKEEP_S
+from clanmeshd.core.resaying import withdrawal
 from tests.core.worlds import Clan, found
 from tests.sim.world import World
 
@@ -110,6 +112,140 @@ def test_a_proposal_that_the_head_passed_by_is_made_again() -> None:
         ),
     )
     assert world.run_until(pending, 10.0)
+
+
+def approve(world: World, index: int, operation: bytes) -> None:
+    assert world.run_until(lambda: operation in {each.id for each in world.mesh(index).authority.pending}, 5.0), (
+        "the proposal did not come"
+    )
+    world.mesh(index).approve(RecordId(operation), world.now(index))
+    world.settle(index)
+
+
+def signers(world: World, index: int) -> list[int]:
+    """How many have signed each proposal that waits."""
+    return [len(each.signers) for each in world.mesh(index).authority.pending]
+
+
+def test_who_approved_a_proposal_approves_it_again_when_it_is_said_again() -> None:
+    world = formed(5, 5)
+    proposed = operate(world, 0, SignerAdd(SIGNER))
+    approve(world, 1, proposed)
+    for colour in ("green", "blue"):
+        operate(world, 2, Setting("colour", colour))
+        passed = everywhere(
+            world,
+            lambda a, colour=colour: (  # type: ignore[misc]
+                a.chain.settings.get("colour") == colour
+                and [(p.operation, len(p.signers)) for p in a.pending] == [(SignerAdd(SIGNER), 2)]
+            ),
+        )
+        assert world.run_until(passed, 15.0), [signers(world, index) for index in range(5)]
+    approve(world, 3, world.mesh(3).authority.pending[0].id)
+    assert world.run_until(everywhere(world, lambda a: a.signers == (SIGNER,)), 5.0)
+    for device in world.devices:
+        assert [said.kind for _, said in device.events].count("proposal") == 1
+
+
+def test_who_did_not_approve_does_not_by_itself() -> None:
+    world = formed(5, 5)
+    operate(world, 0, SignerAdd(SIGNER))
+    world.run(1.0)
+    operate(world, 2, Setting("colour", "green"))
+    world.run(3 * UPKEEP_S)
+    assert [signers(world, index) for index in range(5)] == [[1]] * 5
+
+
+def test_an_approval_ends_with_what_was_decided_about_the_same_thing() -> None:
+    world = formed(5, 5)
+    proposed = operate(world, 0, Thresholds(4, 2))
+    approve(world, 1, proposed)
+    other = operate(world, 2, Thresholds(5, 1))
+    for index in (1, 3):
+        approve(world, index, other)
+    assert world.run_until(everywhere(world, lambda a: (a.chain.govern, a.chain.routine) == (5, 1)), 5.0)
+    world.run(3 * UPKEEP_S)
+    assert [signers(world, index) for index in range(5)] == [[1]] * 5
+
+
+def test_an_approval_ends_when_it_was_heeded_or_the_proposal_was_taken_back() -> None:
+    world = formed(5, 5)
+    proposed = operate(world, 0, SignerAdd(SIGNER))
+    for index in (1, 2):
+        approve(world, index, proposed)
+    assert world.run_until(everywhere(world, lambda a: a.final == proposed), 5.0)
+    gone = operate(world, 3, SignerRemove(SIGNER))
+    for index in (1, 2):
+        approve(world, index, gone)
+    assert world.run_until(everywhere(world, lambda a: a.final == gone), 5.0)
+    again = operate(world, 0, SignerAdd(SIGNER))
+    world.run(3 * UPKEEP_S)
+    assert [signers(world, index) for index in range(5)] == [[1]] * 5
+    approve(world, 1, again)
+    operate(world, 4, withdrawal(RecordId(again)))
+    assert world.run_until(everywhere(world, lambda a: not a.pending), 5.0)
+    operate(world, 0, SignerAdd(SIGNER))
+    world.run(3 * UPKEEP_S)
+    assert [signers(world, index) for index in range(5)] == [[1]] * 5
+
+
+def test_an_approval_is_no_older_than_a_proposal_lives() -> None:
+    world = formed(5, 5)
+    approve(world, 1, operate(world, 0, SignerAdd(SIGNER)))
+    for colour in ("green", "blue"):  # said again, and so younger each time; the person's word is not
+        world.sleep(RESAID_AGE_S_MAX * 0.6)
+        world.run(10.0)
+        operate(world, 2, Setting("colour", colour))
+        assert world.run_until(everywhere(world, lambda a: len(a.pending) == 1), 15.0)
+        world.run(3 * UPKEEP_S)
+        assert [signers(world, index) for index in range(5)] == [[2 if colour == "green" else 1]] * 5
+
+
+@pytest.mark.parametrize("rests", [True, False])
+def test_a_removal_is_not_approved_again_while_somebody_rests_on_who_goes(rests: bool) -> None:
+    world = World(5, 1, clan=found(5, 1, admins=4, credentialed=4))
+    world.run(10.0)
+    leaving, late = world.devices[3].node, world.devices[4].node
+    approve(world, 1, operate(world, 0, AdminRemove(leaving)))
+    by = world.mesh(3 if rests else 2)
+    by.publish(Credential(late, "late", (), 0, None), slot=fingerprint_slot(late), now=world.now(0))
+    world.settle(3 if rests else 2)
+    assert world.run_until(lambda: all(late in world.mesh(index).authority.members for index in range(4)), 5.0)
+    operate(world, 2, Setting("colour", "green"))
+    world.run(3 * UPKEEP_S)
+    assert [signers(world, index) for index in range(4)] == [[1 if rests else 2]] * 4
+
+
+def test_what_its_author_takes_back_is_not_said_again_before_others_agree() -> None:
+    world = formed(4, 4)
+    approve(world, 1, operate(world, 0, Thresholds(0, 2)))
+    for index in (2,):
+        approve(world, index, world.mesh(index).authority.pending[0].id)
+    assert world.run_until(everywhere(world, lambda a: a.chain.routine == 2), 5.0)
+    proposed = operate(world, 0, SignerAdd(SIGNER))
+    operate(world, 0, withdrawal(RecordId(proposed)))
+    assert world.run_until(everywhere(world, lambda a: len(a.pending) == 2), 5.0)
+    approve(world, 3, operate(world, 2, Setting("colour", "green")))
+    world.run(3 * UPKEEP_S)
+    assert [signers(world, index) for index in range(4)] == [[]] * 4
+
+
+def test_a_withdrawal_by_another_admin_holds_for_what_was_said_again_meanwhile() -> None:
+    world = formed(4, 4)
+    first = operate(world, 0, Thresholds(0, 2))
+    for index in (1, 2):
+        approve(world, index, first)
+    assert world.run_until(everywhere(world, lambda a: a.chain.routine == 2), 5.0)
+    proposed = operate(world, 0, SignerAdd(SIGNER))
+    assert world.run_until(everywhere(world, lambda a: len(a.pending) == 1), 5.0)
+    operate(world, 1, withdrawal(RecordId(proposed)))
+    assert world.run_until(everywhere(world, lambda a: len(a.pending) == 2), 5.0)
+    approve(world, 3, operate(world, 2, Setting("colour", "green")))
+    assert world.run_until(everywhere(world, lambda a: "colour" in a.chain.settings and len(a.pending) == 2), 15.0)
+    back = next(each for each in world.mesh(2).authority.pending if each.operation != SignerAdd(SIGNER))
+    approve(world, 2, back.id)
+    world.run(3 * UPKEEP_S)
+    assert [signers(world, index) for index in range(4)] == [[]] * 4
 
 
 def test_a_device_signs_one_of_several_changes_of_the_admins_and_may_take_its_own_back() -> None:

@@ -5,6 +5,7 @@ one way or both, pauses devices, kills them and starts them again from what they
 a hash, so that two runs of one seed can be shown to be one and the same.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,6 +13,7 @@ from hashlib import blake2b
 from heapq import heapify, heappop, heappush
 from itertools import count
 from random import Random
+from typing import NamedTuple
 
 from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.keys import DeviceKeys, NodeId, RecordId
@@ -35,6 +37,7 @@ from clanmeshd.core.mesh import Mesh
 from tests.core.worlds import Clan, endpoint_of, found, instant, make_mesh, status
 
 IP_UDP_BYTES = 28  # of an IPv4 header and UDP's
+OVERHEARD = 200  # datagrams that can be sent again
 STREAM_S = 0.01  # a stream opened, used and closed
 TURNS_WITHOUT_TIME_MAX = 64  # a core that asks for more at one moment is in a busy loop
 
@@ -57,6 +60,7 @@ class Device:
     bytes_sent: int = 0
     datagrams_sent: int = 0
     turns: tuple[float, int] = (0.0, 0)
+    serves: bool = True  # records that others fetch over a stream
     states: dict[str, list[tuple[float, object]]] = field(default_factory=dict)
     events: list[tuple[float, Announce]] = field(default_factory=list)
 
@@ -64,6 +68,14 @@ class Device:
     def node(self) -> NodeId:
         """Its identity."""
         return self.keys.node
+
+
+class Disk(NamedTuple):
+    """A copy of what a device has stored."""
+
+    records: tuple[Verified[Record], ...]
+    keys: DeviceKeys
+    anchor: RecordId | None
 
 
 class World:
@@ -93,6 +105,7 @@ class World:
             for index in range(size)
         ]
         self.delivered = 0
+        self.overheard: deque[bytes] = deque(maxlen=OVERHEARD)  # by whoever listens on the way
         self._rng = Random(f"world {seed}")
         self._trace = blake2b(digest_size=16)
         self._numbers = count()
@@ -179,6 +192,17 @@ class World:
         self.devices[index].waiting.clear()
         self._note("kill", index, self.now_s)
 
+    def snapshot(self, index: int) -> Disk:
+        """Copy what is on a device's disk."""
+        device = self.devices[index]
+        return Disk(tuple(device.disk), device.keys, device.anchor)
+
+    def restore(self, index: int, disk: Disk) -> None:
+        """Put a copy back. The device does not run."""
+        device = self.devices[index]
+        device.disk, device.keys, device.anchor = list(disk.records), disk.keys, disk.anchor
+        self._note("restore", index, self.now_s)
+
     def pause(self, index: int, seconds: float) -> None:
         """Suspend a device; datagrams wait for it in its socket."""
         self.devices[index].paused_until_s = self.now_s + seconds
@@ -204,6 +228,11 @@ class World:
     def now(self, index: int = 0) -> Instant:
         """What the n-th device's clocks show."""
         return self.clock(self.devices[index])
+
+    @property
+    def stopped(self) -> list[int]:
+        """Those that do not run."""
+        return [device.index for device in self.devices if device.mesh is None]
 
     @property
     def alive(self) -> list[int]:
@@ -292,6 +321,7 @@ class World:
         device.datagrams_sent += 1
         target = self._by_ip.get(destination.ip)
         self._note("send", device.index, target, self.now_s, data)
+        self.overheard.append(data)
         if target is None or (device.index, target) in self.cut:
             return
         arrive = partial(self._receive, self.devices[target], data, device.at)
@@ -299,6 +329,11 @@ class World:
         for _ in range(copies):
             if self._rng.random() >= self.loss:
                 self.at(self.now_s + self._rng.uniform(*self.latency_s), arrive)
+
+    def inject(self, data: bytes, source: Endpoint, target: int) -> None:
+        """Bring a datagram that no core has asked for, from any address that whoever sends it likes to write."""
+        self._note("inject", target, self.now_s, data)
+        self.at(self.now_s + self.latency_s[0], partial(self._receive, self.devices[target], data, source))
 
     def _receive(self, device: Device, data: bytes, source: Endpoint) -> None:
         if device.mesh is None:
@@ -317,7 +352,7 @@ class World:
 
         def serve() -> None:
             blocked = {(device.index, other.index), (other.index, device.index)} & self.cut
-            if other.mesh is None or device.mesh is None or device.run != run or blocked:
+            if other.mesh is None or not other.serves or device.mesh is None or device.run != run or blocked:
                 return
             for short_id in ids:
                 record = other.mesh.ledger.by_short_id(short_id)

@@ -1,0 +1,1 @@
+"""Many seeds of faults and of members that lie, on virtual clocks."""

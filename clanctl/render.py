@@ -229,6 +229,7 @@ def invite_text(result: Values) -> str:
         f"{result.get('token')}\n\n"
         f"On the new device:  clanctl join TOKEN\n"
         f"It is good until {until}; whoever reads it can join. It leads to {reach}.\n"
+        f"To withdraw it:     clanctl invite revoke {word_of(result.get('id'))}\n"
     )
 
 

@@ -17,8 +17,9 @@ INVITE_TONES: Final[dict[str, Tone]] = {"open": "good", "contested": "bad", "exp
 # --- removing ------------------------------------------------------------------------------------------
 
 
-def removal_plan(peer: Values, clan: str, secrets: Sequence[str]) -> str:
+def removal_plan(peer: Values, clan: str, plan: Values) -> str:
     """What removing a device will do, before somebody confirms it."""
+    secrets = names_of(plan, "exposed")
     name = word_of(peer.get("name"))
     facts = [word_of(peer.get("state")), *(["an admin"] if peer.get("admin") else []), *names_of(peer, "tags")]
     read = f"it could read {', '.join(secrets)}: " if secrets else "it could read none: "
@@ -29,6 +30,8 @@ def removal_plan(peer: Values, clan: str, secrets: Sequence[str]) -> str:
         "  gossip   nobody talks with it; a device that is off learns of it first when it is back",
         f"  secrets  {read}{wipe}",
     ]
+    if plan.get("invite"):
+        lines.append(f"  invite   {_came_by(part_of(plan, 'invite'))} and is withdrawn")
     if peer.get("admin"):
         lines.append(
             "  admin    what it vouched for is taken over by this device; other admins may have to approve"
@@ -43,6 +46,8 @@ def removal_text(result: Values, clan: str, unaware: Sequence[str]) -> str:
     text += decision_text(part_of(result, "decision")) + kept_text(part_of(result, "kept"), waits=waits)
     if unaware and not waits:
         text += f"not told yet: {', '.join(unaware)}; they learn of it as soon as they are reached\n"
+    if result.get("invite"):
+        text += f"{_came_by(part_of(result, 'invite'))}; it is withdrawn, and `clanctl invite` makes another\n"
     exposed = names_of(result, "exposed")
     if exposed:
         values = "they need new values when it is out" if waits else "`clanctl status` says which need new values"
@@ -50,10 +55,17 @@ def removal_text(result: Values, clan: str, unaware: Sequence[str]) -> str:
     return text
 
 
+def _came_by(invite: Values) -> str:
+    left = int(number_of(invite, "left"))
+    return f"the invite {invite.get('id')} that it came by had {left} use{'' if left == 1 else 's'} left"
+
+
 def left_text(result: Values) -> str:
     """What `leave` did."""
     told, members = int(number_of(result, "told")), int(number_of(result, "members"))
     spread = f"{told} of {members} others know it" if members else "there was nobody else"
+    if result.get("was_admin"):
+        spread = "for the others it is an admin still"
     if not result.get("was_member", True):
         spread = "it was out already"
     return (
@@ -136,7 +148,9 @@ def confirmed_text(result: Values) -> str:
 
 def tagged_text(result: Values) -> str:
     """A device's tags after a change."""
-    return f"{result.get('name')}: {' '.join(names_of(result, 'tags')) or 'no tag'}\n"
+    had_not = names_of(result, "had_not")
+    never = f"it had no tag {', '.join(had_not)}\n" if had_not else ""
+    return f"{result.get('name')}: {' '.join(names_of(result, 'tags')) or 'no tag'}\n{never}"
 
 
 def renewed_text(result: Values) -> str:

@@ -74,6 +74,11 @@ def join(where: Instance, token: str, name: str | None, as_json: bool) -> None:
         show.as_json(result)
         return
     show.lines(render.introduction_text(result, "joined"))
+    called = result.get("self")
+    if name is not None and called not in (None, name):
+        show.lines(
+            f"the invite calls this device {called}; on an admin's device: `clanctl rename {called} {name}`\n"
+        )
 
 
 def check_token(text: str, now_unix_s: float) -> "Token":

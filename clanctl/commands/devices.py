@@ -10,7 +10,7 @@ from clanctl.answers import names_of, part_of, rows_of, word_of
 from clanctl.asking import confirm
 from clanctl.client import WORK_TIMEOUT_S, Instance, call
 from clanctl.failures import EXIT_USAGE, Failure
-from clanctl.options import distrust_option, json_option, pass_instance, seconds_or_none, yes_option
+from clanctl.options import distrust_option, json_option, pass_instance, seconds_or_none, words, yes_option
 
 
 @click.command()
@@ -26,12 +26,12 @@ def remove(where: Instance, node: str, reason: str | None, distrust: str | None,
     It stays out whatever it does. The device itself can come back under a new key, by a new invite.
     """
     args = {"node": node, "reason": reason, "distrust_s": seconds_or_none(distrust, "--distrust")}
-    before = call(where, "peers")
-    clan = word_of(part_of(before, "clan").get("name"))
+    plan, before = call(where, "remove", {**args, "dry": True}), call(where, "peers")
+    clan, name = word_of(part_of(before, "clan").get("name")), word_of(plan.get("name"))
     if not yes and show.asks():
-        _explain(where, before, node, clan)
-    confirm(f"Remove {node}?", f"removing {node}", yes=yes)
-    with show.progress(f"removing {node}") as progress:
+        _explain(before, plan, clan)
+    confirm(f"Remove {name}?", f"removing {name}", yes=yes)
+    with show.progress(f"removing {name}") as progress:
         result = call(where, "remove", args, progress=progress, timeout_s=WORK_TIMEOUT_S)
     if as_json:
         show.as_json(result)
@@ -39,21 +39,9 @@ def remove(where: Instance, node: str, reason: str | None, distrust: str | None,
         show.lines(render_members.removal_text(result, clan, unaware_of(result, before)))
 
 
-def _explain(where: Instance, before: Mapping[str, Any], node: str, clan: str) -> None:
-    peer = next((peer for peer in rows_of(before, "peers") if _is_meant(peer, node)), None)
-    if peer is None:
-        return  # a device that waits, or none at all: the daemon says which
-    secrets = call(where, "secrets-list")
-    known = [str(each.get("name")) for each in rows_of(secrets, "secrets") if _reads(each, peer)]
-    show.notice(render_members.removal_plan(peer, clan, known))
-
-
-def _is_meant(peer: Mapping[str, Any], node: str) -> bool:
-    return peer.get("name") == node or word_of(peer.get("id")).startswith(node.lower())
-
-
-def _reads(secret: Mapping[str, Any], peer: Mapping[str, Any]) -> bool:
-    return peer.get("name") in names_of(secret, "recipients")
+def _explain(before: Mapping[str, Any], plan: Mapping[str, Any], clan: str) -> None:
+    peer = next((peer for peer in rows_of(before, "peers") if peer.get("id") == plan.get("node")), plan)
+    show.notice(render_members.removal_plan(peer, clan, plan))
 
 
 def unaware_of(result: Mapping[str, Any], before: Mapping[str, Any]) -> Sequence[str]:
@@ -105,7 +93,8 @@ def changes_of(changes: Sequence[str]) -> tuple[list[str], list[str]]:
             raise Failure(
                 "the tags", f"{change!r} says neither to add nor to take away", remedy, status=EXIT_USAGE
             )
-    return [c[1:] for c in changes if c[0] == "+"], [c[1:] for c in changes if c[0] == "-"]
+    added, removed = ([c[1:] for c in changes if c[0] == sign] for sign in "+-")
+    return words(tuple(added)), words(tuple(removed))
 
 
 @click.command()

@@ -5,9 +5,11 @@ from typing import Any, Final
 import click
 from click.core import ParameterSource
 
-from clanctl import render, render_members, show
+from clanctl import asking, render, render_members, show
+from clanctl.answers import names_of
 from clanctl.client import Instance, call
-from clanctl.options import json_option, pass_instance, qr_option, seconds, words
+from clanctl.options import json_option, pass_instance, qr_option, seconds, words, yes_option
+from clanmesh_protocol.limits import INVITE_USES_MAX
 
 EXPIRES_DEFAULT: Final = "1d"
 
@@ -15,7 +17,13 @@ EXPIRES_DEFAULT: Final = "1d"
 @click.group(invoke_without_command=True)
 @click.option("--name", metavar="NAME", help="The name that the new device shall have.")
 @click.option("--tag", "--tags", "tags", multiple=True, metavar="TAG,…", help="Its tags.")
-@click.option("--uses", default=1, show_default=True, help="How many devices may join with it.")
+@click.option(
+    "--uses",
+    type=click.IntRange(1, INVITE_USES_MAX),
+    default=1,
+    show_default=True,
+    help="How many devices may join with it.",
+)
 @click.option(
     "--expires",
     "--ttl",
@@ -55,7 +63,10 @@ def invite(
         show.code(str(result["token"]))
     show.lines(render.invite_text(result))
     if succeeds:
-        show.lines(f"Whoever joins with it takes the place and the name of {succeeds}, which is out then.\n")
+        taken = (
+            f"the place of {succeeds}, under the name {name}" if name else f"the place and the name of {succeeds}"
+        )
+        show.lines(f"Whoever joins with it takes {taken}; {succeeds} is out then.\n")
 
 
 def _refuse_options(context: click.Context) -> None:
@@ -81,13 +92,18 @@ def list_invites(where: Instance, as_json: bool) -> None:
 
 @invite.command()
 @click.argument("invite_id", metavar="ID")
+@yes_option
 @json_option
 @pass_instance
-def revoke(where: Instance, invite_id: str, as_json: bool) -> None:
+def revoke(where: Instance, invite_id: str, yes: bool, as_json: bool) -> None:
     """Withdraw an invite.
 
     Nobody joins by it any more; who did, and was not confirmed yet, is out.
     """
+    dropped = names_of(call(where, "invite-revoke", {"id": invite_id, "dry": True}), "dropped")
+    if dropped:
+        who = ", ".join(dropped)
+        asking.confirm(f"Withdraw it, and put {who} out with it?", f"withdrawing invite {invite_id}", yes=yes)
     _print(call(where, "invite-revoke", {"id": invite_id}), render_members.withdrawn_text, as_json=as_json)
 
 

@@ -11,7 +11,7 @@ from clanctl.answers import names_of, rows_of
 from clanctl.asking import confirm
 from clanctl.client import Instance, call
 from clanctl.failures import EXIT_USAGE, Failure
-from clanctl.options import json_option, pass_instance
+from clanctl.options import json_option, pass_instance, words
 from clanmesh_protocol.limits import SECRET_VALUE_BYTES_MAX
 
 MODE_MAX: Final = 0o777
@@ -61,7 +61,7 @@ def set_secret(
     that get the tag later, too, and a NODE keeps it when it is renamed.
     """
     number = file_mode(mode)
-    args = {"name": name, **_value_args(path, name, count), "for": words_of(targets)}
+    args = {"name": name, **_value_args(path, name, count), "for": words(targets)}
     result = call(where, "secrets-set", {**args, "owner": owner, "group": group, "mode": number})
     _tell(result, as_json=as_json)
 
@@ -102,11 +102,6 @@ def remove_secret(where: Instance, name: str, yes: bool, as_json: bool) -> None:
 
 def _names(where: Instance) -> list[str]:
     return [str(secret.get("name")) for secret in rows_of(call(where, "secrets-list"), "secrets")]
-
-
-def words_of(several: tuple[str, ...]) -> list[str]:
-    """Words that were given one by one, or with commas between."""
-    return [word for each in several for word in each.split(",") if word]
 
 
 def _is_random(where: Instance, name: str) -> bool:

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 from clanmesh_protocol.control import Fault
 from clanmesh_protocol.keys import NodeId, RecordId, fingerprint_slot, node_text
 from clanmesh_protocol.records import Kind, Redemption
-from clanmeshd.calls.arguments import text
+from clanmeshd.calls.arguments import flag, text
 from clanmeshd.calls.decisions import INVITE_DIGITS, put_out
 from clanmeshd.calls.finding import an_invite
 from clanmeshd.calls.signers import need_admin
 from clanmeshd.clan import Clan
 from clanmeshd.control import Conversation
-from clanmeshd.core.authority import Member, StandingInvite
+from clanmeshd.core.authority import Authority, Member, StandingInvite
 from clanmeshd.core.credentials import confirmation
-from clanmeshd.core.phrases import called
+from clanmeshd.core.phrases import ID_LETTERS, called, listed
 from clanmeshd.driver import instant
 
 if TYPE_CHECKING:
@@ -83,14 +83,43 @@ def _asked_names(clan: Clan, standing: StandingInvite) -> dict[NodeId, str]:
 
 
 async def revoke(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
-    """`invite-revoke`: nobody comes by this invite any more; any admin can withdraw another's."""
+    """`invite-revoke`: nobody comes by this invite any more; any admin can withdraw another's.
+
+    Who came by it and was not confirmed yet is out with it. With `dry` it only says who that would be.
+    """
     clan = daemon.need_clan()
     need_admin(clan, "withdrawing an invite")
     standing = an_invite(clan.mesh.authority, text(args, "id"))
-    before = clan.mesh.authority.members
+    dropped = sorted(member.name for member in _unconfirmed(clan.mesh.authority, standing))
+    if not flag(args, "dry"):
+        await put_out(clan, NodeId(standing.invite.key), _WITHDRAWN)
+    return {"id": standing.id.hex()[:INVITE_DIGITS], "dropped": dropped}
+
+
+def _unconfirmed(authority: Authority, standing: StandingInvite) -> list[Member]:
+    """Who came by an invite and rests on nothing else: they are out when it is withdrawn."""
+    return [
+        member for member in authority.members.values() if not member.confirmed and member.invite == standing.id
+    ]
+
+
+def open_invite(clan: Clan, node: NodeId) -> StandingInvite | None:
+    """The invite that a device came by, if more can come by it still: its owner, too, under another key."""
+    now_s = instant().unix_s
+    for standing in clan.mesh.authority.invites.values():
+        if node in standing.redeemed_by and standing.uses_left and now_s <= standing.invite.expires_unix_s:
+            return standing
+    return None
+
+
+async def close_behind(clan: Clan, standing: StandingInvite, gone: NodeId) -> None:
+    """Withdraw an invite for the sake of one who came by it. The others who did are confirmed, and stay."""
+    for member in _unconfirmed(clan.mesh.authority, standing):
+        if member.node != gone:
+            now = instant()
+            content = confirmation(clan.mesh.authority, member, now.unix_s)
+            clan.mesh.publish(content, slot=fingerprint_slot(member.node), now=now)
     await put_out(clan, NodeId(standing.invite.key), _WITHDRAWN)
-    gone = [member.name for node, member in before.items() if node not in clan.mesh.authority.members]
-    return {"id": standing.id.hex()[:INVITE_DIGITS], "dropped": sorted(gone)}
 
 
 async def confirm(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
@@ -99,8 +128,7 @@ async def confirm(daemon: "Daemon", args: dict[str, Any], conversation: Conversa
     need_admin(clan, "confirming a device")
     standing = an_invite(clan.mesh.authority, text(args, "id"))
     chosen = _claimant(clan, standing, text(args, "node"))
-    if not _uses_to_give(clan, standing):
-        raise Fault("refused", f"confirming {chosen.name}", _FULL, "invite it anew: `clanctl invite`")
+    _need_a_use(clan, standing, chosen)
     now = instant()
     content = confirmation(clan.mesh.authority, chosen, now.unix_s)
     clan.mesh.publish(content, slot=fingerprint_slot(chosen.node), now=now)
@@ -116,6 +144,19 @@ async def confirm(daemon: "Daemon", args: dict[str, Any], conversation: Conversa
         "out": [node_text(node) for node in out],
         "left": left,
     }
+
+
+def _need_a_use(clan: Clan, standing: StandingInvite, chosen: Member) -> None:
+    """Raises Fault when all uses are given: whoever has one wrongly has to go first."""
+    if _uses_to_give(clan, standing):
+        return
+    members, what = clan.mesh.authority.members, f"confirming {chosen.name}"
+    inside = sorted(members[node].name for node in standing.redeemed_by if node in members)
+    short = standing.id.hex()[:INVITE_DIGITS]
+    again = f"`clanctl invite confirm {short} {node_text(chosen.node)[:ID_LETTERS]}`"
+    why = f"{listed(inside)} came first and took {'its use' if standing.invite.uses == 1 else 'all its uses'}"
+    wrong = inside[0] if len(inside) == 1 else "the wrong one"
+    raise Fault("refused", what, why, f"`clanctl remove {wrong}`, then again {again}; or invite it anew")
 
 
 def _uses_to_give(clan: Clan, standing: StandingInvite) -> int:

@@ -123,7 +123,8 @@ def _invite(clan: Clan, args: dict[str, Any], key: bytes, uses: int, expires_uni
         )
     except Refusal as refusal:
         if refusal.code == NAME_TAKEN:
-            raise Fault("conflict", f"the name {name}", refusal.why, "choose another") from refusal
+            remedy = f"choose another, or give --replace {name} if the new device takes its place"
+            raise Fault("conflict", "the invite", refusal.why, remedy) from refusal
         raise Fault("refused", "the invite", refusal.why, "see `clanctl invite --help`") from refusal
 
 

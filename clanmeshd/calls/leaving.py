@@ -10,12 +10,15 @@ from clanmeshd import leaving
 from clanmeshd.calls.arguments import flag
 from clanmeshd.clan import Clan
 from clanmeshd.control import Conversation
-from clanmeshd.core.phrases import called
+from clanmeshd.core.phrases import called, listed
 
 if TYPE_CHECKING:
     from clanmeshd.daemon import Daemon
 
 
+_ADMIN_STILL: Final = (
+    "an admin's own word does not end its being one: on another admin's device, `clanctl remove {0}`"
+)
 _UNHEARD: Final = "nobody has heard of it: on an admin's device, `clanctl remove` it there"
 
 
@@ -25,7 +28,9 @@ async def leave(daemon: "Daemon", args: dict[str, Any], conversation: Conversati
         clan = daemon.need_clan()
         if not flag(args, "force"):
             _refuse_admin(clan)
-        told, others, was_member = 0, 0, clan.mesh.authority.is_member(clan.keys.node)
+        authority, own = clan.mesh.authority, clan.keys.node
+        told, others, was_member = 0, 0, authority.is_member(own)
+        was_admin, name = authority.is_admin(own) and len(authority.members) > 1, called(authority, own)
         if was_member:
             await conversation.progress("telling the others")
             told, others = await leaving.say_goodbye(clan)
@@ -34,11 +39,12 @@ async def leave(daemon: "Daemon", args: dict[str, Any], conversation: Conversati
         await leaving.clear_runtime(clan)
         kept = await _put_aside(daemon, clan.membership.name)
         daemon.start_anew()
-    note = _UNHEARD if others and not told else None
+    note = _ADMIN_STILL.format(name) if was_admin else _UNHEARD if others and not told else None
     return {
         "clan": clan.membership.name,
         "was_member": was_member,
         "told": told,
+        "was_admin": was_admin,
         "members": others,
         "kept": str(kept),
         "note": note,
@@ -66,12 +72,12 @@ def _refuse_admin(clan: Clan) -> None:
             "refused",
             "leaving",
             "this device is an admin, and what it vouched for would end with it",
-            f"on {' or '.join(others)}: `clanctl admin propose remove {name}`, and approve it here if asked to",
+            f"on {listed(others)}: `clanctl admin propose remove {name}`, and approve it here if asked to",
         )
     if len(authority.members) > 1:
         raise Fault(
             "refused",
             "leaving",
             "this device is the only admin, and without it only the recovery key can change the clan",
-            "make another device an admin first (`clanctl admin propose add NODE`), or force it",
+            "make another device an admin first (`clanctl admin propose add NODE`), or give --force",
         )

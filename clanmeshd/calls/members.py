@@ -6,9 +6,10 @@ from clanmesh_protocol.control import Fault
 from clanmesh_protocol.keys import NodeId, fingerprint_slot, node_text
 from clanmesh_protocol.limits import TAGS_MAX
 from clanmesh_protocol.records import AdminRemove, Kind
-from clanmeshd.calls.arguments import label, number_or_none, own_label, text, text_or, texts
-from clanmeshd.calls.decisions import Decision, Kept, check, decide, need_others, put_out, take_over
+from clanmeshd.calls.arguments import flag, label, number_or_none, own_label, text, text_or, texts
+from clanmeshd.calls.decisions import INVITE_DIGITS, Decision, Kept, check, decide, need_others, put_out, take_over
 from clanmeshd.calls.finding import a_member, a_node
+from clanmeshd.calls.invites import close_behind, open_invite
 from clanmeshd.calls.signers import need_admin
 from clanmeshd.clan import Clan
 from clanmeshd.control import Conversation
@@ -30,28 +31,43 @@ DAYS_MAX: Final = 36_500  # a hundred years: clocks and dates still hold that
 
 
 async def remove(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
-    """`remove`: put a device out of the clan, for ever. An admin is first voted out of the admins."""
+    """`remove`: put a device out of the clan, for ever. An admin is first voted out of the admins.
+
+    The invite that it came by is withdrawn, if more could come by it: its owner has the token. With `dry` it only
+    says what it would do.
+    """
     clan = daemon.need_clan()
     need_admin(clan, "removing a device")
     authority = clan.mesh.authority
     node = a_node(authority, text(args, "node"))
     name, reason = called(authority, node), _reason(args)
     _refuse_self(clan, node, name)
-    exposed = exposed_secrets(clan, node)
+    invite = open_invite(clan, node)
+    plan = {
+        "node": node_text(node),
+        "name": name,
+        "exposed": exposed_secrets(clan, node),
+        "invite": {"id": invite.id.hex()[:INVITE_DIGITS], "left": invite.uses_left} if invite else None,
+    }
+    if flag(args, "dry"):
+        if authority.is_admin(node):
+            need_others(clan, node, f"removing {name}")
+        return {**plan, "state": "planned"}
     kept, decision = Kept(), None
     if authority.is_admin(node):
         kept, decision = await _vote_out(clan, node, name, distrust_s(args))
     if node not in clan.mesh.authority.revoked:
         await put_out(clan, node, reason)
+    if invite is not None:
+        await close_behind(clan, invite, node)
     word = clan.mesh.ledger.get(clan.keys.node, Kind.REVOCATION, fingerprint_slot(node))
     unaware = await spread(clan, word.value.id) if word is not None else frozenset()
     return {
-        "node": node_text(node),
-        "name": name,
+        **plan,
+        "reason": reason,
         "state": "pending" if decision is not None and not decision.is_done else "done",
         "decision": decision.view() if decision is not None else None,
         "kept": kept.view(),
-        "exposed": exposed,
         "unaware": sorted(called(clan.mesh.authority, each) for each in unaware),
     }
 
@@ -114,7 +130,8 @@ async def tag(daemon: "Daemon", args: dict[str, Any], conversation: Conversation
         raise Fault("refused", f"tagging {member.name}", f"it would have over {TAGS_MAX}", "remove some first")
     if tags != member.tags:
         await _amend(clan, member.node, f"tagging {member.name}", tags=tags)
-    return {"node": node_text(member.node), "name": member.name, "tags": list(tags)}
+    had_not = sorted(removed - {*member.tags})
+    return {"node": node_text(member.node), "name": member.name, "tags": list(tags), "had_not": had_not}
 
 
 async def renew(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:

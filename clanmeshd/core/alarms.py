@@ -258,12 +258,15 @@ def _contested(outlook: Outlook) -> Iterator[Alarm]:
         if waiting:
             short = key.hex()[:ID_LETTERS]
             came, uses = len(standing.redeemed_by), standing.invite.uses
+            inside = [node for node in standing.redeemed_by if authority.is_member(node)]
+            first = f"where {outlook.name(inside[0])} is the wrong one, `clanctl remove` it; " if inside else ""
+            choose = f"`clanctl invite list`, then `clanctl invite confirm {short} DEVICE`"
             yield Alarm(
                 "problem" if outlook.is_admin else "notice",
                 "contested-invite",
                 key.hex(),
                 f"{came} devices came by the invite {short}, which is for {uses}: somebody else had the token",
-                f"on an admin's device: `clanctl invite list`, then `clanctl invite confirm {short} DEVICE`",
+                f"on an admin's device: {first}{choose}",
             )
 
 

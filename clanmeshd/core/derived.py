@@ -27,6 +27,7 @@ class Derived:
         self._tunnel_port = tunnel_port
         self._views = wanted.TunnelViews()
         self._sources: dict[type[WantedState], object] = {}  # what each state was worked out from
+        self._versions: tuple[object, ...] = ()  # of everything that any of them rests on
         self._told: dict[type[WantedState], WantedState] = {}
         self._expiry_s = inf
         self._expired = 0  # counts the times that a membership may have expired
@@ -51,6 +52,17 @@ class Derived:
         """Give the wanted states that differ from what was told."""
         if authority is not self._authority:
             self._authority, self._folds = authority, self._folds + 1
+        versions = (
+            self._ledger.version,
+            self._folds,
+            self._expired,
+            self._paths.version,
+            membership.version,
+            keys.tunnel_seed,
+        )
+        if versions == self._versions and not self._waits:
+            return []
+        self._versions = versions
         sources = self._sources_now(keys, membership)
         urgent = sources[SetNames] != self._sources.get(SetNames)  # who is a member
         self._waits = sources != self._sources and not urgent and now.monotonic_s < self._rested_s

@@ -19,7 +19,7 @@ from clanmeshd.core.antientropy import AntiEntropy
 from clanmeshd.core.authority import Authority
 from clanmeshd.core.buckets import Buckets
 from clanmeshd.core.dissemination import Dissemination, short_id_of
-from clanmeshd.core.intake import Intake, KnownError, OlderError, StrangerError
+from clanmeshd.core.intake import Intake, KnownError, OlderError, StrangerError, TalkativeError
 from clanmeshd.core.ledger import Ledger
 from clanmeshd.core.limits import (
     ECHOES_BURST,
@@ -93,8 +93,8 @@ class Gossip:
             self._wants.refuse(self._seen(older.record, peer), now_s)
             self._show_newer(older.record, peer, now_s)
             raise
-        except StrangerError as stranger:
-            self._wants.refuse(self._seen(stranger.record, peer), now_s)
+        except (StrangerError, TalkativeError) as refused:
+            self._wants.refuse(self._seen(refused.record, peer), now_s)
             raise
         self._seen(verified.value, peer)
         self.adopt(verified, peer, now_s)

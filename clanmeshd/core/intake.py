@@ -10,6 +10,8 @@ from clanmeshd.core.authority import AUTHORITY_KINDS, Authority
 from clanmeshd.core.buckets import Buckets
 from clanmeshd.core.ledger import Ledger
 from clanmeshd.core.limits import (
+    SOFT_RECORDS_BURST,
+    SOFT_RECORDS_PER_S,
     TRUST_RECORDS_BURST,
     TRUST_RECORDS_PER_S,
     VERIFICATIONS_BURST,
@@ -48,16 +50,26 @@ class StrangerError(UnauthorizedError):
 
 
 class BusyError(ProtocolError):
-    """This peer has had its share of signature checks, or this author of changes to who may what."""
+    """This peer has had its share of signature checks."""
 
     code = "busy"
+
+
+class TalkativeError(ProtocolError):
+    """This author has had its share of words: each costs the whole clan."""
+
+    code = "busy"
+
+    def __init__(self, record: Record) -> None:
+        super().__init__(f"too many new records of kind {record.kind} by one author")
+        self.record = record
 
 
 class Intake:
     """Turns bytes into believed records, one at a time, with a budget for each peer that brings them.
 
-    And one for each author whose words change the authority: what is beyond is taken when a later comparison of
-    the sets brings it again.
+    And one for each author of what changes the authority, where what is beyond is taken when a later comparison of
+    the sets brings it again; and of soft state, where a later word says it all.
     """
 
     def __init__(self, clan: ClanId, ledger: Ledger) -> None:
@@ -65,7 +77,8 @@ class Intake:
         self._ledger = ledger
         self._parking = Parking()
         self._budget: Buckets[NodeId] = Buckets(VERIFICATIONS_PER_S, VERIFICATIONS_BURST)
-        self._words: Buckets[NodeId] = Buckets(TRUST_RECORDS_PER_S, TRUST_RECORDS_BURST)
+        self._trust: Buckets[NodeId] = Buckets(TRUST_RECORDS_PER_S, TRUST_RECORDS_BURST)
+        self._soft: Buckets[NodeId] = Buckets(SOFT_RECORDS_PER_S, SOFT_RECORDS_BURST)
 
     def check_untrusted(self, data: bytes, peer: NodeId, authority: Authority, now_s: float) -> Verified[Record]:
         """Length and form, known id, newer-or-equal seq, credentialed author, signature. Raises ProtocolError.
@@ -80,15 +93,20 @@ class Intake:
         if not (record.is_genesis or authority.lets_stay(record)):
             self._parking.put(record, peer)
             raise StrangerError(record)
-        is_trust = record.kind in AUTHORITY_KINDS
-        if is_trust and not self._words.has(record.author, now_s):
-            raise BusyError("too many new words on the authority by this author")
+        words = self._words_of(record)
+        if words is not None and not words.has(record.author, now_s):
+            raise TalkativeError(record)
         if not self._budget.take(peer, now_s, _SIGNATURES.get(record.kind, 1)):
             raise BusyError("too many new records from this peer")
         verified = verify_untrusted(record, self._clan)
-        if is_trust:
-            self._words.take(record.author, now_s)  # not before: anybody can write an author's name
+        if words is not None:
+            words.take(record.author, now_s)  # not before: anybody can write an author's name
         return verified
+
+    def _words_of(self, record: Record) -> Buckets[NodeId] | None:
+        if record.is_volatile:
+            return self._soft
+        return self._trust if record.kind in AUTHORITY_KINDS else None
 
     def reconsider(self) -> list[tuple[bytes, NodeId]]:
         """Give back what was kept aside, with the peers who brought it: the authority has changed."""

@@ -72,6 +72,7 @@ class Ledger:
         self._kinds: dict[int, dict[NodeId, dict[str, Verified[Record]]]] = {}
         self._by_short_id: dict[bytes, Verified[Record]] = {}
         self._trie = Trie()
+        self.version = 0  # grows with each change: the key of whatever is derived from all of this
         self._versions: dict[int, int] = {}
         self._lapses: Agenda[_Register] = Agenda()  # volatile registers: when their value lapses, monotonic
         self._floors: dict[_Register, Record] = {}  # volatile registers: the newest that lapsed, oldest first
@@ -126,17 +127,16 @@ class Ledger:
         """How many records the hashed set has."""
         return len(self._trie)
 
-    @property
-    def version(self) -> int:
-        """A number that grows with each change: the key of whatever is derived from all of this."""
-        return sum(self._versions.values())
-
     def version_of(self, *kinds: int) -> int:
         """A number that grows with each change of these kinds."""
-        return sum(self._versions.get(kind, 0) for kind in kinds)
+        total, versions = 0, self._versions
+        for kind in kinds:
+            total += versions.get(kind, 0)
+        return total
 
     def touch(self, kind: int) -> None:
         """Let `version_of` a kind grow: what rests on it has been worked out later than it changed."""
+        self.version += 1
         self._versions[kind] = self._versions.get(kind, 0) + 1
 
     def would_displace(self, record: Record) -> bool:
@@ -279,7 +279,7 @@ class Ledger:
         record = entry.value
         self._kinds.setdefault(record.kind, {}).setdefault(record.author, {})[_key(record)] = entry
         self._by_short_id[record.id[:SHORT_ID_BYTES]] = entry
-        self._versions[record.kind] = self._versions.get(record.kind, 0) + 1
+        self.touch(record.kind)
         if record.is_volatile:
             ttl_s = min(record.ttl_s or VOLATILE_TTL_S_MAX, VOLATILE_TTL_S_MAX)
             self._lapses.set(record.register, now_s + ttl_s)
@@ -295,7 +295,7 @@ class Ledger:
             del self._kinds[record.kind][record.author]
         if self._by_short_id.get(record.id[:SHORT_ID_BYTES]) is entry:
             del self._by_short_id[record.id[:SHORT_ID_BYTES]]
-        self._versions[record.kind] = self._versions.get(record.kind, 0) + 1
+        self.touch(record.kind)
         self._verdicts.pop(record.id, None)
         if record.is_volatile:
             self._lapses.drop(record.register)

@@ -49,7 +49,7 @@ PING_NUMBER_MAX: Final = 0xFFFF_FFFF
 STATUS_INTERVAL_S: Final = 1.0  # several changes of one second share a record
 REFUTATION_INTERVAL_S: Final = 0.2  # accusers cannot make us sign more often
 REFUTATIONS_PER_S: Final = 0.1  # nor for long: each costs the whole clan a record
-REFUTATIONS_BURST: Final = 4.0  # all that an honest clan in trouble asks for
+REFUTATIONS_BURST: Final = 3.0  # all that an honest clan in trouble asks for
 STATUS_REFRESH_S: Final = 300.0  # an unchanged status is said again after this
 STATUS_REFRESH_S_PER_MEMBER: Final = 20.0  # or after this times the members: the clan's sum stays constant
 STATUS_TTL_REFRESHES: Final = 3  # refreshes that may be lost before a status lapses
@@ -97,6 +97,11 @@ FOLD_S: Final = 0.000_8  # with all that follows from one; twice what was measur
 FOLD_S_PER_RECORD: Final = 0.000_014  # members, 2000 records, 14 ms
 TRUST_RECORDS_PER_S: Final = 20.0  # of one author, on the authority: what is beyond comes with a later comparison
 TRUST_RECORDS_BURST: Final = 2048.0  # one admin may take over a clan of 1000 at once, two records for each
+
+# --- Words of one author --------------------------------------------------------------------------------
+
+SOFT_RECORDS_PER_S: Final = 1.0  # of status and suspicion, which costs each of 1000 nodes a datagram or four
+SOFT_RECORDS_BURST: Final = 20.0  # as many as who sees half a clan vanish says in the seconds of it
 
 # --- Governance ----------------------------------------------------------------------------------------
 

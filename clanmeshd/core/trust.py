@@ -60,6 +60,7 @@ class Trust:
         self.decisions: list[Record] = []
         self._ledger = ledger
         self._version = -1
+        self._seen = -1  # the last version of the whole set that was none for the authority
         self._pace = Pace(now_s)
 
     def learn(self, verified: Verified[Record], now_s: float, *, own: bool) -> None:
@@ -84,7 +85,12 @@ class Trust:
     @property
     def is_stale(self) -> bool:
         """The record set has changed since."""
-        return self._version != self._ledger.version_of(*AUTHORITY_KINDS)
+        if self._seen == self._ledger.version:
+            return False
+        stale = self._version != self._ledger.version_of(*AUTHORITY_KINDS)
+        if not stale:
+            self._seen = self._ledger.version
+        return stale
 
     def is_due(self, now_s: float) -> bool:
         """Whether `refold` has something to do and may do it."""

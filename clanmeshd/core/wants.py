@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from math import inf
 
 from clanmesh_protocol.keys import NodeId
+from clanmeshd.core.agenda import Agenda
 from clanmeshd.core.limits import (
     ADVERTISERS_MAX,
     FETCH_TIMEOUT_S,
@@ -27,7 +28,6 @@ Asked = dict[NodeId, list[bytes]]
 @dataclass(slots=True)
 class _Want:
     advertisers: list[NodeId]
-    due_s: float
     tries: int = 1
     by_stream: bool = False
 
@@ -49,6 +49,7 @@ class Wants:
 
     def __init__(self) -> None:
         self._wants: dict[bytes, _Want] = {}
+        self._due: Agenda[bytes] = Agenda()  # when each is asked for again
         self._refused: dict[bytes, float] = {}
 
     def advertised(
@@ -61,7 +62,8 @@ class Wants:
             if want is not None:
                 want.add(peer)
             elif self._is_welcome(short_id, peer, known, now_s):
-                self._wants[short_id] = _Want([peer], now_s + WANT_TIMEOUT_S)
+                self._wants[short_id] = _Want([peer])
+                self._due.set(short_id, now_s + WANT_TIMEOUT_S)
                 ask.append(short_id)
         return ask
 
@@ -73,11 +75,11 @@ class Wants:
         for short_id in ids:
             want = self._wants.get(short_id)
             if want is None and self._is_welcome(short_id, peer, known, now_s):
-                want = self._wants[short_id] = _Want([peer], inf)
+                want = self._wants[short_id] = _Want([peer])
             elif want is not None:
                 want.add(peer)
             if want is not None and not want.by_stream and want.prefer(peer):
-                self._turn_to_stream(want, now_s)
+                self._turn_to_stream(short_id, want, now_s)
                 fetch.append(short_id)
         return fetch
 
@@ -86,11 +88,12 @@ class Wants:
         for short_id, want in list(self._wants.items()):
             want.advertisers = [node for node in want.advertisers if node in members]
             if not want.advertisers:
-                del self._wants[short_id]
+                self.arrived(short_id)
 
     def arrived(self, short_id: bytes) -> None:
         """The record came, whatever became of it."""
         self._wants.pop(short_id, None)
+        self._due.drop(short_id)
 
     def refuse(self, short_id: bytes, now_s: float) -> None:
         """Do not want this one for a while."""
@@ -105,34 +108,33 @@ class Wants:
 
     def next_deadline(self) -> float:
         """When to ask again; infinity for never."""
-        return min((want.due_s for want in self._wants.values()), default=inf)
+        return self._due.next_s()
 
     def handle_deadline(self, now_s: float) -> tuple[Asked, Asked]:
         """Give whom to ask again by datagram, and from whom to fetch over a stream."""
         ask: Asked = {}
         fetch: Asked = {}
-        for short_id, want in list(self._wants.items()):
-            if want.due_s > now_s:
-                continue
+        for short_id in self._due.pop_due(now_s):
+            want = self._wants[short_id]
             if want.tries >= WANT_TRIES_MAX:
                 del self._wants[short_id]
                 continue
-            self._try_again(want, now_s)
+            self._try_again(short_id, want, now_s)
             (fetch if want.by_stream else ask).setdefault(want.advertisers[0], []).append(short_id)
         return ask, fetch
 
-    def _try_again(self, want: _Want, now_s: float) -> None:
+    def _try_again(self, short_id: bytes, want: _Want, now_s: float) -> None:
         want.tries += 1
         want.advertisers.append(want.advertisers.pop(0))
         if want.by_stream or want.tries == WANT_FETCH_TRY:
             # Two datagrams were lost, or the peer is too busy to answer them: a stream gets through.
-            self._turn_to_stream(want, now_s)
+            self._turn_to_stream(short_id, want, now_s)
         else:
-            want.due_s = now_s + WANT_TIMEOUT_S * 2 ** (want.tries - 1)
+            self._due.set(short_id, now_s + WANT_TIMEOUT_S * 2 ** (want.tries - 1))
 
-    def _turn_to_stream(self, want: _Want, now_s: float) -> None:
+    def _turn_to_stream(self, short_id: bytes, want: _Want, now_s: float) -> None:
         want.by_stream = True
-        want.due_s = now_s + FETCH_TIMEOUT_S
+        self._due.set(short_id, now_s + FETCH_TIMEOUT_S)
 
     def _is_welcome(self, short_id: bytes, peer: NodeId, known: Callable[[bytes], bool], now_s: float) -> bool:
         refused = now_s < self._refused.get(short_id, -inf)

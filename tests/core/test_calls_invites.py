@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from clanmesh_protocol.keys import node_text
+from clanmesh_protocol.signing import read_untrusted
 from clanmesh_protocol.tokens import Token, decode_token_untrusted
 from clanmeshd.core.admission import Refusal
+from clanmeshd.driver import instant
 from tests.core.households import Household
 
 
@@ -102,6 +104,60 @@ async def test_of_two_uses_both_can_be_given(house: Household) -> None:
     assert (len(second["out"]), second["left"]) == (1, 0)
     await house.share()
     assert house["nas"].members() == {"desk", "nas", "hall", "guest-0", "guest-1"}
+
+
+async def test_who_is_removed_does_not_come_back_by_its_old_token(house: Household) -> None:
+    invite, token = await _token(house, uses=4)
+    guest = house.redeem("guest", token, "desk")
+    await house.share()
+    # A second one comes while the admin's device is away, and nobody has confirmed it when the first goes.
+    cousin = house.redeem("cousin", token, "nas")
+    for record in house["nas"].mesh.ledger.records():
+        house["desk"].mesh.receive_record(record.data, house["nas"].keys.node, instant())
+    plan = await house["desk"].call("remove", node="guest", dry=True)
+    assert (plan["state"], plan["invite"]) == ("planned", {"id": invite, "left": 2})
+    assert "guest" in house["desk"].members()
+    answer = await house["desk"].call("remove", node="guest", reason="sold")
+    assert (answer["invite"], answer["reason"]) == ({"id": invite, "left": 2}, "sold")
+    await house.share()
+    with pytest.raises(Refusal, match="does not know this invite"):
+        house.redeem("guest-again", token, "nas")
+    for device in house:
+        assert device.mesh.authority.members.keys() >= {cousin.keys.node}
+        assert guest.keys.node not in device.mesh.authority.members
+
+
+async def test_a_thief_that_came_first_goes_before_the_owner_is_confirmed(house: Household) -> None:
+    invite, token = await _token(house)
+    thief = house.redeem("thief", token, "desk")
+    honest = house.redeem("honest", token, "nas")
+    await house.share()
+    assert "thief" in house["nas"].members()
+    problems = (await house["desk"].call("status"))["problems"]
+    assert "where thief is the wrong one, `clanctl remove` it" in problems[0]["remedy"]
+    fault = await house["desk"].refused("invite-confirm", id=invite, node="honest")
+    assert "thief came first and took its use" in fault.why
+    assert "`clanctl remove thief`" in fault.remedy
+    assert (await house["desk"].call("remove", node="thief"))["invite"] is None, "no use of it is left"
+    answer = await house["desk"].call("invite-confirm", id=invite, node="honest")
+    assert answer["name"] == "honest"
+    await house.share()
+    assert house["nas"].mesh.authority.is_member(honest.keys.node)
+    assert not house["nas"].mesh.authority.is_member(thief.keys.node)
+
+
+async def test_withdrawing_says_beforehand_who_goes_with_it(house: Household) -> None:
+    invite, token = await _token(house, uses=2)
+    house.redeem("guest", token, "nas")
+    records = house["nas"].mesh.ledger.records()
+    for record in records:
+        house["desk"].mesh.ledger.apply(read_untrusted(record.data, token.clan))
+    house["desk"].mesh.handle_deadline(instant())
+    would = await house["desk"].call("invite-revoke", id=invite, dry=True)
+    done = await house["desk"].call("invite-revoke", id=invite)
+    assert would == done
+    assert done["dropped"] in (["guest"], []), "unless this device has confirmed it in the meantime"
+    assert ("guest" in house["desk"].members()) == (not done["dropped"])
 
 
 async def test_a_device_takes_the_place_of_another(house: Household) -> None:

@@ -52,7 +52,7 @@ CALLS: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
         "tag nas +home -backup -h +x",
         "tag",
         {"node": "nas", "add": ["home", "x"], "remove": ["backup", "h"]},
-        {"name": "nas", "tags": ["home", "x"]},
+        {"name": "nas", "tags": ["home", "x"], "had_not": ["backup"]},
     ),
     ("renew nas", "renew", {"node": "nas", "days": None}, {"name": "nas", "expires_unix_s": 1_800_000_000}),
     ("renew nas --days 9", "renew", {"node": "nas", "days": 9}, {"name": "nas", "expires_unix_s": 1}),
@@ -61,7 +61,7 @@ CALLS: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
     ("leave --force --yes", "leave", {"force": True}, LEFT),
     ("invite list", "invite-list", {}, {"invites": [INVITE]}),
     ("invite list", "invite-list", {}, {"invites": []}),
-    ("invite revoke 0011", "invite-revoke", {"id": "0011"}, {"id": INVITE["id"], "dropped": ["tv"]}),
+    ("invite revoke 0011 --yes", "invite-revoke", {"id": "0011"}, {"id": INVITE["id"], "dropped": ["tv"]}),
     (
         "invite confirm 0011 nas",
         "invite-confirm",
@@ -137,7 +137,7 @@ def test_usage(daemon: FakeDaemon, words: str) -> None:
 
 
 def test_tags_keep_their_order() -> None:
-    assert changes_of(["+b", "-c", "+a"]) == (["b", "a"], ["c"])
+    assert changes_of(["+b", "-c", "+a,d"]) == (["b", "a", "d"], ["c"])
 
 
 # --- invites -------------------------------------------------------------------------------------------
@@ -173,29 +173,37 @@ def test_who_was_shut_out() -> None:
 
 
 def test_at_a_terminal_it_is_said_what_will_happen(daemon: FakeDaemon) -> None:
-    daemon.says(remove={**REMOVED, "unaware": ["tv"]})
+    daemon.says(remove={**REMOVED, "unaware": ["tv"], "invite": {"id": "0011", "left": 2}})
     status, shown = at_a_terminal(daemon.runtime, ["remove", "nas"], "y")
     assert status == EXIT_DONE, shown
-    for word in ("tunnels", "gossip", "could read wifi:", "admin ", "nas is out of family", "not told yet: tv"):
+    for word in ("tunnels", "gossip", "could read wifi:", "admin ", "had 2 uses left", "nas is out of family"):
         assert word in shown
 
 
 def test_at_a_terminal_no_is_no(daemon: FakeDaemon) -> None:
-    status, shown = at_a_terminal(daemon.runtime, ["remove", "nas"], "n")
+    daemon.says(remove={**REMOVED, "state": "planned"})
+    status, shown = at_a_terminal(daemon.runtime, ["remove", "na"], "n")
     assert status == 1
+    assert "Remove nas?" in shown, "as the daemon calls it"
     assert "nothing was changed" in shown
-    assert "remove" not in {request.call for request in daemon.asked}
+    assert all(request.args["dry"] for request in daemon.asked if request.call == "remove")
     status, shown = at_a_terminal(daemon.runtime, ["leave"], "n")
     assert status == 1
     assert "leave" not in {request.call for request in daemon.asked}
 
 
 def test_a_program_has_to_say_yes(daemon: FakeDaemon) -> None:
-    for words in (["remove", "nas"], ["leave"]):
+    daemon.says(remove=REMOVED, invite_revoke={"id": INVITE["id"], "dropped": ["tv"]})
+    for words in (["remove", "nas"], ["leave"], ["invite", "revoke", "0011"]):
         with pytest.raises(Failure, match="give --yes") as caught:
             ctl(daemon, *words)
         assert caught.value.status == EXIT_USAGE
-    assert not {"remove", "leave"} & {request.call for request in daemon.asked}
+    assert all(request.args.get("dry") for request in daemon.asked if request.call != "peers")
+
+
+def test_an_admin_that_left_by_force_is_told_the_truth() -> None:
+    assert "an admin still" in render_members.left_text({**LEFT, "was_admin": True})
+    assert "1 of 2 others know it" in render_members.left_text(LEFT)
 
 
 def test_at_a_terminal_yes_asks_nothing(daemon: FakeDaemon) -> None:
@@ -293,7 +301,7 @@ def test_an_answer_of_another_version_is_still_shown() -> None:
         ):
             view(answer)
         render_members.removal_text(answer, "family", [])
-        render_members.removal_plan(answer, "family", [])
+        render_members.removal_plan(answer, "family", answer)
 
 
 def test_where_nothing_happened_that_is_said(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:

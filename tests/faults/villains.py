@@ -58,7 +58,7 @@ def silent(world: World, index: int, rng: Random) -> None:
     """Answers pings, and passes nothing on."""
     gossip = world.mesh(index)._gossip
     gossip.push = lambda node, record: None  # type: ignore[assignment,method-assign]
-    gossip._outbox.announce = lambda node, ids: None  # type: ignore[assignment,method-assign]
+    gossip._outbox.announce = lambda node, ids, **_: None  # type: ignore[assignment,method-assign]
 
 
 def accuser(world: World, index: int, rng: Random) -> None:

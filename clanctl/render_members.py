@@ -68,8 +68,10 @@ def left_text(result: Values) -> str:
         spread = "for the others it is an admin still"
     if not result.get("was_member", True):
         spread = "it was out already"
+    note = word_of(result.get("note"))
     return (
         f"left {result.get('clan')}: {spread}\n"
+        f"{f'{note}{chr(10)}' if note else ''}"
         f"its keys and records are put aside in {result.get('kept')}\n"
         "next: `clanctl join TOKEN` or `clanctl init NAME`, under new keys\n"
     )

@@ -6,19 +6,18 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from clanmesh_protocol.control import Fault
+from clanmesh_protocol.keys import NodeId
 from clanmeshd import leaving
 from clanmeshd.calls.arguments import flag
 from clanmeshd.clan import Clan
 from clanmeshd.control import Conversation
+from clanmeshd.core.authority import Authority
 from clanmeshd.core.phrases import called, listed
 
 if TYPE_CHECKING:
     from clanmeshd.daemon import Daemon
 
 
-_ADMIN_STILL: Final = (
-    "an admin's own word does not end its being one: on another admin's device, `clanctl remove {0}`"
-)
 _UNHEARD: Final = "nobody has heard of it: on an admin's device, `clanctl remove` it there"
 
 
@@ -30,7 +29,7 @@ async def leave(daemon: "Daemon", args: dict[str, Any], conversation: Conversati
             _refuse_admin(clan)
         authority, own = clan.mesh.authority, clan.keys.node
         told, others, was_member = 0, 0, authority.is_member(own)
-        was_admin, name = authority.is_admin(own) and len(authority.members) > 1, called(authority, own)
+        still = _still_an_admin(authority, own)
         if was_member:
             await conversation.progress("telling the others")
             told, others = await leaving.say_goodbye(clan)
@@ -39,16 +38,27 @@ async def leave(daemon: "Daemon", args: dict[str, Any], conversation: Conversati
         await leaving.clear_runtime(clan)
         kept = await _put_aside(daemon, clan.membership.name)
         daemon.start_anew()
-    note = _ADMIN_STILL.format(name) if was_admin else _UNHEARD if others and not told else None
+    note = still or (_UNHEARD if others and not told else None)
     return {
         "clan": clan.membership.name,
         "was_member": was_member,
         "told": told,
-        "was_admin": was_admin,
+        "was_admin": still is not None,
         "members": others,
         "kept": str(kept),
         "note": note,
     }
+
+
+def _still_an_admin(authority: Authority, own: NodeId) -> str | None:
+    """What the others have to do about an admin that goes by its own word, which ends nothing of that."""
+    if not authority.is_admin(own) or len(authority.members) == 1:
+        return None
+    if len(authority.admins) > 1:
+        return f"on another admin's device: `clanctl remove {called(authority, own)}`"
+    return (
+        "it was the only admin: the recovery key makes another, `clanctl admin recover --add NODE`"
+    )
 
 
 async def _put_aside(daemon: "Daemon", name: str) -> Path:

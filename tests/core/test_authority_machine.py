@@ -8,9 +8,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from clanmesh_protocol.keys import fingerprint_slot
-from clanmesh_protocol.records import Kind
-from tests.sim.honest import Device, is_over_a_pin, path_to
+from clanmeshd.core.tree import grow
+from tests.sim.honest import Device, is_over_a_pin
 from tests.sim.schedules import KnownLimit, Schedule
 
 EXAMPLES = 100
@@ -88,11 +87,13 @@ class Clan(RuleBasedStateMachine):
 
     def _was_given_away(self, device: Device) -> bool:
         """Whether honest people alone made the hostile party strong: two of them at once, each within reason."""
-        path = [entry.value for entry in path_to(device.ledger, device.authority.head)]
-        crew, slots = self.schedule.crew, {fingerprint_slot(record.id) for record in path}
-        approvals = [entry.value for entry in device.ledger.of_kind(Kind.APPROVAL)]
-        signed = [*path, *(record for record in approvals if record.slot in slots)]
-        return not any(record.author in crew for record in signed)
+        tree, schedule = grow(device.ledger), self.schedule
+        turning = [
+            step
+            for step in tree.steps[device.authority.head].ancestry()
+            if step.parent and schedule.is_safe(step.parent.state) and not schedule.is_safe(step.state)
+        ]
+        return all(schedule.crew.isdisjoint(step.signers) for step in turning)
 
     def teardown(self) -> None:
         if hasattr(self, "schedule"):

@@ -20,6 +20,7 @@ import trio
 
 from clanmesh_protocol.keys import ClanId, RecordId, exchange_public
 from clanmesh_protocol.records import Secret
+from clanmeshd.core.audience import EVERYONE
 from clanmeshd.core.effects import SetSecrets, WantedSecret
 from clanmeshd.secrets import place as place_module
 from clanmeshd.secrets import placement
@@ -307,7 +308,7 @@ NAS, PHONE = Author("nas", 1), Author("phone", 2)
 
 def sealed(name: str, value: bytes, reader: Author = NAS, owner: str = "root") -> WantedSecret:
     keys = {reader.node: exchange_public(reader.keys.sealing_private)}
-    secret: Secret = seal(CLAN, NAS.node, name, 1, None, value, owner, "root", 0o400, ("all",), keys, os.urandom)
+    secret: Secret = seal(CLAN, NAS.node, name, 1, None, value, owner, "root", 0o400, EVERYONE, keys, os.urandom)
     return WantedSecret(name, NAS.node, RecordId(bytes(32)), secret)
 
 

@@ -11,6 +11,7 @@
 """
 
 import argparse
+import gc
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -176,7 +177,10 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
 
     if set(parts) - {"cold"}:
         say(f"setting up {size} nodes")
+        gc.disable()  # a thousand cores in one process are a thousand times what one has to look through
         world, rng = settled(size, seed), Random(f"scale {seed}")
+        gc.freeze()
+        gc.enable()
         do("steady", lambda: steady(world, target))
         for rate, target_s, sends in LOSSES:
             if "loss" in parts:

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
 from clanmesh_protocol.control import Fault
@@ -93,6 +92,8 @@ def _refuse_unknown_setting(authority: Authority, operation: Setting) -> None:
     name = operation.name
     if name in DAYS_DIGITS_MAX or name.startswith(OWN_PREFIX) or name in authority.chain.settings:
         return
+    from difflib import get_close_matches  # 180 kB that no daemon needs before somebody mistypes
+
     near = get_close_matches(name, DAYS_DIGITS_MAX, 1)
     meant = f"if you mean {near[0]}, type that" if near else f"there are {' and '.join(sorted(DAYS_DIGITS_MAX))}"
     remedy = f"{meant}; names of your own begin with {OWN_PREFIX}, and those of a later version need --force"

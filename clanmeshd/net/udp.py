@@ -1,8 +1,9 @@
 """The UDP port: datagrams in, in batches, and out, at once. Both families, one port number.
 
 A datagram is read within a loop turn of its arrival while they are few. Under a flood the port pauses between
-reads, so that many are read by one turn, and leaves what exceeds its share to the kernel to drop: a stranger's
-packets cost a bounded part of a core, whatever their rate. What is dropped or fails is counted by its name.
+reads until it is over, so that many are read by one turn, drops what it has just read the same bytes of, since no
+member seals the same twice, and leaves what exceeds its share to the kernel to drop: a stranger's packets cost a
+bounded part of a core, whatever their rate. What is dropped or fails is counted by its name.
 """
 
 import errno
@@ -20,12 +21,15 @@ from clanmesh_protocol.limits import DATAGRAM_BYTES_MAX
 from clanmeshd.net.pace import Allowance
 from clanmeshd.net.ports import PortInUse, refuse_port
 
-BATCH_DATAGRAMS_MAX: Final = 64  # the core takes a batch without a pause: 64 verifications are 3 ms
-PROMPT_TURNS_PER_S: Final = 200.0  # loop turns (0.1 ms each) for arriving datagrams before reads are put together
+BATCH_DATAGRAMS_MAX: Final = 128  # the core takes a batch without a pause: 128 verifications are 6 ms
+PROMPT_TURNS_PER_S: Final = 200.0  # loop turns (0.2 ms each) for arriving datagrams before reads are put together
 PROMPT_TURNS_MAX: Final = 100.0  # a burst this long is still read at once
-FLOOD_PAUSE_S: Final = 0.005  # 200 reads a second instead of one a packet; a probe has 500 ms
-FLOOD_BATCHES_MAX: Final = 4  # of one read: 51,000 packets a second, and the kernel drops the rest
-RECEIVE_BUFFER_BYTES: Final = 4 << 20  # 5 ms of a flooded gigabit, with the kernel's own cost per packet
+FLOOD_PAUSE_S: Final = 0.01  # 100 reads a second instead of one a packet; a probe has 200 ms or more
+FLOOD_BATCHES_MAX: Final = 4  # of one read: 51,200 packets a second, and the kernel drops the rest
+CALM_DATAGRAMS_MAX: Final = 2  # of a pause without a flood: no more than 200 a second
+CALM_S: Final = 0.25  # of such pauses until a flood is over: one that stutters is still one
+COPIES_KEPT: Final = 1024  # datagrams of a flood, or twice as many: 0.1 s of 10,000 a second, 0.2 MB
+RECEIVE_BUFFER_BYTES: Final = 4 << 20  # 20 ms of a flooded gigabit: the kernel counts 2.3 kB for each packet
 OPEN_ATTEMPTS_MAX: Final = 16  # port 0: the number that one family got may be taken in the other
 
 _SO_RCVBUFFORCE: Final = 33  # Linux: root may pass net.core.rmem_max; not in the socket module
@@ -79,34 +83,53 @@ class DatagramPort:
 
     async def _receive(self, receiver: socket.socket, deliver: Callable[[Batch], Awaitable[None]]) -> None:
         allowance = Allowance(PROMPT_TURNS_PER_S, PROMPT_TURNS_MAX, trio.current_time())
+        copies: Copies | None = None  # of the flood that there is
+        over_s = 0.0  # when it will be over
         while True:
             await trio.lowlevel.wait_readable(receiver)
-            for _ in range(FLOOD_BATCHES_MAX):
-                batch, more = self._drain(receiver)
-                if batch:
-                    await deliver(batch)
-                if not more:
-                    break
-            if not allowance.take(trio.current_time()):
+            count, now_s = await self._read(receiver, deliver, copies), trio.current_time()
+            if copies is None and not allowance.take(now_s):
+                copies, over_s = Copies(), now_s + CALM_S
+            elif count > CALM_DATAGRAMS_MAX:
+                over_s = now_s + CALM_S
+            elif now_s >= over_s:
+                copies = None
+            if copies is not None:
                 await trio.sleep(FLOOD_PAUSE_S)
 
-    def _drain(self, receiver: socket.socket) -> tuple[Batch, bool]:
-        """Read what waits, up to one batch; also whether more may wait."""
+    async def _read(
+        self, receiver: socket.socket, deliver: Callable[[Batch], Awaitable[None]], copies: "Copies | None"
+    ) -> int:
+        """Hand over what waits, or as much of it as one turn may; how many datagrams were read."""
+        count = 0
+        for _ in range(FLOOD_BATCHES_MAX):
+            batch, read = self._drain(receiver, copies)
+            count += read
+            if batch:
+                await deliver(batch)
+            if read < BATCH_DATAGRAMS_MAX:
+                break
+        return count
+
+    def _drain(self, receiver: socket.socket, copies: "Copies | None") -> tuple[Batch, int]:
+        """Read what waits, up to one batch; also how many datagrams that were."""
         batch: Batch = []
         family, receive = receiver.family, receiver.recvfrom
-        for _ in range(BATCH_DATAGRAMS_MAX):
+        for count in range(BATCH_DATAGRAMS_MAX):
             try:
                 data, source = receive(DATAGRAM_BYTES_MAX + 1)
             except BlockingIOError:
-                return batch, False
+                return batch, count
             except OSError as error:
                 self.counters[f"receive-{errno_name(error)}"] += 1
-                return batch, False
-            if 0 < len(data) <= DATAGRAM_BYTES_MAX and source[1]:
-                batch.append((data, Endpoint(socket.inet_pton(family, source[0].partition("%")[0]), source[1])))
-            else:
+                return batch, count
+            if not 0 < len(data) <= DATAGRAM_BYTES_MAX or not source[1]:
                 self._count_useless(data)
-        return batch, True
+            elif copies is not None and not copies.is_first(data):
+                self.counters["copy"] += 1
+            else:
+                batch.append((data, Endpoint(socket.inet_pton(family, source[0].partition("%")[0]), source[1])))
+        return batch, BATCH_DATAGRAMS_MAX
 
     def _count_useless(self, data: bytes) -> None:
         cause = "empty" if not data else "oversize" if len(data) > DATAGRAM_BYTES_MAX else "source-port"
@@ -124,6 +147,27 @@ class DatagramPort:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class Copies:
+    """Which datagrams came lately, by a hash that nobody outside can aim at; the oldest are forgotten.
+
+    By all of its bytes: a stranger who writes the clear header of another's datagram keeps that one from nobody.
+    """
+
+    def __init__(self) -> None:
+        self._newer: set[int] = set()
+        self._older: set[int] = set()
+
+    def is_first(self, data: bytes) -> bool:
+        """Whether no such datagram came lately; it did from now on."""
+        known = hash(data)
+        if known in self._newer or known in self._older:
+            return False
+        self._newer.add(known)
+        if len(self._newer) >= COPIES_KEPT:
+            self._newer, self._older = set(), self._newer
+        return True
 
 
 def errno_name(error: OSError) -> str:

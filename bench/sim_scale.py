@@ -170,10 +170,15 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
     parts = arguments.parts.split(",")
     figures: list[Figure] = []
 
+    def keep(some: Iterator[Figure]) -> None:
+        for figure in some:
+            say(f"{figure.name}: {figure.value} {figure.unit}")
+            figures.append(figure)
+
     def do(name: str, part: Callable[[], Iterator[Figure]]) -> None:
         if name in parts:
             say(f"{name}, {size} nodes, seed {seed}")
-            figures.extend(part())
+            keep(part())
 
     if set(parts) - {"cold"}:
         say(f"setting up {size} nodes")
@@ -185,7 +190,7 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
         for rate, target_s, sends in LOSSES:
             if "loss" in parts:
                 say(f"{rate:.0%} loss")
-                figures.extend(spread(world, rng, rate, target_s if target else None, sends if target else None))
+                keep(spread(world, rng, rate, target_s if target else None, sends if target else None))
         do("partition", lambda: parted(world, rng, target))
     do("cold", lambda: cold(size, seed, target))
     return figures

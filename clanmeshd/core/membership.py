@@ -3,7 +3,7 @@
 A member is `unknown` until it is heard, then `up`. Each device watches a few members, and is watched by as many
 (`watching`). Once a second it pings the one of them that was heard or tried longest ago; every fifth time it pings
 one of the others instead. Unanswered, it is repeated and three others are asked to try. Unanswered still, it is
-pinged every quarter of a second, and after two of those the member is `suspect`: this device signs a suspicion,
+pinged every quarter of a second, and after two (more where pings are lost) it is `suspect`: this device says so,
 and others who hear of it, whether they watch it or not, ping it as often. It is `down` when all of these hold:
 
 - it answered none of this device's own pings since,
@@ -25,11 +25,9 @@ from clanmeshd.core.agenda import Agenda
 from clanmeshd.core.buckets import TokenBucket
 from clanmeshd.core.limits import (
     CONFIRM_AGAIN_S,
-    CONFIRM_FAILED_S,
     CONFIRM_INTERVAL_S,
     CONFIRMATIONS_BURST,
     CONFIRMATIONS_PER_S,
-    DOUBT_S,
     DOWN_INTERVAL_S,
     HELLO_EVERY,
     INDIRECT_PEERS,
@@ -45,7 +43,7 @@ from clanmeshd.core.limits import (
     UNWITNESSED_S,
 )
 from clanmeshd.core.relays import Relays
-from clanmeshd.core.roundtrip import PingNumbers
+from clanmeshd.core.roundtrip import Misses, PingNumbers
 from clanmeshd.core.subjects import Action, AskIndirect, Changed, SendPing, Stage, State, Subject
 from clanmeshd.core.suspicions import Ballot, Suspicions, quorum
 from clanmeshd.core.turns import Rota
@@ -70,6 +68,7 @@ class Membership:
         self._numbers = PingNumbers(rng.getrandbits(32))
         self._relays = Relays()
         self._suspicions = Suspicions()
+        self._misses = Misses()
         self._confirmations = TokenBucket(CONFIRMATIONS_PER_S, CONFIRMATIONS_BURST, now_s)
         self._reviving: list[NodeId] = []
         self._health = 0  # Lifeguard: 0 is well, 8 is a node that hears nobody
@@ -137,6 +136,8 @@ class Membership:
         self._actions += self._relays.heard(node)
         if subject.stage is Stage.CONFIRM:
             subject.confirmed_s = now_s
+        elif subject.stage is Stage.DIRECT:
+            self._misses.sample(missed=False)
         self._settle(subject, now_s)
         if subject.state is State.DOWN:
             self._revive_others(node, now_s)
@@ -269,11 +270,12 @@ class Membership:
     def _go_on(self, subject: Subject, now_s: float) -> None:
         match subject.stage:
             case Stage.DIRECT:
+                self._misses.sample(missed=True)
                 self._ask_others(subject, now_s)
             case Stage.INDIRECT:
                 self._blame(subject)
                 self._confirm(subject, now_s)
-            case Stage.CONFIRM if now_s >= max(subject.silent_s + CONFIRM_FAILED_S, subject.accused_s + DOUBT_S):
+            case Stage.CONFIRM if now_s >= subject.confirmed_silent_s(self._misses.doubt_s):
                 self._suspect(subject, now_s)
             case Stage.CONFIRM:
                 self._advance(subject, Stage.CONFIRM, now_s + CONFIRM_INTERVAL_S)

@@ -1,10 +1,14 @@
 """How long peers take to answer: ping numbers, the estimate, and the patience that follows from it."""
 
-from math import log2
+from math import log, log2
 from typing import Final
 
 from clanmesh_protocol.keys import NodeId
 from clanmeshd.core.limits import (
+    CONFIRM_INTERVAL_S,
+    DOUBT_CHANCE,
+    DOUBT_S,
+    DOUBT_S_MAX,
     INDIRECT_TIMEOUT_S,
     PING_NUMBER_MAX,
     PINGS_OUTSTANDING_MAX,
@@ -15,6 +19,7 @@ from clanmeshd.core.limits import (
 _NEAR_S: Final = 0.005  # a round trip within one network; finer differences are noise
 _MAGNITUDE_UNKNOWN: Final = 99
 _PROBE_S_MAX: Final = PROBE_TIMEOUT_S_MAX + INDIRECT_TIMEOUT_S  # a whole probe; a satellite answers in 0.7 s
+_MISSES_WEIGHT: Final = 1 / 16  # of the newest: a quarter of a minute of probing
 _FAST_ANSWERS: Final = 3  # in a row, in less than half of the estimate: that is another path, not luck
 
 
@@ -63,6 +68,29 @@ class RoundTrip:
             self._variation_s += (abs(seconds - self._smoothed_s) - self._variation_s) / 4
             self._smoothed_s += (seconds - self._smoothed_s) / 8
         self._magnitude = round(log2(max(self._smoothed_s, _NEAR_S) / _NEAR_S) / 2)
+
+
+class Misses:
+    """How many probes go unanswered of late, and how many pings more it takes before that says something of a peer.
+
+    Where every second one is lost, two in a row are no sign. In a clan of a thousand a rash vote every minute from
+    each would be twenty records a second for everybody; so the chance of one is kept the same at any loss.
+    """
+
+    def __init__(self) -> None:
+        self._share = 0.0
+
+    def sample(self, *, missed: bool) -> None:
+        """A probe was answered at once, or not."""
+        self._share += (missed - self._share) * _MISSES_WEIGHT
+
+    @property
+    def doubt_s(self) -> float:
+        """How long one who was probed in vain is pinged before this device says so, in seconds."""
+        if self._share <= 0.0:
+            return DOUBT_S
+        pings = log(DOUBT_CHANCE) / log(min(self._share, 0.9))
+        return min(max(DOUBT_S, pings * CONFIRM_INTERVAL_S), DOUBT_S_MAX)
 
 
 class PingNumbers:

@@ -6,7 +6,7 @@ from math import inf
 from typing import NamedTuple, TypeAlias
 
 from clanmesh_protocol.keys import NodeId
-from clanmeshd.core.limits import GREETINGS_AGAIN
+from clanmeshd.core.limits import CONFIRM_FAILED_S, GREETINGS_AGAIN
 from clanmeshd.core.relays import Relayed
 from clanmeshd.core.roundtrip import RoundTrip
 
@@ -84,6 +84,10 @@ class Subject:
         if self.state is State.UNKNOWN and self.greeted_again < GREETINGS_AGAIN:
             self.greeted_again += 1
             self.tried_s = -inf
+
+    def confirmed_silent_s(self, doubt_s: float) -> float:
+        """When it has been tried by ourselves for long enough that a vote is not rash."""
+        return max(self.silent_s + CONFIRM_FAILED_S, self.accused_s + doubt_s)
 
     @property
     def turn(self) -> float:

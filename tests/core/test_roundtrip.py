@@ -5,9 +5,9 @@ from random import Random
 import pytest
 
 from clanmesh_protocol.keys import NodeId
-from clanmeshd.core.limits import LOCAL_HEALTH_MAX, PROBE_TIMEOUT_S_MAX, PROBE_TIMEOUT_S_MIN
+from clanmeshd.core.limits import DOUBT_S, DOUBT_S_MAX, LOCAL_HEALTH_MAX, PROBE_TIMEOUT_S_MAX, PROBE_TIMEOUT_S_MIN
 from clanmeshd.core.membership import Membership
-from clanmeshd.core.roundtrip import RoundTrip
+from clanmeshd.core.roundtrip import Misses, RoundTrip
 from clanmeshd.core.subjects import SendPing, State
 
 OWN, PEER = NodeId(bytes(32)), NodeId(b"\x01" * 32)
@@ -141,3 +141,17 @@ def test_late_answers_still_say_that_this_device_hears() -> None:
         pair.answer(number, 0.0)
     sent = pair.pinged(3.0)
     assert len(sent) >= 2  # at the full pace again: one a second
+
+
+def test_a_vote_waits_for_more_pings_where_many_are_lost() -> None:
+    misses = Misses()
+    assert misses.doubt_s == DOUBT_S
+    for number in range(200):
+        misses.sample(missed=number % 20 == 0)
+    assert misses.doubt_s <= 2 * DOUBT_S, "one of twenty says little"
+    for number in range(200):
+        misses.sample(missed=number % 2 == 0)
+    assert misses.doubt_s == DOUBT_S_MAX
+    for _ in range(200):
+        misses.sample(missed=False)
+    assert misses.doubt_s == DOUBT_S, "and is forgotten in minutes"

@@ -67,9 +67,14 @@ def campaign(first: int, count: int, *, loud: bool = False) -> list[Failure]:
                 found += future.result()
             if loud and time.monotonic() > said_s + PROGRESS_S:
                 said_s = time.monotonic()
-                print(f"{done} schedules from {first} on, {len(found)} failed", flush=True)
+                print(f"{done} schedules from {first} on: {_counts(found)}", flush=True)
         pool.shutdown(cancel_futures=True)
     return sorted(found)
+
+
+def _counts(found: list[Failure]) -> str:
+    failed = sum(not what.startswith(LIMIT) for _, what in found)
+    return f"{failed} failed, {len(found) - failed} met a known limit"
 
 
 def _some(batches: Iterator[range], count: int) -> Iterator[range]:
@@ -125,8 +130,7 @@ def main() -> int:
         print(f"seed {seed}: {what}; again: {AGAIN} {seed} --shrink", flush=True)
     rate = chosen.count / (time.monotonic() - began_s)
     failed = sum(not what.startswith(LIMIT) for _, what in found)
-    counts = f"{failed} failed, {len(found) - failed} met a known limit"
-    print(f"{chosen.count} schedules from {chosen.seed} on: {counts}; {rate:.0f} a second", flush=True)
+    print(f"{chosen.count} schedules from {chosen.seed} on: {_counts(found)}; {rate:.0f} a second", flush=True)
     return 1 if failed else 0
 
 

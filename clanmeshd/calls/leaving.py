@@ -56,9 +56,7 @@ def _still_an_admin(authority: Authority, own: NodeId) -> str | None:
         return None
     if len(authority.admins) > 1:
         return f"on another admin's device: `clanctl remove {called(authority, own)}`"
-    return (
-        "it was the only admin: the recovery key makes another, `clanctl admin recover --add NODE`"
-    )
+    return "it was the only admin: the recovery key makes another, `clanctl admin recover --add NODE`"
 
 
 async def _put_aside(daemon: "Daemon", name: str) -> Path:

@@ -71,7 +71,7 @@ class RoundTrip:
 
 
 class Misses:
-    """How many probes go unanswered of late, and how many pings more it takes before that says something of a peer.
+    """How many probes go unanswered of late, and how many pings more it takes until that says something of a peer.
 
     Where every second one is lost, two in a row are no sign. In a clan of a thousand a rash vote every minute from
     each would be twenty records a second for everybody; so the chance of one is kept the same at any loss.

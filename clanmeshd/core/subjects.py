@@ -6,7 +6,7 @@ from math import inf
 from typing import NamedTuple, TypeAlias
 
 from clanmesh_protocol.keys import NodeId
-from clanmeshd.core.limits import CONFIRM_FAILED_S, GREETINGS_AGAIN
+from clanmeshd.core.limits import CONFIRM_FAILED_S, DOUBT_S, GREETINGS_AGAIN
 from clanmeshd.core.relays import Relayed
 from clanmeshd.core.roundtrip import RoundTrip
 
@@ -86,8 +86,12 @@ class Subject:
             self.tried_s = -inf
 
     def confirmed_silent_s(self, doubt_s: float) -> float:
-        """When it has been tried by ourselves for long enough that a vote is not rash."""
-        return max(self.silent_s + CONFIRM_FAILED_S, self.accused_s + doubt_s)
+        """When it has been tried by ourselves for long enough that a vote is not rash.
+
+        `doubt_s` counts for whom we have heard: whoever starts alone in the dark soon knows it.
+        """
+        pause_s = doubt_s if self.state is State.UP else DOUBT_S
+        return max(self.silent_s + CONFIRM_FAILED_S, self.accused_s + pause_s)
 
     @property
     def turn(self) -> float:

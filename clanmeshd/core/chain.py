@@ -82,8 +82,10 @@ class Chain:
 
     def seniority(self, node: NodeId) -> int:
         """An admin's place in the list; others stand behind all of them."""
-        places = [place for place, admin in enumerate(self.admins) if admin.node == node]
-        return places[0] if places else len(self.admins)
+        for place, admin in enumerate(self.admins):
+            if admin.node == node:
+                return place
+        return len(self.admins)
 
     def weight(self, nodes: Iterable[NodeId]) -> int:
         """What these keys weigh together, each once; of others than admins nothing."""

@@ -10,7 +10,7 @@ Volatile kinds (status, suspicion) lie beside the hashed set and lapse. What lap
 from a slow peer is stale.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, TypeAlias
@@ -74,6 +74,7 @@ class Ledger:
         self._trie = Trie()
         self.version = 0  # grows with each change: the key of whatever is derived from all of this
         self._versions: dict[int, int] = {}
+        self._sorted: dict[int, tuple[int, tuple[Verified[Record], ...]]] = {}  # by kind: version, `of_kind` then
         self._lapses: Agenda[_Register] = Agenda()  # volatile registers: when their value lapses, monotonic
         self._floors: dict[_Register, Record] = {}  # volatile registers: the newest that lapsed, oldest first
         self._verdicts: dict[RecordId, bool] = {}  # of what stands here
@@ -105,10 +106,15 @@ class Ledger:
         values = (entry for entry in shelf.values() if entry.value.slot == slot)
         return max(values, key=lambda entry: entry.value.order, default=None)
 
-    def of_kind(self, kind: int) -> list[Verified[Record]]:
+    def of_kind(self, kind: int) -> Sequence[Verified[Record]]:
         """All values of a kind, tombstones too, sorted by author and slot."""
-        shelves = self._kinds.get(kind, {})
-        return [shelves[author][key] for author in sorted(shelves) for key in sorted(shelves[author])]
+        version = self._versions.get(kind, 0)
+        held = self._sorted.get(kind)
+        if held is None or held[0] != version:
+            shelves = self._kinds.get(kind, {})
+            entries = (shelves[author][key] for author in sorted(shelves) for key in sorted(shelves[author]))
+            held = self._sorted[kind] = version, tuple(entries)
+        return held[1]
 
     def by_short_id(self, short_id: bytes) -> Record | None:
         """The record that begins its id so, volatile ones too."""

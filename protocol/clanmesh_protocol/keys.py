@@ -31,6 +31,7 @@ def clan_id_of(author: NodeId, genesis_body: bytes) -> ClanId:
     return ClanId(digest.digest())
 
 
+@lru_cache(maxsize=4096)
 def node_text(node: bytes) -> str:
     """Spell a key in lower-case base32 without padding (52 characters)."""
     return base64.b32encode(node).decode().lower().rstrip("=")

@@ -106,7 +106,29 @@ class _Claim:
     member: Member
 
 
+@dataclass(frozen=True, slots=True)
+class _Enrolled:
+    """The roster of a ledger, and all that it was worked out of."""
+
+    version: int
+    admins: tuple[NodeId, ...]
+    roster: Roster
+
+
+_REMEMBERED: Final = "roster"
+_KINDS: Final = (Kind.CREDENTIAL, Kind.REVOCATION, Kind.INVITE, Kind.REDEMPTION)
+
+
 def enroll(ledger: Ledger, chain: Chain) -> Roster:
+    """Give the roster; the last one again as long as neither the admins nor these kinds have changed."""
+    version, admins = ledger.version_of(*_KINDS), tuple(admin.node for admin in chain.admins)
+    last = ledger.remembered.get(_REMEMBERED)
+    if not isinstance(last, _Enrolled) or (last.version, last.admins) != (version, admins):
+        last = ledger.remembered[_REMEMBERED] = _Enrolled(version, admins, _enrolled(ledger, chain))
+    return last.roster
+
+
+def _enrolled(ledger: Ledger, chain: Chain) -> Roster:
     """Work out the roster. Each stage only ever adds, so its result cannot depend on an order."""
     admins = frozenset(admin.node for admin in chain.admins)
     credentials = _credentials(ledger, chain)

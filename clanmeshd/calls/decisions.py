@@ -243,7 +243,8 @@ async def _take_over(
     )
     distrusted = [node for node in plan.distrusted if puts_out and not authority.is_admin(node)]
     out = tuple(Revocation(node, _DISTRUSTED) for node in distrusted)
-    sayings: tuple[Revocation | Credential, ...] = (*plan.revocations, *out, *plan.credentials)
+    vouched = (*plan.credentials, *plan.remembered)
+    sayings: tuple[Revocation | Credential, ...] = (*plan.revocations, *out, *vouched)
     for number, content in enumerate(sayings, 1):
         mesh.publish(content, slot=slot_of(content), now=now)
         if not number % SAYINGS_AT_ONCE:

@@ -104,6 +104,7 @@ class Lapsing:
     credentials: tuple[Credential, ...]
     revocations: tuple[Revocation, ...]
     invites: tuple[Invite, ...]
+    memories: tuple[Credential, ...] = ()  # of keys that are out
 
 
 def lapsing(ledger: Ledger, authority: Authority, admin: NodeId, before_unix_s: float | None = None) -> Lapsing:
@@ -117,17 +118,15 @@ def lapsing(ledger: Ledger, authority: Authority, admin: NodeId, before_unix_s: 
             and (before_unix_s is None or unix_s_of(entry.value.seq) < before_unix_s)
         )
 
-    credentials = [e.content for e in said(Kind.CREDENTIAL) if isinstance(e.content, Credential)]
+    contents = [e.content for e in said(Kind.CREDENTIAL)]
+    credentials = [replace(each, replaces=()) for each in contents if isinstance(each, Credential)]
     revocations = [e.content for e in said(Kind.REVOCATION) if isinstance(e.content, Revocation)]
     invites = [e.content for e in said(Kind.INVITE) if isinstance(e.content, Invite)]
     return Lapsing(
-        credentials=tuple(
-            replace(credential, replaces=())
-            for credential in credentials
-            if credential.node not in authority.revoked
-        ),
+        credentials=tuple(each for each in credentials if each.node not in authority.revoked),
         revocations=tuple(revocations),
         invites=tuple(invite for invite in invites if invite.key not in authority.revoked),
+        memories=tuple(each for each in credentials if each.node in authority.revoked),
     )
 
 

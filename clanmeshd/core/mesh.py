@@ -102,6 +102,7 @@ class Mesh:
         self._stores: list[StoreRecord] = []
         self._notices = Notices(self.authority, self.ledger)
         self._members: frozenset[NodeId] = frozenset()
+        self._revoked: frozenset[NodeId] = frozenset()
         self._own.check_keys(now)
         self._work(now)
 
@@ -344,13 +345,13 @@ class Mesh:
         self._governance.follow(before, now)
 
     def _enlist(self, decisions: list[Record], now: Instant) -> None:
-        members = frozenset(self.authority.members)
-        if members == self._members:
-            return
+        members, revoked = frozenset(self.authority.members), self.authority.revoked
+        if (members, revoked) == (self._members, self._revoked):
+            return  # who is no member any more may be put out later: an admin that was removed
         for node in self._members - members:
             for record in decisions:
                 self._traffic.tell_at_once(node, record)  # it is to know why nobody answers it any more
-        self._members = members
+        self._members, self._revoked = members, revoked
         others = members - {self.node}
         self._sessions.set_members(others, self._reception.outcasts.keep(self.authority))
         self._traffic.retain(others)

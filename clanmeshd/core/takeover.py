@@ -1,7 +1,9 @@
 """What an admin signs before another one goes: its word for members and removals, so that none of it lapses.
 
 Whoever counts only by the word of the one who goes would fall out of the clan with it, and whoever is out only by
-that word would come back. Its open invites end, since a token names the record that it redeems.
+that word would come back. Of a key that nobody vouches for nothing is kept: so the one who goes and those who are
+out are vouched for as well, or the secrets and heads that they wrote would go too, and their names. Its open
+invites end, since a token names the record that it redeems.
 
 What it said after a given time may be a thief's with its key, and is not taken over: who has the word of another
 admin goes back to that one, who has none is `distrusted`.
@@ -27,6 +29,7 @@ class Takeover:
     revocations: tuple[Revocation, ...]
     invites_lapsed: tuple[RecordId, ...]
     distrusted: tuple[NodeId, ...] = ()  # members that nobody vouches for any more
+    remembered: tuple[Credential, ...] = ()  # of keys that are out, or will be: what they wrote stays
 
 
 def takeover(
@@ -39,17 +42,21 @@ def takeover(
     before_unix_s: float | None = None,
     keeps_leaving: bool = False,
 ) -> Takeover:
-    """What `admin` says in the place of `leaving`, who may stay a member (`keeps_leaving`).
+    """What `admin` says in the place of `leaving`, who may stay a member (`keeps_leaving`); else it is put out.
 
     With `before_unix_s` only what `leaving` said before that time, by its own clock. `admin` is an admin.
     """
     credentials: list[Credential] = []
+    remembered = list(_remembered(ledger, authority, leaving, before_unix_s))
     distrusted: list[NodeId] = []
     trusted = _trusted(ledger, authority, leaving, before_unix_s)
     for member in authority.members.values():
-        if not _rests_on(authority, member, leaving) or (member.node == leaving and not keeps_leaving):
+        if not _rests_on(authority, member, leaving):
             continue
-        if member.node == leaving or member.node in trusted:
+        if member.node == leaving:
+            own = credentials if keeps_leaving else remembered
+            own.append(_vouch(ledger, authority, admin, member, now_unix_s))
+        elif member.node in trusted:
             credentials.append(_vouch(ledger, authority, admin, member, now_unix_s))
         elif (former := _former(ledger, authority, member.node, leaving)) is not None:
             credentials.append(_restored(ledger, authority, admin, former))
@@ -64,6 +71,7 @@ def takeover(
             if each.author == leaving and each.uses_left and now_unix_s <= each.invite.expires_unix_s
         ),
         distrusted=tuple(distrusted),
+        remembered=tuple(remembered),
     )
 
 
@@ -148,6 +156,15 @@ def _restored(ledger: Ledger, authority: Authority, admin: NodeId, former: Crede
         return again(former.name)
     except Refusal:
         return again(None)  # another member has the name by now
+
+
+def _remembered(
+    ledger: Ledger, authority: Authority, leaving: NodeId, before_unix_s: float | None
+) -> Iterable[Credential]:
+    """Its credentials of keys that are out, where nobody else's is there."""
+    for credential in lapsing(ledger, authority, leaving, before_unix_s).memories:
+        if _former(ledger, authority, credential.node, leaving) is None:
+            yield credential
 
 
 def _revocations(

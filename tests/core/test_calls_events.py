@@ -140,7 +140,7 @@ async def test_a_recovery_names_whom_it_put_out(house: Household) -> None:
             "the recovery key decided: end desk being an admin",
             "the recovery key decided: replace the recovery key",
         ]
-        gone = "desk is no member any more: it is no admin any more, and nobody else vouches for it"
+        gone = "desk is no member any more: nas removed it (removed with the recovery key)"
         assert gone in told(house, name, "member-left")
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from clanmesh_protocol.tokens import encode_recovery
 from tests.core.households import Household
+from tests.core.keepers import item_of, opened
 
 
 @pytest.fixture
@@ -74,3 +75,15 @@ async def test_an_admin_that_is_named_again_hinders_nothing(house: Household) ->
     assert [each["operation"] for each in answer["decisions"]] == ["end desk being an admin"]
     await house.share()
     assert house["phone"].mesh.authority.admins == (house["nas"].keys.node,)
+
+
+async def test_secrets_stay_when_the_admin_who_set_them_is_put_out(house: Household) -> None:
+    desk, nas = house["desk"], house["nas"]
+    await desk.call("secrets-set", name="key", value=b"hunter2", **{"for": ["nas"]})
+    await house.share()
+    await desk.call("remove", node="phone")
+    await house.share()
+    await nas.call("admin-recover", key=house.recovery, add="nas", remove="desk")
+    await house.share()
+    assert opened(nas, item_of(nas, "key")) == b"hunter2"
+    assert nas.mesh.authority.former == {house["desk"].node: "desk", house["phone"].node: "phone"}

@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from clanmesh_protocol.records import AdminRemove, Credential, Publishable, Record, slot_of
+from clanmesh_protocol.records import AdminRemove, Credential, Head, Publishable, Record, slot_of
 from clanmesh_protocol.signing import Verified
 from clanmeshd.core.authority import Authority, fold
 from clanmeshd.core.credentials import amended
@@ -45,13 +45,15 @@ class Story:
         """Publish what `by` says in the place of `leaving`."""
         nodes = self.family[by].node, self.family[leaving].node
         plan = takeover(self.ledger, self.authority, *nodes, now_unix_s=NOW_UNIX_S + 60, **options)  # type: ignore[arg-type]
-        for content in (*plan.revocations, *plan.credentials):
+        for content in (*plan.revocations, *plan.credentials, *plan.remembered):
             self.say(by, content)  # type: ignore[arg-type]
         return plan
 
-    def dethrone(self, leaving: str) -> None:
-        """The recovery key ends an admin's say."""
+    def dethrone(self, leaving: str, put_out_by: str | None = "desk") -> None:
+        """The recovery key ends an admin's say, and another admin puts it out."""
         self.records.append(self.family.recovery.operation(AdminRemove(self.family[leaving].node), self.authority))
+        if put_out_by is not None:
+            self.records.append(self.family[put_out_by].revocation(self.family[leaving]))
 
 
 def standing(authority: Authority) -> dict[bytes, tuple[str, tuple[str, ...], int]]:
@@ -152,8 +154,33 @@ def test_who_has_anothers_word_goes_back_to_that(story: Story) -> None:
 def test_it_can_stay_a_member(story: Story) -> None:
     plan = story.take_over("desk", "nas", keeps_leaving=True)
     assert [credential.node for credential in plan.credentials] == [story.family["nas"].node]
-    story.dethrone("nas")
+    assert plan.remembered == ()
+    story.dethrone("nas", put_out_by=None)
     assert story.family["nas"].node in story.authority.members
+
+
+def test_what_it_and_those_it_put_out_wrote_stays(story: Story) -> None:
+    """Of a key that nobody vouches for nothing is kept: secrets and heads would go with who wrote them."""
+    nas, guest = story.family["nas"], story.family["guest-0"]
+    story.records.append(nas.credential(guest))
+    heads = [author.write(Head(None, bytes(20), b"signed"), slot="main") for author in (nas, guest)]
+    story.records += [*heads, nas.revocation(guest)]
+    plan = story.take_over("desk", "nas")
+    assert {credential.node for credential in plan.remembered} == {nas.node, guest.node}
+    story.dethrone("nas")
+    after = story.authority
+    assert not {nas.node, guest.node} & set(after.members)
+    assert {nas.node, guest.node} <= after.revoked
+    assert all(after.lets_stay(head.value) for head in heads)
+    assert dict(after.former) == {nas.node: "nas", guest.node: "guest-0"}
+
+
+def test_what_it_said_lately_of_those_who_are_out_is_left_out_too(story: Story) -> None:
+    nas, guest = story.family["nas"], story.family["guest-0"]
+    nas.seq += 3600 * 1000 << 16
+    story.records += [nas.credential(guest), story.family["tower"].revocation(guest)]
+    plan = story.take_over("desk", "nas", before_unix_s=NOW_UNIX_S + 1800)
+    assert [credential.node for credential in plan.remembered] == [nas.node]
 
 
 @pytest.mark.parametrize("seed", seeds(40))
@@ -173,6 +200,7 @@ def test_nothing_changes_but_who_decides(seed: int) -> None:
     assert {node: each for node, each in standing(after).items() if node != gone} == expected, seed
     keys = {story.family[name].node for name in story.family.authors} - {gone}
     assert after.revoked & keys == before.revoked & keys
+    assert {node for node in before.former if before.is_vouched(node)} <= {*after.former}, seed
 
 
 def _something(dice: Random, story: Story) -> None:

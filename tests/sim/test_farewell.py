@@ -3,7 +3,7 @@
 import pytest
 
 from clanmesh_protocol.keys import fingerprint_slot
-from clanmesh_protocol.records import AdminAdd, AdminRemove, Revocation
+from clanmesh_protocol.records import AdminAdd, AdminRemove, Credential, Revocation
 from tests.core.worlds import found
 from tests.seeds import seeds
 from tests.sim.world import World
@@ -82,3 +82,27 @@ def test_a_member_that_was_away_when_it_was_removed_is_told_when_it_knocks(seed:
     assert world.run_until(lambda: _knows(world, 3), 120.0), seed
     world.run(10.0)
     assert not world.mesh(3).authority.is_member(world.devices[3].node)
+
+
+@pytest.mark.parametrize("seed", seeds(5))
+def test_an_admin_that_was_away_when_it_was_voted_out_is_told_when_it_knocks(seed: int) -> None:
+    """It is no member any more when it stops being an admin, and is put out only after that."""
+    world = _formed(seed, admins=3)
+    for index in (1, 2, 3, 4):
+        node = world.devices[index].node
+        content = Credential(node, f"node-{index}", (), 0, None)
+        world.mesh(1).publish(content, slot=fingerprint_slot(node), now=world.now(1))
+    world.settle(1)
+    world.kill(0)
+    world.run(20.0)
+    removed = world.mesh(1).publish_operation(AdminRemove(world.devices[0].node), world.now(1))
+    world.settle(1)
+    world.run(1.0)
+    world.mesh(2).approve(removed.id, world.now(2))
+    world.settle(2)
+    world.run(2.0)
+    assert not world.mesh(1).authority.is_member(world.devices[0].node)
+    _put_out(world, 1, 0)
+    world.run(5.0)
+    world.start(0)
+    assert world.run_until(lambda: _knows(world, 0), 120.0), seed

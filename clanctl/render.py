@@ -225,11 +225,13 @@ def invite_text(result: Values) -> str:
     """The token and how to use it."""
     until = moment(float(result.get("expires_unix_s") or 0))
     reach = ", ".join(map(str, rows_of(result, "endpoints"))) or "no address is known: the LAN's mDNS alone"
+    withdrawn = ", ".join(map(str, rows_of(result, "withdrawn")))
+    earlier = f"Withdrawn for it:   {withdrawn}, which was for the same place\n" if withdrawn else ""
     return (
         f"{result.get('token')}\n\n"
         f"On the new device:  clanctl join TOKEN\n"
         f"It is good until {until}; whoever reads it can join. It leads to {reach}.\n"
-        f"To withdraw it:     clanctl invite revoke {word_of(result.get('id'))}\n"
+        f"To withdraw it:     clanctl invite revoke {word_of(result.get('id'))}\n{earlier}"
     )
 
 

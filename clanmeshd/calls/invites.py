@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _WITHDRAWN = "invite withdrawn"
 _FULL = "all its uses are given"
+_NEWER = "there is a newer one"
 
 
 async def list_invites(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
@@ -105,11 +106,14 @@ def _unconfirmed(authority: Authority, standing: StandingInvite) -> list[Member]
 
 def open_invite(clan: Clan, node: NodeId) -> StandingInvite | None:
     """The invite that a device came by, if more can come by it still: its owner, too, under another key."""
-    now_s = instant().unix_s
     for standing in clan.mesh.authority.invites.values():
-        if node in standing.redeemed_by and standing.uses_left and now_s <= standing.invite.expires_unix_s:
+        if node in standing.redeemed_by and _is_open(standing):
             return standing
     return None
+
+
+def _is_open(standing: StandingInvite) -> bool:
+    return bool(standing.uses_left) and instant().unix_s <= standing.invite.expires_unix_s
 
 
 async def close_behind(clan: Clan, standing: StandingInvite, gone: NodeId) -> None:
@@ -120,6 +124,20 @@ async def close_behind(clan: Clan, standing: StandingInvite, gone: NodeId) -> No
             content = confirmation(clan.mesh.authority, member, now.unix_s)
             clan.mesh.publish(content, slot=fingerprint_slot(member.node), now=now)
     await put_out(clan, NodeId(standing.invite.key), _WITHDRAWN)
+
+
+async def close_earlier(clan: Clan, made: RecordId) -> list[str]:
+    """Withdraw the earlier invites for the place that a new one is for: one device takes it, not several.
+
+    Gives the beginnings of their ids.
+    """
+    invites = clan.mesh.authority.invites
+    place = invites[made].invite.succeeds if made in invites else None
+    open_ones = (invites[key] for key in sorted(invites) if key != made and _is_open(invites[key]))
+    earlier = [each for each in open_ones if place is not None and each.invite.succeeds == place]
+    for standing in earlier:
+        await put_out(clan, NodeId(standing.invite.key), _NEWER)
+    return [standing.id.hex()[:INVITE_DIGITS] for standing in earlier]
 
 
 async def confirm(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:

@@ -18,6 +18,7 @@ from clanmesh_protocol.tokens import Token, decode_token_untrusted, encode_token
 from clanmeshd import founding, joining
 from clanmeshd.calls.arguments import flag, label, number, own_label, text, text_or, texts
 from clanmeshd.calls.finding import a_member
+from clanmeshd.calls.invites import close_earlier
 from clanmeshd.calls.signers import need_admin, signer_line
 from clanmeshd.clan import Clan
 from clanmeshd.control import Conversation
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     from clanmeshd.daemon import Daemon
 
 INVITE_TTL_S_DEFAULT = 86_400  # a day: long enough to walk to the other machine, short enough to forget
-INVITE_TTL_S_MAX = 30 * 86_400
+INVITE_DAYS_MAX = 30  # a token that lies about for longer is forgotten, or found
+SPAN_S_MAX = 100 * 365 * 86_400  # of what somebody may type
 OWN_DOORS = 2  # endpoints of the inviter in a token whatever else is there: one of each family
 
 
@@ -73,9 +75,13 @@ async def invite(daemon: "Daemon", args: dict[str, Any], conversation: Conversat
     clan = daemon.need_clan()
     need_admin(clan, "inviting")
     uses = number(args, "uses", 1, 1, INVITE_USES_MAX)
-    ttl_s = number(args, "ttl_s", INVITE_TTL_S_DEFAULT, 1, INVITE_TTL_S_MAX)
+    ttl_s = number(args, "ttl_s", INVITE_TTL_S_DEFAULT, 1, SPAN_S_MAX)
+    if ttl_s > INVITE_DAYS_MAX * 86_400:
+        why = f"it can be good for {INVITE_DAYS_MAX} days at most"
+        raise Fault("usage", "the invite", why, f"give --expires {INVITE_DAYS_MAX}d, or less")
     token = await _make_token(clan, args, uses, int(time.time()) + ttl_s)
     return {
+        "withdrawn": await close_earlier(clan, token.invite_id),
         "token": encode_token(token),
         "id": token.invite_id.hex()[:16],
         "expires_unix_s": token.expires_unix_s,

@@ -110,7 +110,8 @@ def _expelled(outlook: Outlook) -> Iterator[Alarm]:
             "expelled",
             node_text(own),
             "more devices came by this device's invite than it allows, and an admin has to choose",
-            "on an admin's device: `clanctl invite list`, then `clanctl invite confirm`",
+            "on an admin's device: `clanctl invite list`, then `clanctl invite confirm`; "
+            "where this one was refused: `clanctl leave`, then join again with a new invite",
         )
     elif not authority.is_member(own):
         yield Alarm(
@@ -258,16 +259,25 @@ def _contested(outlook: Outlook) -> Iterator[Alarm]:
         if waiting:
             short = key.hex()[:ID_LETTERS]
             came, uses = len(standing.redeemed_by), standing.invite.uses
-            inside = [node for node in standing.redeemed_by if authority.is_member(node)]
-            first = f"where {outlook.name(inside[0])} is the wrong one, `clanctl remove` it; " if inside else ""
-            choose = f"`clanctl invite list`, then `clanctl invite confirm {short} DEVICE`"
+            inside = sorted(outlook.name(node) for node in standing.redeemed_by if authority.is_member(node))
             yield Alarm(
                 "problem" if outlook.is_admin else "notice",
                 "contested-invite",
                 key.hex(),
                 f"{came} devices came by the invite {short}, which is for {uses}: somebody else had the token",
-                f"on an admin's device: {first}{choose}",
+                f"on an admin's device: {_choosing(short, inside)}",
             )
+
+
+def _choosing(short: str, inside: Sequence[str]) -> str:
+    """What a person does about a contested invite: the devices that are in may be the right ones, or not."""
+    choose = f"`clanctl invite list`, then `clanctl invite confirm {short} DEVICE`"
+    revoke = f"`clanctl invite revoke {short}`"
+    if not inside:
+        return f"{choose}; if none of them is yours, {revoke}"
+    names = listed([*inside[:NAMED_MAX], "others"] if len(inside) > NAMED_MAX else inside)
+    wrong = "it" if len(inside) == 1 else "the wrong one"
+    return f"if {names} may stay, {revoke}; else `clanctl remove` {wrong}, {choose}"
 
 
 # --- members -------------------------------------------------------------------------------------------

@@ -164,9 +164,17 @@ def test_rivals_for_an_invite_are_told(family: Family) -> None:
     rivals = [family["desk"].redemption(invite, seed, family[name]) for name in ("phone", "lamp")]
     admin = found(outlook(family, "nas", *records, invite, *rivals))["contested-invite"]
     assert (admin.severity, admin.subject) == ("problem", invite.value.id.hex())
+    short = invite.value.id.hex()[:10]
+    choose = f"`clanctl invite list`, then `clanctl invite confirm {short} DEVICE`"
+    revoke = f"`clanctl invite revoke {short}`"
+    assert admin.remedy == f"on an admin's device: {choose}; if none of them is yours, {revoke}"
     waiting = found(outlook(family, "phone", *records, invite, *rivals))
     assert "choose" in waiting["expelled"].text
+    assert "clanctl leave" in waiting["expelled"].remedy, "it hears nothing of a choice that fell on another"
     chosen = family["desk"].credential(family["phone"], redemption=rivals[0].value.id)
+    one_is_in = found(outlook(family, "nas", *records, invite, *rivals, chosen))["contested-invite"]
+    either = f"if phone may stay, {revoke}; else `clanctl remove` it, {choose}"
+    assert one_is_in.remedy == f"on an admin's device: {either}"
     withdrawn = family["desk"].write(Revocation(NodeId(signing_public(seed)), "all its uses are given"))
     decided = [*records, invite, *rivals, chosen, withdrawn]
     assert found(outlook(family, "nas", *decided)) == {}

@@ -134,7 +134,7 @@ async def test_a_thief_that_came_first_goes_before_the_owner_is_confirmed(house:
     await house.share()
     assert "thief" in house["nas"].members()
     problems = (await house["desk"].call("status"))["problems"]
-    assert "where thief is the wrong one, `clanctl remove` it" in problems[0]["remedy"]
+    assert "if thief may stay, `clanctl invite revoke" in problems[0]["remedy"]
     fault = await house["desk"].refused("invite-confirm", id=invite, node="honest")
     assert "thief came first and took its use" in fault.why
     assert "`clanctl remove thief`" in fault.remedy
@@ -177,3 +177,22 @@ async def test_a_device_takes_the_place_of_another(house: Household) -> None:
     assert (await house["desk"].refused("invite", succeeds="toaster")).kind == "not-found"
     assert (await house["desk"].refused("invite", name="nas")).kind == "conflict"
     assert (await house["desk"].refused("invite", succeeds="nas", uses=2)).kind == "refused"
+
+
+async def test_of_several_tokens_for_one_place_the_last_is_good(house: Household) -> None:
+    first, lost = await _token(house, succeeds="nas")
+    other, _ = await _token(house, name="tv")
+    answer = await house["desk"].call("invite", succeeds="nas")
+    assert answer["withdrawn"] == [first]
+    assert (await _listed(house, "desk", other))["state"] == "open"
+    with pytest.raises(Refusal, match="withdrawn"):
+        house.redeem("finder", lost, "desk")
+    house.redeem("fresh", decode_token_untrusted(answer["token"]), "desk")
+    await house.share()
+    assert (await house["desk"].call("invite", succeeds="nas"))["withdrawn"] == [], "that one was used"
+
+
+async def test_an_invite_is_good_for_a_month_at_most(house: Household) -> None:
+    fault = await house["desk"].refused("invite", ttl_s=31 * 86_400)
+    assert fault.why == "it can be good for 30 days at most"
+    assert fault.remedy == "give --expires 30d, or less"

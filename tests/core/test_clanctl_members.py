@@ -144,11 +144,14 @@ def test_tags_keep_their_order() -> None:
 
 
 def test_an_invite_that_replaces_says_whom(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:
-    daemon.says(invite={"token": "clan1q", "id": "0", "expires_unix_s": 1, "endpoints": []})
+    answer = {"token": "clan1q", "id": "0", "expires_unix_s": 1, "endpoints": [], "withdrawn": ["5570aabb"]}
+    daemon.says(invite=answer)
     assert ctl(daemon, "invite", "--replace", "nas", "--expires", "2h", "--tags", "a,b", "--tag", "c") == EXIT_DONE
     asked = {"name": None, "tags": ["a", "b", "c"], "uses": 1, "ttl_s": 7200, "succeeds": "nas"}
     assert daemon.args("invite") == asked
-    assert "takes the place and the name of nas" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "takes the place and the name of nas" in said
+    assert "5570aabb, which was for the same place" in said
 
 
 def test_too_many_who_came_are_told_apart() -> None:

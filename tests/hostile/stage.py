@@ -44,11 +44,16 @@ Trace = tuple[bytes, int, int, Authority]
 
 
 class Stage:
-    """A clan of `size` devices, of whom the first `credentialed` are members and the first `admins` admins."""
+    """A clan of `size` devices, of whom the first `credentialed` are members and the first `admins` admins.
 
-    def __init__(self, size: int = 4, *, admins: int = 1, credentialed: int | None = None) -> None:
+    The core under attack is device 0, unless another one is `attacked`.
+    """
+
+    def __init__(
+        self, size: int = 4, *, admins: int = 1, credentialed: int | None = None, attacked: int = 0
+    ) -> None:
         self.clan: Clan = found(size, credentialed=credentialed, admins=admins, recovery=RECOVERY)
-        self.mesh: Mesh = make_mesh(self.clan, 0)
+        self.mesh: Mesh = make_mesh(self.clan, attacked)
         self.mesh.effects()
         self._seq = START_SEQ + 1000
 

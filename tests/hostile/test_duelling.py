@@ -101,6 +101,20 @@ def test_a_removal_counts_against_the_heavier_branch_of_the_one_removed() -> Non
     assert not stage.authority.is_admin(stage.node(3))
 
 
+@hostile("Pins and the choice between histories", "authority/mutual-removal-chain")
+def test_who_is_thrown_out_takes_nobody_along() -> None:
+    """1 throws out 2, and 2 throws out 3 elsewhere: what 2 signed is void, so 3's own branch stands."""
+    stage = Stage(6, admins=5)
+    first = stage.operation(1, AdminRemove(stage.node(2)), stage.genesis)
+    void = stage.operation(2, AdminRemove(stage.node(3)), stage.genesis)
+    heavy = stage.operation(3, SignerAdd(SIGNER), stage.genesis)
+    approvals = [stage.approval(by, said) for said in (first, void, heavy) for by in (0, 4)]
+    stage.hears(first, void, heavy, *approvals, stage.approval(1, heavy))
+    stage.rests()
+    assert stage.authority.head == stage.read(heavy).id
+    assert len(stage.authority.admins) == 5
+
+
 @hostile("Who may say what", "authority/revocation-of-an-admin")
 def test_a_revocation_is_no_way_round() -> None:
     stage = Stage(4, admins=2)

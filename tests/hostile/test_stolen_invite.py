@@ -140,6 +140,18 @@ def test_a_member_who_lets_in_one_after_the_other_by_one_use() -> None:
 
 
 @hostile("Invites, redemptions and names", "authority/redemption-by-the-newest")
+def test_who_has_just_come_lets_nobody_in() -> None:
+    """As a member sees it whose clan has no admin's device on that could confirm anybody."""
+    stage = Stage(5, credentialed=3, attacked=2)
+    made = stage.says(0, Invite(signing_public(TOKEN), None, (), 9, 1 << 40))
+    invite = stage.read(made)
+    stage.takes(made, stage.redemption(1, invite, OWNER, "tv"))
+    assert stage.node(OWNER) in stage.authority.members
+    stage.hears(stage.redemption(OWNER, invite, THIEF, "tv2"))
+    assert stage.node(THIEF) not in stage.authority.roster.known
+
+
+@hostile("Invites, redemptions and names", "authority/redemption-by-the-newest")
 def test_keys_that_let_one_another_in_are_not_many() -> None:
     stage, invite = stage_with_token()
     stage.hears(stage.redemption(1, invite, OWNER, "tv"))

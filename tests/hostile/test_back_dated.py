@@ -11,9 +11,11 @@ from clanmesh_protocol.records import (
     Record,
     Redemption,
     Revocation,
+    Secret,
     Setting,
     redemption_input,
 )
+from clanmeshd.core.wanted import newest_secrets
 from tests.core.worlds import UNIX_S, status
 from tests.hostile.rules import hostile
 from tests.hostile.stage import NOW, TOKEN, Stage
@@ -89,6 +91,34 @@ def test_a_credential_dated_after_the_revocation() -> None:
     stage.mesh.publish(Revocation(stage.node(2), "lost"), slot=fingerprint_slot(stage.node(2)), now=NOW)
     stage.takes(stage.says(0, Credential(stage.node(2), "back", (), 0, None), seq=LATEST - 1))
     assert stage.node(2) not in stage.authority.members
+
+
+@hostile("What is kept", "ledger/secret-after-removal")
+def test_secrets_by_one_who_was_put_out() -> None:
+    """Dated after the removal they are refused; dated before it they stand behind whatever a member has set."""
+    stage = Stage()
+    theirs = stage.says(1, secret(1), slot="key")
+    stage.takes(theirs)
+    out = stage.mesh.publish(Revocation(stage.node(2), "lost"), slot=fingerprint_slot(stage.node(2)), now=NOW)
+    stage.refuses(stage.says(2, secret(9), slot="key", seq=out.seq + 1), code="unauthorized")
+    stage.takes(stage.says(2, secret(9), slot="key", seq=out.seq - 1))
+    assert [item.record_id for item in newest_secrets(stage.mesh.ledger, stage.authority)] == [
+        stage.read(theirs).id
+    ]
+
+
+@hostile("Invites, redemptions and names", "authority/redemption-by-a-revoked")
+def test_one_who_was_put_out_lets_others_in() -> None:
+    stage = Stage(5, credentialed=4)
+    invite = stage.invite(uses=5)
+    stage.mesh.publish(Revocation(stage.node(2), "lost"), slot=fingerprint_slot(stage.node(2)), now=NOW)
+    stage.hears(stage.redemption(2, invite, 4, "friend"))
+    assert stage.node(4) not in stage.authority.roster.known
+
+
+def secret(epoch: int) -> Secret:
+    """A value that nobody can open."""
+    return Secret(epoch, None, "root", "root", 0o400, ("all",), (), bytes(24), b"x")
 
 
 @hostile("Who may say what", "authority/chain-number-skipped")

@@ -7,6 +7,7 @@ import trio
 
 from clanmesh_protocol.control import Fault
 from clanmesh_protocol.keys import NodeId
+from clanmesh_protocol.records import AdminRemove
 from clanmeshd import leaving
 from clanmeshd.calls.arguments import flag
 from clanmeshd.clan import Clan
@@ -29,7 +30,7 @@ async def leave(daemon: "Daemon", args: dict[str, Any], conversation: Conversati
             _refuse_admin(clan)
         authority, own = clan.mesh.authority, clan.keys.node
         told, others, was_member = 0, 0, authority.is_member(own)
-        still = _still_an_admin(authority, own)
+        still = still_an_admin(authority, own)
         if was_member:
             await conversation.progress("telling the others")
             told, others = await leaving.say_goodbye(clan)
@@ -50,12 +51,18 @@ async def leave(daemon: "Daemon", args: dict[str, Any], conversation: Conversati
     }
 
 
-def _still_an_admin(authority: Authority, own: NodeId) -> str | None:
+def still_an_admin(authority: Authority, own: NodeId) -> str | None:
     """What the others have to do about an admin that goes by its own word, which ends nothing of that."""
     if not authority.is_admin(own) or len(authority.members) == 1:
         return None
+    name, chain = called(authority, own), authority.chain
+    if chain.total_weight - chain.weight([own]) >= chain.need(AdminRemove.OP):
+        return f"on another admin's device: `clanctl remove {name}`"
     if len(authority.admins) > 1:
-        return f"on another admin's device: `clanctl remove {called(authority, own)}`"
+        recover = f"`clanctl admin recover --remove {name}`"
+        return (
+            f"the other admins cannot end that without it: on an admin's device, with the recovery key, {recover}"
+        )
     return "it was the only admin: the recovery key makes another, `clanctl admin recover --add NODE`"
 
 

@@ -28,6 +28,7 @@ from clanmeshd.calls.signers import checkpoint_of, need_admin
 from clanmeshd.clan import Clan
 from clanmeshd.control import Conversation
 from clanmeshd.core.authority import Authority
+from clanmeshd.core.chain import after
 from clanmeshd.core.credentials import LIFE_SETTING
 from clanmeshd.core.limits import TUNNEL_KEY_DAYS_MAX
 from clanmeshd.core.phrases import COMMIT_DIGITS, ID_LETTERS, called
@@ -42,6 +43,9 @@ DAYS_DIGITS_MAX: Final = {LIFE_SETTING: 5, TUNNEL_SETTING: len(str(TUNNEL_KEY_DA
 OWN_PREFIX: Final = "x-"  # of settings that mean something to people only
 _WITHDRAWAL_WAITS: Final = "until that is approved too, others can still approve the proposal itself"
 _TWO_ADMINS: Final = "from now on both admins must agree to every change of the authority"
+_EACH_ADMIN: Final = (
+    "every admin has to agree then: when one of them is lost, only the recovery key can change that"
+)
 
 
 async def propose(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
@@ -121,6 +125,9 @@ def _note(clan: Clan, operation: AuthorityOp, decision: Decision) -> str | None:
         return _WITHDRAWAL_WAITS
     if isinstance(operation, AdminAdd) and decision.is_done and len(chain.admins) == 2:
         return _TWO_ADMINS if chain.need(AdminRemove.OP) == chain.total_weight else None
+    if isinstance(operation, Thresholds):
+        wanted = after(chain, operation)
+        return _EACH_ADMIN if wanted.need(AdminRemove.OP) == wanted.total_weight > wanted.majority else None
     return None
 
 

@@ -37,12 +37,21 @@ async def test_two_admins_are_told_what_that_means(house: Household) -> None:
     assert "both" in answer["note"]
 
 
+async def test_a_threshold_that_needs_every_admin_is_no_surprise(house: Household) -> None:
+    await house.admins("nas", "phone")
+    answer = await house["desk"].call("admin-propose", operation="thresholds", govern=3)
+    assert "one of them is lost" in answer["note"]
+    answer = await house["desk"].call("admin-propose", operation="thresholds", routine=3)
+    assert answer["note"] is None
+
+
 async def test_a_proposal_waits_is_shown_and_is_completed(house: Household) -> None:
     await house.admins("nas")
     proposed = await house["desk"].call("admin-propose", operation="setting", name="x-colour", value="green")
     assert proposed["state"] == "done"  # routine
     proposed = await house["desk"].call("admin-propose", operation="thresholds", govern=2)
     assert (proposed["state"], proposed["approvers"], proposed["needed"]) == ("pending", ["nas"], 2)
+    assert proposed["note"] is None, "two have to agree anyway"
     await house.share()
     (mine,) = (await house["nas"].call("admin-pending"))["pending"]
     (theirs,) = (await house["desk"].call("admin-pending"))["pending"]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from clanmeshd import leaving
+from clanmeshd.calls.leaving import still_an_admin
 from tests.core.households import Household
 
 FILES = ("clan.json", "keys.json", "anchor.json", "records.log")
@@ -74,6 +75,22 @@ async def test_an_admin_is_told_what_to_do_first(tmp_path: Path) -> None:
     fault = await house["desk"].refused("leave")
     assert "on nas: `clanctl admin propose remove desk`" in fault.remedy
     assert house["nas"].members() == {"desk", "nas"}
+
+
+async def test_who_goes_by_force_says_what_the_others_can_do(tmp_path: Path) -> None:
+    """It is an admin still: two others can end that, one alone cannot."""
+    house = Household(tmp_path)
+    await house.join("nas", "phone")
+    desk = house["desk"]
+    notes = []
+    for name in ("nas", "phone"):
+        notes.append(still_an_admin(desk.mesh.authority, desk.keys.node))
+        await house.admins(name)
+    notes.append(still_an_admin(desk.mesh.authority, desk.keys.node))
+    commands = ["admin recover --add NODE", "admin recover --remove desk", "remove desk"]
+    assert [f"`clanctl {command}`" in (note or "") for note, command in zip(notes, commands, strict=True)] == [
+        True
+    ] * 3
 
 
 async def test_the_word_counts_everywhere(tmp_path: Path) -> None:

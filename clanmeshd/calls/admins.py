@@ -8,7 +8,7 @@ from clanmesh_protocol.records import SINGLE_SLOT, Acknowledgement, AdminRemove,
 from clanmeshd.calls.decisions import decision_of
 from clanmeshd.clan import Clan
 from clanmeshd.control import Conversation
-from clanmeshd.core.alarms import STALE_S
+from clanmeshd.core.alarms import STALE_S, missed
 from clanmeshd.core.hlc import unix_s_of
 from clanmeshd.core.phrases import called, operation_text
 from clanmeshd.core.resaying import WITHDRAWN
@@ -90,6 +90,6 @@ async def pending(daemon: "Daemon", args: dict[str, Any], conversation: Conversa
                 "author": called(authority, each.author),
                 "at_unix_s": each.at_unix_s,
             }
-            for each in authority.lost[-LOST_MAX:]
+            for each in missed(authority)[-LOST_MAX:]
         ],
     }

@@ -12,7 +12,7 @@ from clanmesh_protocol.keys import NodeId, RecordId, fingerprint_slot, node_text
 from clanmesh_protocol.limits import SHORT_ID_BYTES
 from clanmesh_protocol.records import Acknowledgement, AuthorityOp, Equivocation, Kind, Record
 from clanmeshd.core.audience import Audience, recipients
-from clanmeshd.core.authority import Authority
+from clanmeshd.core.authority import Authority, Lost
 from clanmeshd.core.chain import after
 from clanmeshd.core.credentials import life_s
 from clanmeshd.core.effects import Instant, WantedSecret
@@ -234,15 +234,11 @@ def _proposals(outlook: Outlook) -> Iterator[Alarm]:
 
 
 def _lost(outlook: Outlook) -> Iterator[Alarm]:
-    """Operations that lost against another history, unless they have no effect any more."""
     authority = outlook.authority
-    for lost in reversed(authority.lost):
-        operation = lost.operation
-        if not isinstance(operation, AuthorityOp) or after(authority.chain, operation) == authority.chain:
-            continue
+    for lost in reversed(missed(authority)):
         if outlook.now.unix_s - lost.at_unix_s > ABSENT_S:
             continue
-        who, what = outlook.name(lost.author), operation_text(authority, operation)
+        who, what = outlook.name(lost.author), operation_text(authority, lost.operation)
         yield Alarm(
             "notice",
             "lost-operation",
@@ -250,6 +246,16 @@ def _lost(outlook: Outlook) -> Iterator[Alarm]:
             f"what {who} decided ({what}) lost against another decision and does not count",
             "decide it again if it is still wanted",
         )
+
+
+def missed(authority: Authority) -> list[Lost]:
+    """Operations that lost against another history, but for those that were said again or change nothing."""
+    chain = authority.chain
+    return [
+        lost
+        for lost in authority.lost
+        if isinstance(lost.operation, AuthorityOp) and after(chain, lost.operation) != chain
+    ]
 
 
 def _contested(outlook: Outlook) -> Iterator[Alarm]:

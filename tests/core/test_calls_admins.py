@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from clanmesh_protocol.tokens import decode_recovery_untrusted
+from clanmeshd.driver import instant
 from tests.core.households import Household
 
 SIGNER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIalice alice"
@@ -280,3 +281,19 @@ async def test_where_routine_needs_two_a_withdrawal_waits_as_well(house: Househo
     for device in house:
         assert (await device.call("admin-pending"))["pending"] == []
     assert "x-a" not in house["desk"].mesh.authority.chain.settings
+
+
+async def test_what_lost_a_race_and_was_said_again_is_not_shown_as_lost(house: Household) -> None:
+    await house.admins("nas")
+    for name in ("desk", "nas"):  # neither hears of the other
+        answer = await house[name].call("admin-propose", operation="setting", name=f"x-{name}", value="1")
+        assert answer["state"] == "done"
+    await house.share()
+    for _ in range(3):  # an admin's device says one thing again at a time, when it is its turn
+        for device in house:
+            device.mesh.handle_deadline(instant())
+        await house.share()
+    for device in house:
+        assert set(device.mesh.authority.chain.settings) == {"x-desk", "x-nas"}
+        assert device.mesh.authority.lost, "it is there still, on a branch that nobody follows"
+        assert (await device.call("admin-pending"))["lost"] == []

@@ -115,6 +115,17 @@ def test_who_is_thrown_out_takes_nobody_along() -> None:
     assert len(stage.authority.admins) == 5
 
 
+@hostile("Pins and the choice between histories", "authority/fork-acknowledged-beats-weight")
+def test_more_names_told_later_do_not_undo_what_most_admins_follow() -> None:
+    stage = Stage(6, admins=5)
+    followed = stage.operation(4, Setting("x-a", "b"), stage.genesis)
+    stage.takes(followed, *(stage.acknowledgement(by, followed) for by in (1, 2, 3)))
+    heavier = stage.operation(1, SignerAdd(SIGNER), stage.genesis)
+    stage.takes(heavier, *(stage.approval(by, heavier) for by in (0, 2, 3)))
+    stage.rests()
+    assert stage.authority.head == stage.read(followed).id
+
+
 @hostile("Who may say what", "authority/revocation-of-an-admin")
 def test_a_revocation_is_no_way_round() -> None:
     stage = Stage(4, admins=2)

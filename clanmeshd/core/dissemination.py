@@ -2,22 +2,27 @@
 
 In a clan of up to eight others the author's push reaches everyone in one hop, and whoever got it from the author
 need not push again. In larger ones each node pushes what is new to it to its two neighbours on the ring of up
-members and to one at random: random peers alone would miss some, the ring alone would be slow. What the wave
-missed (loss) is repaired by ids: to two peers after 20 ms, and to everyone on the next pings.
+members and to one at random: random peers alone would miss some, the ring alone would be slow.
+
+What the wave missed (loss) is repaired by ids. Soon after a record came, its id goes to the ring neighbours that
+were not pushed it, which also tells whoever pushed it here that it arrived, and to two others, or in small clans
+to fewer. To a neighbour that has not shown the record by then the id is told again, less and less often: so only a
+member whose two neighbours and all links to it fail waits for a ping that names it, or for a comparison of sets.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from heapq import nsmallest
-from math import inf
 from random import Random  # noqa: TID251
 
 from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.limits import SHORT_ID_BYTES
 from clanmesh_protocol.records import Record
+from clanmeshd.core.agenda import Agenda
 from clanmeshd.core.limits import (
+    DRAWN_MAX,
     IDS_PER_FRAME_MAX,
-    LAZY_DELAY_S,
     LAZY_PEERS,
     LAZY_ROUNDS,
     LAZY_TELLINGS,
@@ -25,6 +30,7 @@ from clanmeshd.core.limits import (
     PUSH_RANDOM,
     RECENT_RECORDS_MAX,
     RECENT_S,
+    TELL_STEPS_S,
 )
 
 
@@ -35,6 +41,8 @@ class _Recent:
     hashed: bool  # part of the set that roots are of
     until_s: float
     holders: set[NodeId]
+    aware: set[NodeId] = field(default_factory=set)  # who was given it or told of it, unless that was lost
+    step: int = 0  # how often the ring neighbours were told
     told: dict[NodeId, int] = field(default_factory=dict)  # times that pings to a peer named it
     tellings: int = 0  # the sum of them
 
@@ -48,7 +56,7 @@ class Dissemination:
         self._recent: dict[bytes, _Recent] = {}  # by short id, oldest first
         self._newest: dict[tuple[NodeId, int, str], bytes] = {}  # of each register the recent one
         self._named: dict[bytes, _Recent] = {}  # those of the recent ones that pings still name
-        self._lazy: list[tuple[float, bytes]] = []  # (when, short id), in order
+        self._steps: Agenda[bytes] = Agenda()  # when the neighbours are told again
         self._numbered = 0
         self._agreed: dict[NodeId, int] = {}  # how far the records of peers whose root was ours are known there
 
@@ -63,24 +71,32 @@ class Dissemination:
         self._forget(self._newest.get(record.register))  # nobody could be given that one any more
         self._recent[short_id] = self._named[short_id] = recent
         self._newest[record.register] = short_id
-        self._lazy.append((now_s + LAZY_DELAY_S, short_id))
+        self._steps.set(short_id, now_s + TELL_STEPS_S[0])
         self._trim(now_s)
-        return self._targets(record, source, up, recent.holders)
+        targets = self._targets(recent, source, record.author, up)
+        recent.aware.update(targets)
+        return targets
 
     def _targets(
-        self, record: Record, source: NodeId | None, up: Sequence[NodeId], holders: set[NodeId]
+        self, recent: _Recent, source: NodeId | None, author: NodeId, up: Sequence[NodeId]
     ) -> list[NodeId]:
-        lacking = [node for node in up if node not in holders]
         if len(up) <= PUSH_ALL_PEERS_MAX:
-            return [] if source == record.author else lacking
-        ring = [node for node in self._neighbours(up) if node not in holders]
-        others = [node for node in lacking if node not in ring]
-        return ring + self._rng.sample(others, min(PUSH_RANDOM, len(others)))
+            return [] if source == author else [node for node in up if node not in recent.holders]
+        ring = [node for node in self._neighbours(up) if node not in recent.holders]
+        return ring + self._others(recent, up, PUSH_RANDOM, ring)
 
     def _neighbours(self, up: Sequence[NodeId]) -> list[NodeId]:
-        ring = sorted((*up, self._own))
-        at = ring.index(self._own)
-        return [ring[at - 1], ring[(at + 1) % len(ring)]]
+        at = bisect_left(up, self._own)
+        return list(dict.fromkeys((up[at - 1], up[at % len(up)]))) if up else []
+
+    def _others(self, recent: _Recent, up: Sequence[NodeId], count: int, chosen: list[NodeId]) -> list[NodeId]:
+        """Give some at random who may lack a record and were not told of it, beside those chosen already."""
+        tried = up if len(up) <= DRAWN_MAX else self._rng.sample(up, DRAWN_MAX)
+        fit = [node for node in tried if node not in chosen and self._may_lack(node, recent)]
+        return self._rng.sample(fit, min(count, len(fit)))
+
+    def _may_lack(self, node: NodeId, recent: _Recent) -> bool:
+        return node not in recent.aware and not self._has(node, recent)
 
     def held_by(self, short_id: bytes, node: NodeId) -> None:
         """A peer showed that it has a record."""
@@ -125,18 +141,29 @@ class Dissemination:
 
     def next_deadline(self) -> float:
         """When ids are to be told; infinity for never."""
-        return self._lazy[0][0] if self._lazy else inf
+        return self._steps.next_s()
 
     def handle_deadline(self, up: Sequence[NodeId], now_s: float) -> list[tuple[NodeId, bytes]]:
         """Say whom to tell which ids now."""
-        due = [short_id for at_s, short_id in self._lazy if at_s <= now_s]
-        self._lazy = [(at_s, short_id) for at_s, short_id in self._lazy if at_s > now_s]
-        told = []
-        for short_id in due:
-            recent = self._recent.get(short_id)
-            lacking = [node for node in up if recent is not None and not self._has(node, recent)]
-            told += [(node, short_id) for node in self._rng.sample(lacking, min(LAZY_PEERS, len(lacking)))]
+        told: list[tuple[NodeId, bytes]] = []
+        for short_id in self._steps.pop_due(now_s):
+            recent = self._recent[short_id]
+            nodes = self._waiting(recent, up) if recent.step else self._first(recent, up)
+            recent.aware.update(nodes)
+            recent.step += 1
+            told += [(node, short_id) for node in nodes]
+            if recent.step < len(TELL_STEPS_S) and self._waiting(recent, up):
+                self._steps.set(short_id, now_s + TELL_STEPS_S[recent.step] - TELL_STEPS_S[recent.step - 1])
         return told
+
+    def _first(self, recent: _Recent, up: Sequence[NodeId]) -> list[NodeId]:
+        ring = [node for node in self._neighbours(up) if node not in recent.aware]
+        count = LAZY_PEERS if len(up) > PUSH_ALL_PEERS_MAX else max(0, LAZY_PEERS - len(ring))
+        return ring + self._others(recent, up, count, ring)
+
+    def _waiting(self, recent: _Recent, up: Sequence[NodeId]) -> list[NodeId]:
+        """Give the neighbours that have not shown a record yet."""
+        return [node for node in self._neighbours(up) if not self._has(node, recent)]
 
     def _trim(self, now_s: float) -> None:
         for short_id, recent in list(self._recent.items()):
@@ -148,6 +175,7 @@ class Dissemination:
         recent = self._recent.pop(short_id, None) if short_id is not None else None
         if short_id is not None and recent is not None:
             self._named.pop(short_id, None)
+            self._steps.drop(short_id)
             if self._newest.get(recent.register) == short_id:
                 del self._newest[recent.register]
 

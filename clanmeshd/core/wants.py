@@ -15,6 +15,7 @@ from clanmeshd.core.limits import (
     FETCH_TIMEOUT_S,
     REFUSED_MAX,
     REFUSED_S,
+    WANT_AGAIN_S,
     WANT_FETCH_TRY,
     WANT_TIMEOUT_S,
     WANT_TRIES_MAX,
@@ -28,6 +29,7 @@ Asked = dict[NodeId, list[bytes]]
 @dataclass(slots=True)
 class _Want:
     advertisers: list[NodeId]
+    asked_s: float  # when last
     tries: int = 1
     by_stream: bool = False
 
@@ -60,9 +62,10 @@ class Wants:
         for short_id in ids:
             want = self._wants.get(short_id)
             if want is not None:
-                want.add(peer)
+                if self._is_to_be_asked(want, peer, now_s):
+                    ask.append(short_id)
             elif self._is_welcome(short_id, peer, known, now_s):
-                self._wants[short_id] = _Want([peer])
+                self._wants[short_id] = _Want([peer], now_s)
                 self._due.set(short_id, now_s + WANT_TIMEOUT_S)
                 ask.append(short_id)
         return ask
@@ -75,7 +78,7 @@ class Wants:
         for short_id in ids:
             want = self._wants.get(short_id)
             if want is None and self._is_welcome(short_id, peer, known, now_s):
-                want = self._wants[short_id] = _Want([peer])
+                want = self._wants[short_id] = _Want([peer], now_s)
             elif want is not None:
                 want.add(peer)
             if want is not None and not want.by_stream and want.prefer(peer):
@@ -125,12 +128,22 @@ class Wants:
 
     def _try_again(self, short_id: bytes, want: _Want, now_s: float) -> None:
         want.tries += 1
+        want.asked_s = now_s
         want.advertisers.append(want.advertisers.pop(0))
         if want.by_stream or want.tries == WANT_FETCH_TRY:
             # Two datagrams were lost, or the peer is too busy to answer them: a stream gets through.
             self._turn_to_stream(short_id, want, now_s)
         else:
             self._due.set(short_id, now_s + WANT_TIMEOUT_S * 2 ** (want.tries - 1))
+
+    def _is_to_be_asked(self, want: _Want, peer: NodeId, now_s: float) -> bool:
+        """It was told of once more: whether to ask this one now, since the answer is long in coming."""
+        if want.by_stream or now_s < want.asked_s + WANT_AGAIN_S:
+            want.add(peer)
+            return False
+        want.asked_s = now_s
+        want.advertisers = [peer, *(node for node in want.advertisers if node != peer)][:ADVERTISERS_MAX]
+        return True
 
     def _turn_to_stream(self, short_id: bytes, want: _Want, now_s: float) -> None:
         want.by_stream = True

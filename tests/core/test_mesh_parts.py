@@ -24,7 +24,9 @@ from clanmesh_protocol.signing import read_untrusted
 from clanmeshd.core.buckets import Buckets, TokenBucket
 from clanmeshd.core.dissemination import Dissemination
 from clanmeshd.core.limits import (
+    ADVERTISERS_MAX,
     IDS_PER_FRAME_MAX,
+    LAZY_PEERS,
     LAZY_ROUNDS,
     LAZY_TELLINGS,
     OUTBOX_FRAMES_MAX,
@@ -34,6 +36,8 @@ from clanmeshd.core.limits import (
     RECENT_RECORDS_MAX,
     REFUSED_MAX,
     REFUSED_S,
+    TELL_STEPS_S,
+    WANT_AGAIN_S,
     WANT_TRIES_MAX,
     WANTS_MAX,
     WANTS_PER_PEER_MAX,
@@ -84,11 +88,21 @@ class TestWants:
         wants = Wants()
         one = ids(1)
         assert wants.advertised(PEERS[1], one, unknown, 0.0) == one
-        assert wants.advertised(PEERS[1], one, unknown, 0.1) == [], "told twice is no answer"
+        assert wants.advertised(PEERS[1], one, unknown, WANT_AGAIN_S / 2) == [], "told twice is no answer"
         assert wants.lacking(PEERS[0], one, unknown, 0.2) == one
         assert wants.lacking(PEERS[1], one, unknown, 0.3) == []
         ask, fetch = wants.handle_deadline(wants.next_deadline())
         assert (ask, fetch) == ({}, {PEERS[1]: one}), "the other one, when the first does not give it"
+
+    def test_who_tells_of_it_while_the_answer_is_long_in_coming_is_asked_too(self) -> None:
+        wants = Wants()
+        one = ids(1)
+        assert wants.advertised(PEERS[0], one, unknown, 0.0) == one
+        for peer in PEERS[1 : 2 * ADVERTISERS_MAX]:
+            assert wants.advertised(peer, one, unknown, WANT_AGAIN_S / 2) == []
+        for number, peer in enumerate(PEERS[: 2 * ADVERTISERS_MAX], start=1):
+            assert wants.advertised(peer, one, unknown, number * WANT_AGAIN_S) == one
+            assert wants.advertised(peer, one, unknown, number * WANT_AGAIN_S) == [], "not twice at once"
 
     def test_what_came_is_wanted_no_more(self) -> None:
         wants = Wants()
@@ -211,13 +225,42 @@ class TestDissemination:
 
     def test_who_showed_it_is_not_told_of_it(self) -> None:
         wave = Dissemination(OWN, Random(1))
-        wave.spread(record(1), PEERS[0], PEERS[:3], 0.0)
+        wave.spread(record(1), PEERS[0], PEERS[:4], 0.0)
         short_id = record(1).id[:8]
         wave.held_by(short_id, PEERS[1])
         assert wave.names_for(PEERS[1], 1.0) == []
         told = [wave.names_for(PEERS[2], 1.0) for _ in range(LAZY_ROUNDS + 2)]
         assert told == [[short_id]] * LAZY_ROUNDS + [[], []]
-        assert wave.handle_deadline(PEERS[:3], 1.0) == [(PEERS[2], short_id)]
+        assert wave.handle_deadline(PEERS[:4], 1.0) == [(PEERS[0], short_id)], "who brought it: that it came"
+
+    def test_a_neighbour_is_told_until_it_shows_the_record_and_not_for_ever(self) -> None:
+        wave = Dissemination(PEERS[10], Random(1))
+        up = PEERS[:10] + PEERS[11:]
+        wave.spread(record(1), None, up, 0.0)
+        told: dict[float, list[NodeId]] = {}
+        while (due_s := wave.next_deadline()) < inf:
+            told[round(due_s, 3)] = [node for node, _ in wave.handle_deadline(up, due_s)]
+            wave.held_by(record(1).id[:8], PEERS[9])
+        first, *later = told.values()
+        assert list(told) == list(TELL_STEPS_S)
+        assert len(first) == LAZY_PEERS
+        assert not {PEERS[9], PEERS[11]} & set(first), "they were pushed it just now"
+        assert later == [[PEERS[11]]] * (len(TELL_STEPS_S) - 1)
+
+    def test_a_neighbour_that_brought_it_is_told_that_it_came(self) -> None:
+        wave = Dissemination(PEERS[10], Random(1))
+        up = PEERS[:10] + PEERS[11:]
+        wave.spread(record(1), PEERS[9], up, 0.0)
+        wave.held_by(record(1).id[:8], PEERS[11])
+        assert wave.handle_deadline(up, TELL_STEPS_S[0])[0] == (PEERS[9], record(1).id[:8])
+        assert wave.next_deadline() == inf, "both have it"
+
+    def test_of_many_new_records_only_those_remembered_are_told(self) -> None:
+        wave = Dissemination(OWN, Random(1))
+        for number in range(RECENT_RECORDS_MAX + 50):
+            wave.spread(record(number), None, PEERS, 0.0)
+        told = wave.handle_deadline(PEERS, TELL_STEPS_S[0])
+        assert len({short_id for _, short_id in told}) == RECENT_RECORDS_MAX
 
     def test_each_ping_names_a_frame_full_and_the_next_one_others(self) -> None:
         wave = Dissemination(OWN, Random(1))

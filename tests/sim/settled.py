@@ -1,7 +1,7 @@
 """A clan that has been running for a while: everybody has every record, and sees all the others up.
 
 To get there by datagrams takes each pair a greeting, which for a thousand devices is half a million. Here the
-cores are handed what they would have heard; sessions begin with the first datagram, as after a long silence.
+cores are handed what they would have heard, boot ids and tokens too; keys of pairs are made when they are needed.
 """
 
 from typing import Final
@@ -27,10 +27,23 @@ def settled(size: int, seed: int, *, loss: float = 0.0, latency_s: tuple[float, 
         _hear(world, device, news)
     world.now_s = SETTLED_S
     for device in world.devices:
+        _meet(world, device)
         _grow_old(world, device)
         world.settle(device.index)
         device.bytes_sent = device.datagrams_sent = 0
     return world
+
+
+def _meet(world: World, device: Device) -> None:
+    """Have each other's run proven, as it is from the first ping and its answer on."""
+    mesh = device.mesh
+    assert mesh is not None
+    for other in world.devices:
+        if other is not device and other.mesh is not None:
+            theirs = other.mesh._sessions
+            mesh._sessions._peers[other.node].boot = theirs.boot
+            mesh._sessions._peers[other.node].boots = 1
+            theirs._peers[device.node].their_token = mesh._sessions.token(other.node)
 
 
 def _alone(world: World, device: Device) -> Mesh:

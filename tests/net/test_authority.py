@@ -139,6 +139,8 @@ def test_the_recovery_key_and_its_drill(clan: Clan) -> None:
     mistyped = key[:-1] + ("a" if key[-1] != "a" else "b")
     assert "mistyped" in clan.refusal(delta, "admin", "recover", "--drill", stdin=mistyped)
 
+    clan.set_secret(alpha, "by-the-lost", b"hunter2")
+    clan.await_all(lambda node: "by-the-lost" in clan.secrets(node))
     _lose(clan, alpha)
     words = ("admin", "recover", "--add", "delta", "--remove", "alpha", "--new-key", "--yes")
     recovered = clan.ctl(delta, *words, stdin=key)
@@ -149,6 +151,8 @@ def test_the_recovery_key_and_its_drill(clan: Clan) -> None:
     assert clan.ctl(gamma, "admin", "recover", "--drill", stdin=recovered["recovery"])["holds"] is True
     clan.ctl(delta, "rename", "gamma", "gaius")
     clan.await_all(lambda node: "gaius" in clan.states(node))
+    assert {clan.value(node, "by-the-lost") for node in clan.nodes} == {b"hunter2"}
+    assert clan.problems(delta)["exposed-secret"].startswith("alpha (removed) knows")
 
 
 def test_a_fork_made_while_parted_is_resolved_alike(clan: Clan) -> None:

@@ -125,9 +125,7 @@ class Reception:
         if not opened.proven:
             return
         node = opened.node
-        changed = self._sessions.their_token(node) != frame.token
-        self._sessions.hear_token(opened, frame.token)
-        if changed and isinstance(frame, Ack):
+        if self._sessions.hear_token(opened, frame.token, is_answer=isinstance(frame, Ack)):
             # What we sent did not prove us, since the peer has started anew: do it now, not at the next probe.
             self._membership.ping(node, now_s)
         self._gossip.hear_root(node, frame.root, now_s)

@@ -112,6 +112,7 @@ class _Peer:
     token_counter: int = -1  # of the proven datagram that told it; -1: none of this boot did
     token_changes: int = 0  # under this boot, since it stood still for long
     token_repeats: int = 0  # times that it was told since its last change
+    proving: bool = False  # what its newest answer told is being echoed to it: by that it changes once more
     addressed: int | None = None  # the prekey of ours that its newest datagram was sealed for
 
 
@@ -210,6 +211,7 @@ class Sessions:
         peer.boots += 1
         peer.token_counter = -1
         peer.token_changes = peer.token_repeats = 0
+        peer.proving = False
         peer.window = ReplayWindow()
         peer.window.accept(opened.counter)
         return opened._replace(proven=True)
@@ -219,15 +221,22 @@ class Sessions:
         twice, self._twice = self._twice, []
         return twice
 
-    def hear_token(self, opened: Opened, token: bytes) -> None:
-        """Remember what a proven datagram's Ping or Ack says the peer wants to hear."""
+    def hear_token(self, opened: Opened, token: bytes, *, is_answer: bool = False) -> bool:
+        """Remember what a proven datagram's Ping or Ack says the peer wants to hear.
+
+        True: the peer's answer (`is_answer`) shows that what it answered did not prove this device's run to it.
+        """
         peer = self._peers[opened.node]
         if not opened.proven or opened.counter < peer.token_counter:
-            return  # one that was overtaken tells an old token
+            return False  # one that was overtaken tells an old token
         is_first, peer.token_counter = peer.token_counter < 0, opened.counter
         changed, peer.their_token = token != peer.their_token, token
         if not is_first:
             self._weigh_token(peer, changed=changed)
+        if is_answer:
+            # The first change tells a token that we could not know; the one behind it, that our echo was taken.
+            peer.proving = changed and not peer.proving
+        return is_answer and peer.proving
 
     def _weigh_token(self, peer: _Peer, *, changed: bool) -> None:
         peer.token_repeats = 0 if changed else peer.token_repeats + 1

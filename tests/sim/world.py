@@ -12,6 +12,7 @@ from functools import partial
 from hashlib import blake2b
 from heapq import heapify, heappop, heappush
 from itertools import count
+from math import inf
 from random import Random
 from typing import NamedTuple
 
@@ -54,6 +55,7 @@ class Device:
     anchor: RecordId | None = None  # on its disk too
     run: int = 0  # counts starts
     wake: int = 0  # the valid wake-up's number
+    wake_s: float = inf  # when that is
     wall_offset_s: float = 0.0
     paused_until_s: float = 0.0
     waiting: list[tuple[bytes, Endpoint]] = field(default_factory=list)  # in the socket's buffer while paused
@@ -149,8 +151,8 @@ class World:
         """A hash over everything that happened."""
         return self._trace.hexdigest()
 
-    def _note(self, *parts: object) -> None:
-        self._trace.update(repr(parts).encode())
+    def _note(self, *parts: object, data: bytes = b"") -> None:
+        self._trace.update(repr(parts).encode() + data)
 
     # --- devices ------------------------------------------------------------------------------------------
 
@@ -298,29 +300,34 @@ class World:
 
     def _schedule(self, device: Device) -> None:
         assert device.mesh is not None
-        device.wake += 1
-        number, due_s = device.wake, device.mesh.next_deadline()
-        if due_s < float("inf"):
-            self.at(max(due_s, self.now_s), lambda: self._wake(device, number))
+        due_s = max(device.mesh.next_deadline(), self.now_s)
+        if due_s < device.wake_s:  # a wake-up that comes too early looks again: most deadlines only move away
+            device.wake, device.wake_s = device.wake + 1, due_s
+            self.at(due_s, partial(self._wake, device, device.wake))
 
     def _wake(self, device: Device, number: int) -> None:
         mesh = device.mesh
-        if mesh is None or number != device.wake or self.now_s < device.paused_until_s:
+        if number != device.wake:
+            return
+        device.wake_s = inf
+        if mesh is None or self.now_s < device.paused_until_s:
             return
         moment, turns = device.turns
         device.turns = (self.now_s, turns + 1 if moment == self.now_s else 1)
         assert device.turns[1] <= TURNS_WITHOUT_TIME_MAX, "a busy loop"
-        if mesh.next_deadline() <= self.now_s:
-            self._note("wake", device.index, self.now_s)
-            mesh.handle_deadline(self.clock(device))
-            assert mesh.next_deadline() > self.now_s, "a deadline is dealt with when it was handled"
+        if mesh.next_deadline() > self.now_s:
+            self._schedule(device)
+            return
+        self._note("wake", device.index, self.now_s)
+        mesh.handle_deadline(self.clock(device))
+        assert mesh.next_deadline() > self.now_s, "a deadline is dealt with when it was handled"
         self._settle(device)
 
     def _send(self, device: Device, data: bytes, destination: Endpoint) -> None:
         device.bytes_sent += len(data) + IP_UDP_BYTES
         device.datagrams_sent += 1
         target = self._by_ip.get(destination.ip)
-        self._note("send", device.index, target, self.now_s, data)
+        self._note("send", device.index, target, self.now_s, len(data), data=data)
         self.overheard.append(data)
         if target is None or (device.index, target) in self.cut:
             return
@@ -332,7 +339,7 @@ class World:
 
     def inject(self, data: bytes, source: Endpoint, target: int) -> None:
         """Bring a datagram that no core has asked for, from any address that whoever sends it likes to write."""
-        self._note("inject", target, self.now_s, data)
+        self._note("inject", target, self.now_s, len(data), data=data)
         self.at(self.now_s + self.latency_s[0], partial(self._receive, self.devices[target], data, source))
 
     def _receive(self, device: Device, data: bytes, source: Endpoint) -> None:

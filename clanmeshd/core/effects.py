@@ -21,8 +21,7 @@ class Instant(NamedTuple):
     unix_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class SendDatagram:
+class SendDatagram(NamedTuple):
     """Send once, unreliably."""
 
     data: bytes

@@ -86,6 +86,9 @@ class Outbox:
                 self.put(node, IHave(chunk), URGENCY_IDS)
         waiting, self._frames, self._ids = self._frames, {}, {}
         for node, frames in waiting.items():
+            if len(frames) == 1:  # nearly always: a ping
+                yield node, list(frames)
+                continue
             for packed in _pack(sorted(frames, key=lambda frame: frames[frame])):
                 yield node, packed
 

@@ -78,6 +78,9 @@ class Paths:
 
     def best(self, node: NodeId) -> Endpoint | None:
         """The one endpoint to use."""
+        path = self._paths.get(node)
+        if path is not None and path.live is not None:
+            return path.live
         return next(iter(self.all(node)), None)
 
     def is_makeshift(self, node: NodeId) -> bool:

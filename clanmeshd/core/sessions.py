@@ -20,15 +20,10 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
-from nacl import bindings
-from nacl.exceptions import CryptoError
-
 from clanmesh_protocol.errors import ProtocolError
 from clanmesh_protocol.keys import ClanId, DeviceKeys, Entropy, NodeId
-from clanmesh_protocol.limits import DATAGRAM_HEADER_BYTES
 from clanmesh_protocol.messages import (
     BOOT_BYTES,
-    NONCE_BYTES,
     SENDER_BYTES,
     Ack,
     Frame,
@@ -43,12 +38,12 @@ from clanmesh_protocol.messages import (
 from clanmesh_protocol.records import Node
 from clanmeshd.core.limits import FORMER_BOOTS_MAX, HELLO_PLAINTEXT_BYTES
 from clanmeshd.core.replay import ReplayWindow
+from clanmeshd.core.seals import exchange, montgomery_private, montgomery_public, seal, unseal
 
 TOKEN_BYTES: Final = 8
 TOKEN_NONE: Final = bytes(TOKEN_BYTES)
 USURPED_CHANGES: Final = 6  # of a peer's token: our start makes 1, a peer that forgot us 2, each turn of a twin 2
 USURPED_PATIENCE: Final = 64  # equal tokens, about half a minute of one peer's, by which earlier changes are over
-_NONCE_PADDING: Final = bytes(8)  # the wire carries 16 of XChaCha20's 24 bytes
 _PADDING_FRAME: Final = 0  # a type that no version will ever give a meaning
 
 
@@ -107,6 +102,7 @@ class _Peer:
     boot: bytes | None = None  # proven
     window: ReplayWindow = field(default_factory=ReplayWindow)
     boots: int = 0  # proven so far; a part of our token
+    token: bytes | None = None  # once it was worked out from them
     former: tuple[bytes, ...] = ()  # earlier boots, newest last
     their_token: bytes = TOKEN_NONE
     token_counter: int = -1  # of the proven datagram that told it; -1: none of this boot did
@@ -126,7 +122,7 @@ class Sessions:
         self._node = keys.node
         self._keys = keys
         self._sending_prekey = keys.prekeys[-1][0]
-        self._identity_private = _montgomery_private(keys.identity_seed)
+        self._identity_private = montgomery_private(keys.identity_seed)
         self._peers: dict[NodeId, _Peer] = {}
         self._counter_floor = 0
         self._boots_floor = 0
@@ -183,9 +179,11 @@ class Sessions:
 
     def token(self, node: NodeId) -> bytes:
         """The token that proves a boot id of this peer when it comes back from it."""
-        boots = self._peers[node].boots
-        material = node + boots.to_bytes(8, "big")
-        return blake2b(material, digest_size=TOKEN_BYTES, key=self._token_secret).digest()
+        peer = self._peers[node]
+        if peer.token is None:
+            material = node + peer.boots.to_bytes(8, "big")
+            peer.token = blake2b(material, digest_size=TOKEN_BYTES, key=self._token_secret).digest()
+        return peer.token
 
     def their_token(self, node: NodeId) -> bytes:
         """What this peer wants to hear from us; zeros while we do not know."""
@@ -208,7 +206,7 @@ class Sessions:
         elif peer.boot is not None:
             peer.former = (*peer.former, peer.boot)[-FORMER_BOOTS_MAX:]
         peer.boot = opened.boot
-        peer.boots += 1
+        peer.boots, peer.token = peer.boots + 1, None
         peer.token_counter = -1
         peer.token_changes = peer.token_repeats = 0
         peer.proving = False
@@ -269,7 +267,7 @@ class Sessions:
         if keys is None:
             return None
         header = self._header(Seal.SESSION, self._sending_prekey, number, peer)
-        return _seal(keys.send, header, encode_frames(frames))
+        return seal(keys.send, header.encode(), encode_frames(frames))
 
     def seal_hello(self, node: NodeId, frame: Frame) -> bytes | None:
         """Seal one node record for a member of whom nothing but the identity need be known."""
@@ -282,7 +280,7 @@ class Sessions:
         if missing >= 0:
             # An answer is then exactly as long as the question, so that nobody can make us amplify.
             plaintext += bytes([_PADDING_FRAME]) + missing.to_bytes(2, "big") + bytes(missing)
-        return _seal(keys.send, self._header(Seal.HELLO, 0, 0, peer), plaintext)
+        return seal(keys.send, self._header(Seal.HELLO, 0, 0, peer).encode(), plaintext)
 
     def _header(self, seal: Seal, own_prekey: int, their_prekey: int, peer: _Peer) -> Header:
         nonce = self.boot + peer.counter.to_bytes(8, "big")
@@ -298,29 +296,33 @@ class Sessions:
         """
         header = parse_header_untrusted(data)
         candidates = self._by_prefix.get(header.sender, ())
-        if header.seal is not Seal.HELLO:
+        if self._outcasts and header.seal is not Seal.HELLO:
             candidates = tuple(node for node in candidates if node not in self._outcasts)
         if not candidates:
             raise UnknownSenderError("no member's id begins so")
         node, plaintext = self._unseal_untrusted(candidates, header, data)
         frames = parse_frames_untrusted(plaintext)
         peer = self._peers[node]
-        proven = header.seal is Seal.SESSION and header.boot == peer.boot
-        if proven and not peer.window.accept(header.counter):
+        boot, counter = header.boot, header.counter
+        proven = header.seal is Seal.SESSION and boot == peer.boot
+        if proven and not peer.window.accept(counter):
             raise ReplayedError("this datagram came before")
-        if proven and header.counter == peer.window.highest:
+        if proven and counter == peer.window.highest:
             peer.addressed = header.receiver_prekey
-        return Opened(node, header.seal, frames, header.boot, header.counter, proven)
+        return Opened(node, header.seal, frames, boot, counter, proven)
 
     def _unseal_untrusted(self, candidates: Sequence[NodeId], header: Header, data: bytes) -> tuple[NodeId, bytes]:
         # Two members whose ids share 8 bytes: the seal tells them apart.
-        readable = [(node, keys) for node in candidates if (keys := self._keys_for(node, header)) is not None]
-        if not readable:
+        is_readable = False
+        for node in candidates:
+            keys = self._keys_for(node, header)
+            if keys is not None:
+                is_readable = True
+                plaintext = unseal(keys.receive, data)
+                if plaintext is not None:
+                    return node, plaintext
+        if not is_readable:
             raise UnknownPrekeyError(candidates[0])
-        for node, keys in readable:
-            plaintext = _unseal(keys.receive, data)
-            if plaintext is not None:
-                return node, plaintext
         raise SealError("the seal does not hold")
 
     def _keys_for(self, node: NodeId, header: Header) -> PairKeys | None:
@@ -333,8 +335,8 @@ class Sessions:
 
     def _hello_keys(self, node: NodeId, peer: _Peer) -> PairKeys | None:
         if peer.hello is None:
-            public = _montgomery_public(node)
-            shared = _exchange(self._identity_private, public) if public is not None else None
+            public = montgomery_public(node)
+            shared = exchange(self._identity_private, public) if public is not None else None
             if shared is not None:
                 peer.hello = self._derive(shared, node, b"clanmesh-hello")
         return peer.hello
@@ -347,8 +349,8 @@ class Sessions:
         public = next((key for number, key in reversed(peer.record.prekeys) if number == their_prekey), None)
         if private is None or public is None:
             return None
-        static = _exchange(self._keys.static_private, peer.record.static_key)
-        prekey = _exchange(private, public)
+        static = exchange(self._keys.static_private, peer.record.static_key)
+        prekey = exchange(private, public)
         if static is None or prekey is None:
             return None
         keys = peer.sessions[own_prekey, their_prekey] = self._derive(static + prekey, node, b"clanmesh-dgram")
@@ -360,38 +362,3 @@ class Sessions:
             return blake2b(material, digest_size=32, person=person).digest()
 
         return PairKeys(send=key(self._node, node), receive=key(node, self._node))
-
-
-def _seal(key: bytes, header: Header, plaintext: bytes) -> bytes:
-    lead = header.encode()
-    nonce = header.nonce + _NONCE_PADDING
-    return lead + bindings.crypto_aead_xchacha20poly1305_ietf_encrypt(plaintext, lead, nonce, key)
-
-
-def _unseal(key: bytes, data: bytes) -> bytes | None:
-    lead, sealed = data[:DATAGRAM_HEADER_BYTES], data[DATAGRAM_HEADER_BYTES:]
-    nonce = lead[-NONCE_BYTES:] + _NONCE_PADDING
-    try:
-        return bindings.crypto_aead_xchacha20poly1305_ietf_decrypt(sealed, lead, nonce, key)
-    except CryptoError:
-        return None
-
-
-def _exchange(private: bytes, public: bytes) -> bytes | None:
-    """X25519. None for a public key of low order, which a hostile member may publish."""
-    try:
-        return bindings.crypto_scalarmult(private, public)
-    except (CryptoError, RuntimeError):
-        return None
-
-
-def _montgomery_private(identity_seed: bytes) -> bytes:
-    _, secret = bindings.crypto_sign_seed_keypair(identity_seed)
-    return bindings.crypto_sign_ed25519_sk_to_curve25519(secret)
-
-
-def _montgomery_public(node: NodeId) -> bytes | None:
-    try:
-        return bindings.crypto_sign_ed25519_pk_to_curve25519(node)
-    except (CryptoError, RuntimeError):
-        return None

@@ -8,7 +8,7 @@ them is `clanmeshd.core.sessions`' work.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, NamedTuple, TypeAlias
 
 from clanmesh_protocol.errors import LimitError, MalformedError, VersionError
 from clanmesh_protocol.limits import (
@@ -37,8 +37,10 @@ class Seal(IntEnum):
     HELLO = 2  # static keys alone: carries a node record, nothing else
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+_SEALS = {int(seal): seal for seal in Seal}
+
+
+class Header(NamedTuple):
     """The clear part. `sender` is the first 8 bytes of the sender's node id: a lookup key, not a proof."""
 
     seal: Seal
@@ -73,9 +75,10 @@ def parse_header_untrusted(data: bytes) -> Header:
         raise MalformedError("not a datagram of ours")
     if data[1] != DATAGRAM_VERSION:
         raise VersionError(f"datagram version {data[1]}, this is version {DATAGRAM_VERSION}")
-    if data[2] not in (Seal.SESSION, Seal.HELLO):
+    seal = _SEALS.get(data[2])
+    if seal is None:
         raise MalformedError(f"unknown seal {data[2]}")
-    return Header(Seal(data[2]), data[3], data[4], data[5:13], data[13:29])
+    return Header(seal, data[3], data[4], data[5:13], data[13:29])
 
 
 # --- Frames: type u8 | length u16 big-endian | body ----------------------------------------------------
@@ -277,7 +280,7 @@ def encode_frame(frame: Frame) -> bytes:
 
 def encode_frames(frames: Iterable[Frame]) -> bytes:
     """Pack the plaintext of a datagram. Raises LimitError when it would not fit."""
-    plaintext = b"".join(encode_frame(frame) for frame in frames)
+    plaintext = b"".join([encode_frame(frame) for frame in frames])
     if len(plaintext) > PLAINTEXT_BYTES_MAX:
         raise LimitError(f"frames of {len(plaintext)} bytes where {PLAINTEXT_BYTES_MAX} fit")
     return plaintext
@@ -286,15 +289,15 @@ def encode_frames(frames: Iterable[Frame]) -> bytes:
 def parse_frames_untrusted(plaintext: bytes) -> list[Frame | UnknownFrame]:
     """Read all frames of an opened datagram. Raises MalformedError or LimitError."""
     frames: list[Frame | UnknownFrame] = []
-    at = 0
-    while at < len(plaintext):
+    at, size = 0, len(plaintext)
+    while at < size:
         if len(frames) >= FRAMES_PER_DATAGRAM_MAX:
             raise LimitError(f"more than {FRAMES_PER_DATAGRAM_MAX} frames")
-        if at + 3 > len(plaintext):
+        if at + 3 > size:
             raise MalformedError("a frame's head is cut short")
         number = plaintext[at]
-        end = at + 3 + int.from_bytes(plaintext[at + 1 : at + 3], "big")
-        if end > len(plaintext):
+        end = at + 3 + (plaintext[at + 1] << 8 | plaintext[at + 2])
+        if end > size:
             raise MalformedError("a frame's body is cut short")
         body = plaintext[at + 3 : end]
         frame = _FRAMES.get(number)

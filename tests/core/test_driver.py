@@ -101,6 +101,14 @@ async def _until_up(drivers: list[Driver]) -> None:
             await trio.sleep(0.05)
 
 
+async def _until_equal(one: Driver, two: Driver) -> None:
+    with trio.fail_after(30):
+        while one.mesh.ledger.root() != two.mesh.ledger.root():
+            await trio.sleep(0.01)
+    for driver in (one, two):
+        await driver.settle()  # what the beginning brought is on disk
+
+
 async def _until_heard(driver: Driver, record: Record) -> None:
     with trio.fail_after(30):
         while driver.mesh.ledger.get(*record.register) is None:
@@ -114,6 +122,7 @@ async def test_a_record_is_durable_before_it_is_sent(tmp_path: Path) -> None:
         nursery.start_soon(one.run)
         nursery.start_soon(two.run)
         await _until_up([one, two])
+        await _until_equal(one, two)
         wire.happened.clear()
         published = one.mesh.withdraw(Kind.SECRET, "gone", instant())
         await one.settle()

@@ -277,6 +277,9 @@ class World:
         stored_all = False
         for effect in mesh.effects():
             match effect:
+                case SendDatagram(data=data, destination=destination):
+                    stored_all = True
+                    self._send(device, data, destination)
                 case StoreRecord(record=record):
                     assert not stored_all, "what must be durable stands in front"
                     device.disk.append(record)
@@ -286,9 +289,6 @@ class World:
                 case StoreAnchor(operation=operation):
                     assert not stored_all, "what must be durable stands in front"
                     device.anchor = operation
-                case SendDatagram(data=data, destination=destination):
-                    stored_all = True
-                    self._send(device, data, destination)
                 case FetchRecords(peer=peer, ids=ids):
                     stored_all = True
                     self._fetch(device, peer, ids)

@@ -33,6 +33,7 @@ class Trie:
     def __init__(self) -> None:
         self._lists: dict[bytes, list[RecordId]] = {}  # by two digits, sorted
         self._hashes: dict[bytes, bytes] = {}  # by prefix of at most two digits
+        self._root: bytes | None = None  # that of the empty prefix, which every datagram asks for
         self._size = 0
 
     def __len__(self) -> int:
@@ -59,7 +60,9 @@ class Trie:
 
     def root(self) -> bytes:
         """The hash of the whole set, 16 bytes; zeros when it is empty."""
-        return self._hash(b"")
+        if self._root is None:
+            self._root = self._hash(b"")
+        return self._root
 
     def digest(self, prefix: bytes) -> tuple[bytes, ...]:
         """The hashes of the 64 parts right below `prefix`, cut to 8 bytes each; zeros for an empty part."""
@@ -74,10 +77,13 @@ class Trie:
         return len(self._below(prefix))
 
     def _forget(self, prefix: bytes) -> None:
+        self._root = None
         for length in range(FILED_DIGITS + 1):
             self._hashes.pop(prefix[:length], None)
 
     def _hash(self, prefix: bytes) -> bytes:
+        if len(prefix) == FILED_DIGITS and prefix not in self._lists:
+            return _EMPTY  # most of them in a small clan: not worth being remembered
         known = self._hashes.get(prefix)
         if known is not None:
             return known

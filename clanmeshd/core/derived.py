@@ -48,8 +48,8 @@ class Derived:
 
     def changed(
         self, authority: Authority, keys: DeviceKeys, membership: Membership, now: Instant
-    ) -> list[WantedState]:
-        """Give the wanted states that differ from what was told."""
+    ) -> list[WantedState] | None:
+        """Give the wanted states that differ from what was told. None: nothing that they rest on has changed."""
         if authority is not self._authority:
             self._authority, self._folds = authority, self._folds + 1
         versions = (
@@ -61,7 +61,7 @@ class Derived:
             keys.tunnel_seed,
         )
         if versions == self._versions and not self._waits:
-            return []
+            return None
         self._versions = versions
         sources = self._sources_now(keys, membership)
         urgent = sources[SetNames] != self._sources.get(SetNames)  # who is a member

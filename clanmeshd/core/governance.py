@@ -159,6 +159,8 @@ class Governance:
 
     def next_deadline(self) -> float:
         """When `handle_deadline` has something to do."""
+        if not self._proofs:
+            return self._upkeep_s
         return min([self._upkeep_s, *(at_s for at_s, _ in self._proofs.values())])
 
     def handle_deadline(self, now: Instant) -> None:

@@ -15,7 +15,6 @@ Whoever is down is tried for ever. Nothing here adds or removes a member, and no
 the subject itself, except an indirect answer, which only ends one probe.
 """
 
-from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
 from math import inf
 from random import Random  # noqa: TID251
@@ -44,6 +43,7 @@ from clanmeshd.core.limits import (
 )
 from clanmeshd.core.relays import Relays
 from clanmeshd.core.roundtrip import Misses, PingNumbers
+from clanmeshd.core.standings import Standings
 from clanmeshd.core.subjects import Action, AskIndirect, Changed, SendPing, Stage, State, Subject
 from clanmeshd.core.suspicions import Ballot, Suspicions, quorum
 from clanmeshd.core.turns import Rota
@@ -61,7 +61,7 @@ class Membership:
         self._own = own
         self._rng = rng
         self._subjects: dict[NodeId, Subject] = {}
-        self._in_state: dict[State, list[NodeId]] = {state: [] for state in State}  # each sorted
+        self._standings = Standings()
         self._stages: Agenda[NodeId] = Agenda()  # when a member's stage goes on
         self._rota = Rota(own, rng)
         self._actions: list[Action] = []
@@ -88,8 +88,7 @@ class Membership:
         self._subjects = {node: self._subjects.get(node) or Subject(node) for node in wanted}
         self._suspicions.retain(frozenset(wanted))
         self._reviving = [node for node in self._reviving if node in self._subjects]
-        for state in State:
-            self._in_state[state] = [node for node in wanted if self._subjects[node].state is state]
+        self._standings.assign(self._subjects.values())
         self._rota.assign(self._subjects)
         self.version += 1
         self._hasten(now_s)
@@ -121,11 +120,11 @@ class Membership:
 
     def up(self) -> Sequence[NodeId]:
         """The members that are up, sorted."""
-        return tuple(self._in_state[State.UP])
+        return self._standings.up()
 
     def lost(self) -> list[NodeId]:
         """The members that are not up, sorted."""
-        return sorted(node for state in State if state is not State.UP for node in self._in_state[state])
+        return self._standings.lost()
 
     # --- what was heard ---------------------------------------------------------------------------------
 
@@ -134,6 +133,8 @@ class Membership:
         subject = self._subjects[node]
         subject.heard_s = now_s
         self._actions += self._relays.heard(node)
+        if subject.is_settled:
+            return
         if subject.stage is Stage.CONFIRM:
             subject.confirmed_s = now_s
         elif subject.stage is Stage.DIRECT:
@@ -204,7 +205,7 @@ class Membership:
         """When `handle_deadline` or `ballot.take` has something to do; infinity for never."""
         return min(
             self._probe_s if self._rota.anybody() else inf,
-            self._down_s if self._in_state[State.DOWN] else inf,
+            self._down_s if self._standings.of(State.DOWN) else inf,
             self._revive_s,
             self.ballot.next_deadline(),
             self._relays.next_deadline(),
@@ -350,7 +351,7 @@ class Membership:
     # --- the down ---------------------------------------------------------------------------------------
 
     def _all_down(self) -> list[Subject]:
-        down = (self._subjects[node] for node in self._in_state[State.DOWN])
+        down = (self._subjects[node] for node in self._standings.of(State.DOWN))
         return [subject for subject in down if subject.probeable]
 
     def _probe_down(self, now_s: float) -> None:
@@ -391,9 +392,7 @@ class Membership:
     def _change(self, subject: Subject, state: State) -> None:
         if subject.state is not state:
             self._actions.append(Changed(subject.node, subject.state, state))
-            before = self._in_state[subject.state]
-            del before[bisect_left(before, subject.node)]
-            insort(self._in_state[state], subject.node)
+            self._standings.move(subject.node, subject.state, state)
             subject.state = state
             self.version += 1
             self._rota.enter(subject)

@@ -5,6 +5,7 @@ record set, `membership` judges who answers, `authority` says who may what, `der
 shall do. What is left here is what follows from a new record, and from the time.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from random import Random  # noqa: TID251
 from typing import assert_never
@@ -41,7 +42,7 @@ from clanmeshd.core.reception import Reception
 from clanmeshd.core.relays import Relayed
 from clanmeshd.core.sessions import Sessions
 from clanmeshd.core.subjects import Action, AskIndirect, Changed, SendPing, State
-from clanmeshd.core.suggestions import Suggestions
+from clanmeshd.core.suggestions import Suggestions, knock
 from clanmeshd.core.traffic import Traffic
 from clanmeshd.core.trust import Trust
 from clanmeshd.core.wanted import overlay_address
@@ -70,9 +71,10 @@ class Mesh:
     ) -> None:
         self.node = keys.node
         self.ledger = Ledger(clan)
-        self.counters: dict[str, int] = {}
+        self.counters: Counter[str] = Counter()
         self.control_port = control_port
         self._now = now
+        self._deadline_s: float | None = None  # what `next_deadline` answers, once it was worked out
         author = Author(keys.identity_seed, clan)
         for record in records:
             self.ledger.apply(record, now.monotonic_s)
@@ -125,7 +127,7 @@ class Mesh:
 
     def receive(self, data: bytes, source: Endpoint, now: Instant) -> None:
         """Take a datagram. Never raises, whatever is in it; what is dropped is counted by its fault."""
-        self._count("datagrams-received")
+        self.counters["datagrams-received"] += 1
         self._reception.receive(data, source, now.monotonic_s)
         self._work(now)
 
@@ -146,12 +148,9 @@ class Mesh:
             self._work(now)
 
     def _knock(self, now: Instant) -> None:
-        record, root = self._reception.own_record(), self.ledger.root()
-        for endpoint, nodes in self._suggestions.due(self._membership.lost(), now.monotonic_s):
-            for node in nodes:
-                number = self._membership.issue_number(node, now.monotonic_s)
-                self._traffic.ping(node, number, root, [endpoint])
-                self._traffic.hello(node, record, [endpoint], now.monotonic_s)
+        if now.monotonic_s >= self._suggestions.next_deadline():
+            record, root = self._reception.own_record(), self.ledger.root()
+            knock(self._suggestions, self._membership, self._traffic, record, root, now.monotonic_s)
 
     # --- from this device -------------------------------------------------------------------------------
 
@@ -217,15 +216,17 @@ class Mesh:
 
     def next_deadline(self) -> float:
         """When `handle_deadline` has something to do (monotonic); infinity for never."""
-        return min(
-            self._membership.next_deadline(),
-            self._gossip.next_deadline(),
-            self._own.next_deadline(),
-            self._governance.next_deadline(),
-            self._derived.next_deadline(),
-            self._suggestions.next_deadline(),
-            self._trust.next_deadline(),
-        )
+        if self._deadline_s is None:
+            self._deadline_s = min(
+                self._membership.next_deadline(),
+                self._gossip.next_deadline(),
+                self._own.next_deadline(),
+                self._governance.next_deadline(),
+                self._derived.next_deadline(),
+                self._suggestions.next_deadline(),
+                self._trust.next_deadline(),
+            )
+        return self._deadline_s
 
     def handle_deadline(self, now: Instant) -> None:
         """Do what is due; a call before the time does nothing."""
@@ -243,17 +244,20 @@ class Mesh:
     def effects(self) -> list[Effect]:
         """Drain what is to be done, in order: what must be durable stands first."""
         effects: list[Effect] = [*self._own.changed_keys(), *self._stores]
-        self._stores = []
+        self._stores.clear()
         if self.authority.final != self._anchor and self.authority.final is not None:
             self._anchor = self.authority.final
             effects.append(StoreAnchor(self._anchor))
         datagrams = self._traffic.drain()
-        self._count("datagrams-sent", len(datagrams))
+        self.counters["datagrams-sent"] += len(datagrams)
         effects += datagrams
         for node, ids in self._gossip.fetches():
             if node in self._members:  # it may have been put out since
                 effects.append(FetchRecords(node, self._traffic.paths.signed(node), ids))
-        effects += self._derived.changed(self.authority, self._own.overlay_keys(), self._membership, self._now)
+        states = self._derived.changed(self.authority, self._own.overlay_keys(), self._membership, self._now)
+        if states is not None:
+            effects += states
+            self._deadline_s = None
         return effects + self._notices.drain()
 
     # --- for people and streams -------------------------------------------------------------------------
@@ -279,7 +283,7 @@ class Mesh:
 
     def _work(self, now: Instant) -> None:
         """Draw all conclusions. Ends, since each record is new once and each action is performed once."""
-        self._now = now
+        self._now, self._deadline_s = now, None
         while True:
             learned = self._gossip.learned()
             for item in learned:
@@ -393,7 +397,4 @@ class Mesh:
             self._traffic.hello(ping.node, self._reception.own_record(), endpoints, now.monotonic_s)
 
     def _count_error(self, error: ProtocolError) -> None:
-        self._count(error.code)
-
-    def _count(self, what: str, by: int = 1) -> None:
-        self.counters[what] = self.counters.get(what, 0) + by
+        self.counters[error.code] += 1

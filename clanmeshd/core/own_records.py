@@ -203,10 +203,12 @@ class OwnRecords:
 
     def cast_votes(self, now: Instant) -> None:
         """Publish whom this device suspects, if that is due."""
-        ledger = self._gossip.ledger
         votes = self._membership.ballot.take(now.monotonic_s)
+        if votes is None:
+            return
+        ledger = self._gossip.ledger
         before = ledger.get(self._author.node, Kind.SUSPICION, SINGLE_SLOT)
-        if votes is None or (not votes and (before is None or before.content == Suspicion(()))):
+        if not votes and (before is None or before.content == Suspicion(())):
             return
         record = self._write_by_itself(Suspicion(votes), now, SUSPICION_TTL_S)
         if record is None:

@@ -1,5 +1,6 @@
 """Indirect probes that this node does for others: ping the target, tell the asker."""
 
+from math import inf
 from typing import NamedTuple
 
 from clanmesh_protocol.keys import NodeId
@@ -29,6 +30,8 @@ class Relays:
 
     def heard(self, target: NodeId) -> list[Relayed]:
         """The target answered us: give the good news that is due."""
+        if not self._waiting:
+            return []
         return self._finish([key for key, (node, _) in self._waiting.items() if node == target], reached=True)
 
     def lapse(self, now_s: float) -> list[Relayed]:
@@ -39,7 +42,7 @@ class Relays:
 
     def next_deadline(self) -> float:
         """When `lapse` has something to say; infinity for never."""
-        return min((until_s for _, until_s in self._waiting.values()), default=float("inf"))
+        return min(until_s for _, until_s in self._waiting.values()) if self._waiting else inf
 
     def _finish(self, keys: list[tuple[NodeId, int]], *, reached: bool) -> list[Relayed]:
         for key in keys:

@@ -94,9 +94,14 @@ class Subject:
         return max(self.silent_s + CONFIRM_FAILED_S, self.accused_s + pause_s)
 
     @property
+    def is_settled(self) -> bool:
+        """It is up, nothing is under way, no ping is unanswered: hearing it once more changes nothing."""
+        return self.stage is Stage.IDLE and self.state is State.UP and not self.unanswered
+
+    @property
     def turn(self) -> float:
         """Lowest goes first in the probing order."""
-        return max(self.heard_s, self.tried_s)
+        return self.heard_s if self.heard_s > self.tried_s else self.tried_s
 
     @property
     def awaits_turn(self) -> bool:

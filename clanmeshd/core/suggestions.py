@@ -10,12 +10,15 @@ from math import inf
 
 from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.keys import NodeId
+from clanmesh_protocol.records import Record
 from clanmeshd.core.limits import (
     SUGGESTION_INTERVAL_S,
     SUGGESTION_MEMBERS_MAX,
     SUGGESTION_PASSES_MAX,
     SUGGESTIONS_MAX,
 )
+from clanmeshd.core.membership import Membership
+from clanmeshd.core.traffic import Traffic
 
 
 class Suggestions:
@@ -37,7 +40,7 @@ class Suggestions:
 
     def next_deadline(self) -> float:
         """When `due` gives something; infinity for never."""
-        return min((when_s for _, when_s in self._waiting.values()), default=inf)
+        return min(when_s for _, when_s in self._waiting.values()) if self._waiting else inf
 
     def due(self, lost: Sequence[NodeId], now_s: float) -> list[tuple[Endpoint, list[NodeId]]]:
         """Give the addresses to knock at now, and for whom."""
@@ -53,3 +56,18 @@ class Suggestions:
             start = rounds % ways * SUGGESTION_MEMBERS_MAX
             knocks.append((endpoint, list(lost[start : start + SUGGESTION_MEMBERS_MAX])))
         return knocks
+
+
+def knock(
+    suggestions: Suggestions,
+    membership: Membership,
+    traffic: Traffic,
+    record: Record | None,
+    root: bytes,
+    now_s: float,
+) -> None:
+    """Ping those of the lost whose turn it is at each suggested address, and show them this device's record."""
+    for endpoint, nodes in suggestions.due(membership.lost(), now_s):
+        for node in nodes:
+            traffic.ping(node, membership.issue_number(node, now_s), root, [endpoint])
+            traffic.hello(node, record, [endpoint], now_s)

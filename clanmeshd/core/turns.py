@@ -38,8 +38,8 @@ class Turns:
             heappush(self._heap, entry)
 
     def anybody(self) -> bool:
-        """Whether somebody waits for a turn."""
-        return self._front() is not None
+        """Whether somebody waits for a turn; whose it is need not be found out for that."""
+        return bool(self._heap) and (self._heap[0][3].awaits_turn or self._front() is not None)
 
     def has_untried(self) -> bool:
         """Whether somebody waits who was never heard nor tried."""

@@ -20,6 +20,7 @@ from random import Random
 from typing import Final
 
 from bench.figures import Figure, median, run
+from bench.pages import collapse
 from clanmesh_protocol.keys import NodeId, RecordId
 from clanmesh_protocol.records import Record
 from clanmeshd.core.gossip import Gossip
@@ -188,6 +189,7 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
         world, rng = settled(size, seed), Random(f"scale {seed}")
         gc.freeze()
         gc.enable()
+        say(f"{collapse() >> 20} MiB in huge pages")
         do("steady", lambda: steady(world, target))
         for rate, target_s, sends in LOSSES:
             if "loss" in parts:

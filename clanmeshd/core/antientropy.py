@@ -61,7 +61,9 @@ class AntiEntropy:
 
     def hear_root(self, peer: NodeId, root: bytes, now_s: float) -> list[Digest | Leaf]:
         """A ping or an ack told a peer's root: give what to send it now."""
-        comparison = self._comparisons.setdefault(peer, _Comparison())
+        comparison = self._comparisons.get(peer)
+        if comparison is None:
+            comparison = self._comparisons[peer] = _Comparison()
         roots = (self._ledger.root(), root)
         if roots[0] == roots[1]:
             comparison.asked, comparison.backoff_s = False, SYNC_INTERVAL_S

@@ -79,6 +79,8 @@ class Outbox:
 
     def drain(self) -> Iterator[tuple[NodeId, list[Frame]]]:
         """Give the frames of one datagram after the other, and forget them."""
+        if not self._frames and not self._ids:
+            return
         for node, ids in self._ids.items():
             for chunk in _chunks(list(ids.wanted)):
                 self.put(node, Want(chunk), URGENCY_IDS)

@@ -1,8 +1,8 @@
 """The seal of a datagram and the keys behind it: XChaCha20-Poly1305 (IETF) and X25519, by libsodium.
 
-PyNaCl's wrappers of the seal take 8 us where the library takes 1, since they write the texts of errors before they
-know of any; and that is what a daemon does most. So it is called here as PyNaCl calls it. C relies on the lengths
-of keys and nonces, which are asserted.
+With PyNaCl's wrappers a seal takes 4 us, without them 1.6, since they write the texts of errors before they know
+of any; and sealing is what a daemon does most. So the library is called here as PyNaCl calls it. C relies on the
+lengths of keys and nonces, which are asserted.
 """
 
 from typing import Final

@@ -43,6 +43,8 @@ class Turns:
 
     def has_untried(self) -> bool:
         """Whether somebody waits who was never heard nor tried."""
+        if not self._heap or self._heap[0][0] > -inf:
+            return False  # nor is any other: moments only grow
         front = self._front()
         return front is not None and front.turn == -inf
 

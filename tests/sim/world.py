@@ -14,6 +14,7 @@ from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
 from random import Random
+from struct import Struct
 from typing import NamedTuple
 
 from clanmesh_protocol.endpoints import Endpoint
@@ -37,6 +38,7 @@ from clanmeshd.core.effects import (
 from clanmeshd.core.mesh import Mesh
 from tests.core.worlds import Clan, endpoint_of, found, instant, make_mesh, status
 
+_SENT = Struct("<iidi")  # a datagram in the trace, before its bytes: from, to, when, length
 IP_UDP_BYTES = 28  # of an IPv4 header and UDP's
 OVERHEARD = 200  # datagrams that can be sent again
 STREAM_S = 0.01  # a stream opened, used and closed
@@ -151,8 +153,8 @@ class World:
         """A hash over everything that happened."""
         return self._trace.hexdigest()
 
-    def _note(self, *parts: object, data: bytes = b"") -> None:
-        self._trace.update(repr(parts).encode() + data)
+    def _note(self, *parts: object) -> None:
+        self._trace.update(repr(parts).encode())
 
     # --- devices ------------------------------------------------------------------------------------------
 
@@ -327,7 +329,9 @@ class World:
         device.bytes_sent += len(data) + IP_UDP_BYTES
         device.datagrams_sent += 1
         target = self._by_ip.get(destination.ip)
-        self._note("send", device.index, target, self.now_s, len(data), data=data)
+        self._trace.update(
+            _SENT.pack(device.index, -1 if target is None else target, self.now_s, len(data)) + data
+        )
         self.overheard.append(data)
         if target is None or (device.index, target) in self.cut:
             return
@@ -339,7 +343,7 @@ class World:
 
     def inject(self, data: bytes, source: Endpoint, target: int) -> None:
         """Bring a datagram that no core has asked for, from any address that whoever sends it likes to write."""
-        self._note("inject", target, self.now_s, len(data), data=data)
+        self._note("inject", target, self.now_s, data)
         self.at(self.now_s + self.latency_s[0], partial(self._receive, self.devices[target], data, source))
 
     def _receive(self, device: Device, data: bytes, source: Endpoint) -> None:

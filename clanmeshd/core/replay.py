@@ -10,9 +10,9 @@ class ReplayWindow:
 
     __slots__ = ("_map", "highest")
 
-    def __init__(self) -> None:
-        self.highest = -1
-        self._map = 0
+    def __init__(self, first: int = -1) -> None:
+        self.highest = first  # it is marked, where there is one
+        self._map = int(first >= 0)
 
     def accept(self, counter: int) -> bool:
         """Say whether this counter is new, and mark it. Call it for authentic datagrams only."""

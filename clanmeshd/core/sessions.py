@@ -15,7 +15,7 @@ itself to it long ago: somebody else proves another run of this device there. A 
 id; one that restarts or was restored has a new one, once, and then counts anew.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Final, NamedTuple
@@ -93,14 +93,21 @@ class Opened(NamedTuple):
     proven: bool
 
 
+_NONE: Final[
+    Mapping[tuple[int, int], PairKeys]
+] = {}  # of a peer that was not spoken to yet: most, in a large clan
+
+
 @dataclass(slots=True)
 class _Peer:
     record: Node | None = None
     hello: PairKeys | None = None
-    sessions: dict[tuple[int, int], PairKeys] = field(default_factory=dict)  # (own, their prekey), at most 4 x 4
+    sessions: Mapping[tuple[int, int], PairKeys] = field(
+        default_factory=lambda: _NONE
+    )  # (own, their prekey), at most 4 x 4
     counter: int = 0  # of datagrams sent
     boot: bytes | None = None  # proven
-    window: ReplayWindow = field(default_factory=ReplayWindow)
+    window: ReplayWindow | None = None  # of that boot
     boots: int = 0  # proven so far; a part of our token
     token: bytes | None = None  # once it was worked out from them
     former: tuple[bytes, ...] = ()  # earlier boots, newest last
@@ -160,13 +167,13 @@ class Sessions:
         peer = self._peers.get(node)
         if peer is not None and peer.record != record:
             peer.record = record
-            peer.sessions.clear()
+            peer.sessions = _NONE
 
     def set_keys(self, keys: DeviceKeys, sending_prekey: int) -> None:
         """Take this device's own keys after a change of prekeys, and which of them to seal with."""
         if keys != self._keys:
             for peer in self._peers.values():
-                peer.sessions.clear()
+                peer.sessions = _NONE
         self._keys = keys
         self._sending_prekey = sending_prekey
 
@@ -210,8 +217,7 @@ class Sessions:
         peer.token_counter = -1
         peer.token_changes = peer.token_repeats = 0
         peer.proving = False
-        peer.window = ReplayWindow()
-        peer.window.accept(opened.counter)
+        peer.window = ReplayWindow(opened.counter)
         return opened._replace(proven=True)
 
     def running_twice(self) -> list[NodeId]:
@@ -248,7 +254,8 @@ class Sessions:
 
     def is_newest(self, opened: Opened) -> bool:
         """Say whether no later datagram of the peer came before this one: only such a one moves its endpoint."""
-        return opened.proven and opened.counter == self._peers[opened.node].window.highest
+        window = self._peers[opened.node].window
+        return opened.proven and window is not None and opened.counter == window.highest
 
     def addressed(self, node: NodeId) -> int | None:
         """The id of the prekey that a member sealed with last, of those in our node record. None: unknown."""
@@ -305,10 +312,13 @@ class Sessions:
         peer = self._peers[node]
         boot, counter = header.boot, header.counter
         proven = header.seal is Seal.SESSION and boot == peer.boot
-        if proven and not peer.window.accept(counter):
-            raise ReplayedError("this datagram came before")
-        if proven and counter == peer.window.highest:
-            peer.addressed = header.receiver_prekey
+        if proven:
+            if peer.window is None:
+                peer.window = ReplayWindow()
+            if not peer.window.accept(counter):
+                raise ReplayedError("this datagram came before")
+            if counter == peer.window.highest:
+                peer.addressed = header.receiver_prekey
         return Opened(node, header.seal, frames, boot, counter, proven)
 
     def _unseal_untrusted(self, candidates: Sequence[NodeId], header: Header, data: bytes) -> tuple[NodeId, bytes]:
@@ -353,7 +363,8 @@ class Sessions:
         prekey = exchange(private, public)
         if static is None or prekey is None:
             return None
-        keys = peer.sessions[own_prekey, their_prekey] = self._derive(static + prekey, node, b"clanmesh-dgram")
+        keys = self._derive(static + prekey, node, b"clanmesh-dgram")
+        peer.sessions = {**peer.sessions, (own_prekey, their_prekey): keys}
         return keys
 
     def _derive(self, shared: bytes, node: NodeId, person: bytes) -> PairKeys:

@@ -26,10 +26,14 @@ class Hearing:
 
     def hear(self, token: int, *, late: int = 0) -> list[NodeId]:
         """The peer tells a token, in a datagram that so many others have overtaken; who runs twice by that."""
+        self.hear_answer(token, late=late)
+        return self.side.running_twice()
+
+    def hear_answer(self, token: int, *, late: int = 0) -> bool:
+        """The same, in an answer; whether this device has yet to prove itself by that."""
         self.counter += 1
         opened = Opened(node(1), Seal.SESSION, [], self.boot, self.counter - late, proven=True)
-        self.side.hear_token(opened, token.to_bytes(TOKEN_BYTES, "big"))
-        return self.side.running_twice()
+        return self.side.hear_token(opened, token.to_bytes(TOKEN_BYTES, "big"), is_answer=True)
 
 
 def test_a_token_that_changes_on_and_on_tells_of_a_twin() -> None:
@@ -80,3 +84,16 @@ def test_what_is_not_proven_tells_no_token() -> None:
         opened = Opened(node(1), Seal.SESSION, [], b"another boot", token, proven=False)
         hearing.side.hear_token(opened, token.to_bytes(TOKEN_BYTES, "big"))
     assert not hearing.side.running_twice()
+
+
+def test_the_change_behind_our_echo_says_that_it_was_taken() -> None:
+    hearing = Hearing()
+    assert [hearing.hear_answer(token) for token in (1, 2, 2, 3, 4)] == [True, False, False, True, False]
+    assert not hearing.hear_answer(9, late=2)
+
+
+def test_to_a_peer_that_starts_anew_we_prove_ourselves_anew() -> None:
+    hearing = Hearing()
+    for run in range(3):
+        assert hearing.hear_answer(2 * run + 1)
+        hearing.restart()

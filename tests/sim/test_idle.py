@@ -2,7 +2,6 @@
 
 import pytest
 
-from tests.sim.settled import settled
 from tests.sim.world import World
 
 IDLE_BYTES_PER_S_MAX = 300.0  # sent by a node, with the IP and UDP headers of each datagram
@@ -30,13 +29,3 @@ def test_a_node_alone_among_the_lost_sends_little_too() -> None:
     before = world.devices[0].bytes_sent
     world.run(600.0)
     assert (world.devices[0].bytes_sent - before) / 600.0 <= IDLE_BYTES_PER_S_MAX
-
-
-def test_a_first_contact_takes_four_datagrams() -> None:
-    world = settled(2, 11)
-    world.run(1.0)  # the last words of the beginning
-    before = world.delivered
-    assert world.run_until(lambda: world.delivered > before, 3.0)
-    world.run(0.1)
-    assert world.delivered - before == 4  # a ping, the token in its answer, and both again with it
-    assert all(world.mesh(a)._sessions.is_proven(world.devices[1 - a].node) for a in (0, 1))

@@ -8,7 +8,7 @@ them is `clanmeshd.core.sessions`' work.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import ClassVar, NamedTuple, TypeAlias
+from typing import ClassVar, TypeAlias
 
 from clanmesh_protocol.errors import LimitError, MalformedError, VersionError
 from clanmesh_protocol.limits import (
@@ -40,7 +40,8 @@ class Seal(IntEnum):
 _SEALS = {int(seal): seal for seal in Seal}
 
 
-class Header(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Header:
     """The clear part. `sender` is the first 8 bytes of the sender's node id: a lookup key, not a proof."""
 
     seal: Seal

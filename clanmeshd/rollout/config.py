@@ -8,6 +8,7 @@ from clanmesh_protocol.control import Fault
 
 FILE_NAME: Final = "clan.toml"
 FILE_BYTES_MAX: Final = 65_536  # a page of settings
+LINE_DOTS_MAX: Final = 128  # a name of n parts takes the square of n to read: 20 s for a file that is one name
 ARGUMENTS_MAX: Final = 64
 ARGUMENT_BYTES_MAX: Final = 4096
 
@@ -43,6 +44,9 @@ def parse_config_untrusted(data: bytes | None) -> RolloutConfig:
         raise _refused("the commit has none", f"put a {FILE_NAME} at the repository's root: {EXAMPLE}")
     if len(data) > FILE_BYTES_MAX:
         raise _refused(f"it is over {FILE_BYTES_MAX} bytes", "leave out what is not a setting of the rollout")
+    for number, line in enumerate(data.split(b"\n"), 1):
+        if line.count(b".") > LINE_DOTS_MAX:
+            raise _refused(f"line {number} has over {LINE_DOTS_MAX} dots", "write it as several lines")
     try:
         document = tomllib.loads(data.decode())
     except UnicodeDecodeError as error:

@@ -68,7 +68,7 @@ def read_signer_untrusted(line: str) -> Signer:
     try:
         blob = base64.b64decode(words[1], validate=True)
         key_type, _ = _take_string(blob)
-    except (binascii.Error, struct.error) as error:
+    except (ValueError, struct.error) as error:  # binascii.Error is one; letters beyond ASCII make another
         raise MalformedError("the key is not in base64") from error
     if key_type != words[0].encode():
         raise MalformedError("the key is of another type than the line says")

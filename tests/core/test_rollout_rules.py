@@ -96,6 +96,7 @@ def test_the_least_of_a_clan_toml() -> None:
         (MINIMAL + b"health_timeout_s = 99999\n", "rollout.health_timeout_s is 99999"),
         (b"#" * (FILE_BYTES_MAX + 1), "over 65536 bytes"),
         (b"a = " + b"[" * 20_000, "nests too deeply"),
+        (MINIMAL + b"a." * 200 + b"a = 1\n", "line 5 has over 128 dots"),
     ],
 )
 def test_what_a_clan_toml_may_not_be(data: bytes | None, why: str) -> None:
@@ -169,6 +170,7 @@ def test_a_signer_line() -> None:
     [
         "",
         "ssh-ed25519",
+        f"ssh-ed25519 {KEY[:-1]}\u00fc",
         f"cert-authority ssh-ed25519 {KEY}",
         f'valid-before="2001" ssh-ed25519 {KEY}',
         f"ssh-rsa {KEY}",  # the key says otherwise

@@ -93,18 +93,16 @@ class Opened(NamedTuple):
     proven: bool
 
 
-_NONE: Final[
-    Mapping[tuple[int, int], PairKeys]
-] = {}  # of a peer that was not spoken to yet: most, in a large clan
+_NONE: Final[Mapping[tuple[int, int], PairKeys | None]] = {}  # of a peer not spoken to yet: most, in a large clan
 
 
 @dataclass(slots=True)
 class _Peer:
     record: Node | None = None
     hello: PairKeys | None = None
-    sessions: Mapping[tuple[int, int], PairKeys] = field(
-        default_factory=lambda: _NONE
-    )  # (own, their prekey), at most 4 x 4
+    is_mute: bool = False  # its identity is no key to seal with
+    # By (own, their prekey), at most 4 x 4 that exist. None: a key of small order, and no session is possible.
+    sessions: Mapping[tuple[int, int], PairKeys | None] = field(default_factory=lambda: _NONE)
     counter: int = 0  # of datagrams sent
     boot: bytes | None = None  # proven
     window: ReplayWindow | None = None  # of that boot
@@ -343,28 +341,29 @@ class Sessions:
 
     # --- keys -------------------------------------------------------------------------------------------
 
+    # A stranger who writes a member's name has keys asked for: what is dear is worked out once, even in vain.
+
     def _hello_keys(self, node: NodeId, peer: _Peer) -> PairKeys | None:
-        if peer.hello is None:
+        if peer.hello is None and not peer.is_mute:
             public = montgomery_public(node)
             shared = exchange(self._identity_private, public) if public is not None else None
-            if shared is not None:
-                peer.hello = self._derive(shared, node, b"clanmesh-hello")
+            peer.hello = self._derive(shared, node, b"clanmesh-hello") if shared is not None else None
+            peer.is_mute = shared is None
         return peer.hello
 
     def _session_keys(self, node: NodeId, peer: _Peer, own_prekey: int, their_prekey: int) -> PairKeys | None:
-        known = peer.sessions.get((own_prekey, their_prekey))
-        if known is not None or peer.record is None:
-            return known
+        pair = own_prekey, their_prekey
+        if pair in peer.sessions or peer.record is None:
+            return peer.sessions.get(pair)
         private = next((key for number, key, _ in self._keys.prekeys if number == own_prekey), None)
         public = next((key for number, key in reversed(peer.record.prekeys) if number == their_prekey), None)
         if private is None or public is None:
             return None
-        static = exchange(self._keys.static_private, peer.record.static_key)
-        prekey = exchange(private, public)
-        if static is None or prekey is None:
-            return None
-        keys = self._derive(static + prekey, node, b"clanmesh-dgram")
-        peer.sessions = {**peer.sessions, (own_prekey, their_prekey): keys}
+        keys = None
+        static, prekey = exchange(self._keys.static_private, peer.record.static_key), exchange(private, public)
+        if static is not None and prekey is not None:
+            keys = self._derive(static + prekey, node, b"clanmesh-dgram")
+        peer.sessions = {**peer.sessions, pair: keys}
         return keys
 
     def _derive(self, shared: bytes, node: NodeId, person: bytes) -> PairKeys:

@@ -128,8 +128,8 @@ class Mesh:
     def receive(self, data: bytes, source: Endpoint, now: Instant) -> None:
         """Take a datagram. Never raises, whatever is in it; what is dropped is counted by its fault."""
         self.counters["datagrams-received"] += 1
-        self._reception.receive(data, source, now.monotonic_s)
-        self._work(now)
+        if self._reception.receive(data, source, now.monotonic_s):
+            self._work(now)
 
     def receive_record(self, data: bytes, peer: NodeId, now: Instant) -> None:
         """Take a record that came over a stream from a member; the checks are the same."""

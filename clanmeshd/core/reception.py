@@ -58,30 +58,32 @@ class Reception:
         self._count = count
         self.outcasts = Outcasts(gossip.ledger)
 
-    def receive(self, data: bytes, source: Endpoint, now_s: float) -> None:
-        """Take one datagram."""
+    def receive(self, data: bytes, source: Endpoint, now_s: float) -> bool:
+        """Take one datagram. False: it was nobody's, and of what there is to conclude nothing has changed."""
         try:
             opened = self._sessions.prove(self._sessions.open_untrusted(data))
         except UnknownPrekeyError as error:
             self._count(error)
             self._traffic.hello_to_the_deaf(error.node, self.own_record(), now_s)
-            return
+            return False
         except ProtocolError as error:
             self._count(error)
-            return
+            return False
         if opened.seal is Seal.HELLO:
             self._hear_hello(opened, source, len(data), now_s)
-            return
+            return True
         if opened.proven:
             if self._sessions.is_newest(opened):
                 self._traffic.paths.prove(opened.node, source, now_s)
                 self._suggestions.settle(source)
             self._membership.heard(opened.node, now_s)
+        answerable_bytes = len(data)  # of one datagram all answers together, however many pings are in it
         for frame in opened.frames:
             try:
-                self._hear_untrusted(frame, opened, source, len(data), now_s)
+                answerable_bytes -= self._hear_untrusted(frame, opened, source, answerable_bytes, now_s)
             except ProtocolError as error:
                 self._count(error)
+        return True
 
     def own_record(self) -> Record | None:
         """This device's node record."""
@@ -91,16 +93,19 @@ class Reception:
     # --- frames -----------------------------------------------------------------------------------------
 
     def _hear_untrusted(
-        self, frame: Frame | UnknownFrame, opened: Opened, source: Endpoint, question_bytes: int, now_s: float
-    ) -> None:
+        self, frame: Frame | UnknownFrame, opened: Opened, source: Endpoint, answerable_bytes: int, now_s: float
+    ) -> int:
+        """Take one frame; how many bytes were answered to its source."""
         match frame:
             case Ping():
                 self._hear_token(opened, frame, now_s)
-                self._traffic.ack(opened, frame, self._gossip.ledger.root(), source, question_bytes, now_s)
+                root = self._gossip.ledger.root()
+                return self._traffic.ack(opened, frame, root, source, answerable_bytes, now_s)
             case RecordFrame(data=data):
                 self._gossip.take_untrusted(data, opened.node, now_s)
             case _ if opened.proven:
                 self._hear_proven(frame, opened, now_s)
+        return 0
 
     def _hear_proven(self, frame: Frame | UnknownFrame, opened: Opened, now_s: float) -> None:
         node = opened.node

@@ -74,16 +74,21 @@ class Traffic:
         return Ping(number, self._sessions.token(node), self._sessions.their_token(node), root)
 
     def ack(
-        self, opened: Opened, ping: Ping, root: bytes, source: Endpoint, question_bytes: int, now_s: float
-    ) -> None:
-        """Answer a ping where it came from: always when it is proven, else seldom and never with more bytes."""
+        self, opened: Opened, ping: Ping, root: bytes, source: Endpoint, answerable_bytes: int, now_s: float
+    ) -> int:
+        """Answer a ping where it came from: always when it is proven, else seldom and by so many bytes at most.
+
+        Gives the bytes of the answer.
+        """
         node = opened.node
         ack = Ack(ping.number, self._sessions.token(node), ping.token, root)
         if not opened.proven and not self._unproven_acks.take(node, now_s):
-            return
+            return 0
         data = self._sessions.seal(node, [ack])
-        if data is not None and (opened.proven or len(data) <= question_bytes):
-            self._datagrams.append(SendDatagram(data, source))
+        if data is None or not (opened.proven or len(data) <= answerable_bytes):
+            return 0
+        self._datagrams.append(SendDatagram(data, source))
+        return len(data)
 
     # --- hellos -----------------------------------------------------------------------------------------
 

@@ -1,9 +1,9 @@
 """The UDP port: datagrams in, in batches, and out, at once. Both families, one port number.
 
-A datagram is read within a loop turn of its arrival while they are few. Under a flood the port pauses between
-reads until it is over, so that many are read by one turn, drops what it has just read the same bytes of, since no
-member seals the same twice, and leaves what exceeds its share to the kernel to drop: a stranger's packets cost a
-bounded part of a core, whatever their rate. What is dropped or fails is counted by its name.
+A datagram is read within a loop turn of its arrival while they are few. In a flood the port pauses between reads,
+so that many are read by one turn, drops copies of what it read lately, since no member seals the same twice, and
+leaves what exceeds its share to the kernel to drop: a stranger's packets cost a bounded part of a core, whatever
+their rate. What is dropped or fails is counted by its name.
 """
 
 import errno
@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import trio
 
@@ -21,13 +21,13 @@ from clanmesh_protocol.limits import DATAGRAM_BYTES_MAX
 from clanmeshd.net.pace import Allowance
 from clanmeshd.net.ports import PortInUse, refuse_port
 
-BATCH_DATAGRAMS_MAX: Final = 128  # the core takes a batch without a pause: 128 verifications are 6 ms
-PROMPT_TURNS_PER_S: Final = 200.0  # loop turns (0.2 ms each) for arriving datagrams before reads are put together
+BATCH_DATAGRAMS_MAX: Final = 256  # one turn of the driver: 256 verifications are 12 ms
+PROMPT_TURNS_PER_S: Final = 200.0  # loop turns (0.3 ms each) for arriving datagrams before reads are put together
 PROMPT_TURNS_MAX: Final = 100.0  # a burst this long is still read at once
-FLOOD_PAUSE_S: Final = 0.01  # 100 reads a second instead of one a packet; a probe has 200 ms or more
+FLOOD_PAUSE_S: Final = 0.02  # 50 reads a second, 2 % of a core, in place of one a packet; a probe has 200 ms
+FLOOD_PAUSE_SHORT_S: Final = 0.005  # where the system grants 0.4 MB to wait in: 180 packets, 18 ms of a flood
 FLOOD_BATCHES_MAX: Final = 4  # of one read: 51,200 packets a second, and the kernel drops the rest
-CALM_DATAGRAMS_MAX: Final = 2  # of a pause without a flood: no more than 200 a second
-CALM_S: Final = 0.25  # of such pauses until a flood is over: one that stutters is still one
+CALM_S: Final = 0.25  # of calm pauses until a flood is over: one that stutters is still one
 COPIES_KEPT: Final = 1024  # datagrams of a flood, or twice as many: 0.1 s of 10,000 a second, 0.2 MB
 RECEIVE_BUFFER_BYTES: Final = 4 << 20  # 20 ms of a flooded gigabit: the kernel counts 2.3 kB for each packet
 OPEN_ATTEMPTS_MAX: Final = 16  # port 0: the number that one family got may be taken in the other
@@ -42,8 +42,8 @@ __all__ = ["Batch", "DatagramPort", "PortInUse"]
 class DatagramPort:
     """One port in both families. Close it when `run` has ended.
 
-    `counters` counts by name what did not get through: `oversize`, `empty`, `source-port`, `no-family`, and
-    errno names such as `ENETUNREACH` or `EMSGSIZE`, with `receive-` before those of reading.
+    `counters` counts by name what did not get through: `oversize`, `empty`, `source-port`, `copy`, `no-family`,
+    and errno names such as `ENETUNREACH` or `EMSGSIZE`, with `receive-` before those of reading.
     """
 
     def __init__(self, port: int, sockets: dict[int, socket.socket]) -> None:
@@ -76,7 +76,7 @@ class DatagramPort:
             self.counters[errno_name(error)] += 1
 
     async def run(self, deliver: Callable[[Batch], Awaitable[None]]) -> None:
-        """Hand over what arrives, for ever, in batches of at most 64 with their sources."""
+        """Hand over what arrives, for ever, in batches with their sources."""
         async with trio.open_nursery() as nursery:
             for receiver in self._sockets.values():
                 nursery.start_soon(self._receive, receiver, deliver)
@@ -85,17 +85,19 @@ class DatagramPort:
         allowance = Allowance(PROMPT_TURNS_PER_S, PROMPT_TURNS_MAX, trio.current_time())
         copies: Copies | None = None  # of the flood that there is
         over_s = 0.0  # when it will be over
+        pause_s = _pause_s(receiver)
+        calm = _calm_datagrams(pause_s)
         while True:
             await trio.lowlevel.wait_readable(receiver)
             count, now_s = await self._read(receiver, deliver, copies), trio.current_time()
             if copies is None and not allowance.take(now_s):
                 copies, over_s = Copies(), now_s + CALM_S
-            elif count > CALM_DATAGRAMS_MAX:
+            elif count > calm:
                 over_s = now_s + CALM_S
             elif now_s >= over_s:
                 copies = None
             if copies is not None:
-                await trio.sleep(FLOOD_PAUSE_S)
+                await trio.sleep(pause_s)
 
     async def _read(
         self, receiver: socket.socket, deliver: Callable[[Batch], Awaitable[None]], copies: "Copies | None"
@@ -115,6 +117,8 @@ class DatagramPort:
         """Read what waits, up to one batch; also how many datagrams that were."""
         batch: Batch = []
         family, receive = receiver.family, receiver.recvfrom
+        origin: Any = None
+        endpoint = Endpoint(b"", 0)
         for count in range(BATCH_DATAGRAMS_MAX):
             try:
                 data, source = receive(DATAGRAM_BYTES_MAX + 1)
@@ -128,7 +132,10 @@ class DatagramPort:
             elif copies is not None and not copies.is_first(data):
                 self.counters["copy"] += 1
             else:
-                batch.append((data, Endpoint(socket.inet_pton(family, source[0].partition("%")[0]), source[1])))
+                if source != origin:  # a flood's are mostly one
+                    endpoint = Endpoint(socket.inet_pton(family, source[0].partition("%")[0]), source[1])
+                    origin = source
+                batch.append((data, endpoint))
         return batch, BATCH_DATAGRAMS_MAX
 
     def _count_useless(self, data: bytes) -> None:
@@ -217,3 +224,14 @@ def _enlarge(opened: socket.socket) -> None:
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
     with suppress(PermissionError):
         opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES)
+
+
+def _calm_datagrams(pause_s: float) -> int:
+    """How many come in such a pause that may be the last: what is read at once without an end."""
+    return int(PROMPT_TURNS_PER_S * pause_s)
+
+
+def _pause_s(opened: socket.socket) -> float:
+    """How long what a flood brings may wait in the kernel."""
+    granted = opened.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+    return FLOOD_PAUSE_S if granted >= RECEIVE_BUFFER_BYTES else FLOOD_PAUSE_SHORT_S

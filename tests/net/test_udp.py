@@ -1,5 +1,6 @@
 """The UDP port on loopback: both families, batches, floods, and faults that are counted instead of raised."""
 
+import itertools
 import os
 import socket
 
@@ -8,9 +9,21 @@ import trio
 
 from clanmesh_protocol.endpoints import Endpoint, endpoint
 from clanmesh_protocol.limits import DATAGRAM_BYTES_MAX
+from clanmeshd.net import udp
 from clanmeshd.net.pace import Allowance
 from clanmeshd.net.ports import PortInUse
-from clanmeshd.net.udp import BATCH_DATAGRAMS_MAX, FLOOD_BATCHES_MAX, Batch, DatagramPort
+from clanmeshd.net.udp import (
+    BATCH_DATAGRAMS_MAX,
+    COPIES_KEPT,
+    FLOOD_BATCHES_MAX,
+    FLOOD_PAUSE_S,
+    FLOOD_PAUSE_SHORT_S,
+    PROMPT_TURNS_MAX,
+    RECEIVE_BUFFER_BYTES,
+    Batch,
+    Copies,
+    DatagramPort,
+)
 
 BOUND_S = 5.0
 
@@ -62,6 +75,93 @@ async def test_what_waited_comes_in_full_batches_and_in_order() -> None:
         inbox = await _receive(port, count)
     assert [data for data, _ in inbox.datagrams] == [number.to_bytes(4, "big") for number in range(count)]
     assert [len(batch) for batch in inbox.batches] == [BATCH_DATAGRAMS_MAX] * (count // BATCH_DATAGRAMS_MAX) + [1]
+
+
+def _say(sender: socket.socket, port: DatagramPort, *data: bytes) -> None:
+    for each in data:
+        sender.sendto(each, ("127.0.0.1", port.port))
+
+
+def _numbers(first: int, count: int) -> list[bytes]:
+    return [number.to_bytes(4, "big") for number in range(first, first + count)]
+
+
+async def test_few_are_read_at_once_and_a_flood_in_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each datagram is sent when the one before has come: without pauses there are as many reads as datagrams."""
+    monkeypatch.setattr(udp, "PROMPT_TURNS_PER_S", 0.0)
+    inbox, prompt, paused = Inbox(1_000_000), int(PROMPT_TURNS_MAX), 10
+    with DatagramPort.open(0) as port, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(port.run, inbox.deliver)
+            times = []
+            with trio.fail_after(BOUND_S):
+                for number in range(prompt + 1 + paused):
+                    times.append(trio.current_time())
+                    _say(sender, port, *_numbers(number * 8, 2))
+                    while len(inbox.datagrams) < (number + 1) * 2:
+                        await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+    pauses = [after - before for before, after in itertools.pairwise(times)]
+    pause_s = min(FLOOD_PAUSE_S, FLOOD_PAUSE_SHORT_S)
+    assert min(pauses[prompt + 1 :]) >= pause_s / 2
+    assert sorted(pauses[:prompt])[prompt // 2] < pause_s / 2
+
+
+async def test_copies_are_dropped_in_a_flood_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(udp, "PROMPT_TURNS_PER_S", 0.0)
+    monkeypatch.setattr(udp, "PROMPT_TURNS_MAX", 1.0)
+    with DatagramPort.open(0) as port, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        inbox = Inbox(1_000_000)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(port.run, inbox.deliver)
+            with trio.fail_after(BOUND_S):
+                for wanted, said in ((2, [b"a", b"a"]), (3, [b"b"]), (4, [b"c", b"c", b"c"]), (5, [b"c", b"d"])):
+                    _say(sender, port, *said)
+                    while len(inbox.datagrams) < wanted:
+                        await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+    assert [data for data, _ in inbox.datagrams] == [b"a", b"a", b"b", b"c", b"d"]
+    assert port.counters == {"copy": 3}
+
+
+async def test_a_flood_that_is_over_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then what was dropped as a copy gets through again."""
+    monkeypatch.setattr(udp, "PROMPT_TURNS_PER_S", 0.0)
+    monkeypatch.setattr(udp, "PROMPT_TURNS_MAX", 1.0)
+    monkeypatch.setattr(udp, "CALM_S", 0.1)
+    monkeypatch.setattr(udp, "_calm_datagrams", lambda pause_s: 4)
+    with DatagramPort.open(0) as port, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        inbox, number = Inbox(1_000_000), 0
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(port.run, inbox.deliver)
+            with trio.fail_after(BOUND_S):
+                while sum(data == b"same" for data, _ in inbox.datagrams) < 4:
+                    number += 1
+                    tick = b"tick %d" % number
+                    _say(sender, port, b"same", tick)
+                    while tick not in [data for data, _ in inbox.datagrams]:
+                        await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+    assert port.counters["copy"] >= 1
+
+
+def test_copies_are_known_for_a_bounded_while() -> None:
+    copies = Copies()
+    numbers = _numbers(0, 5 * COPIES_KEPT)
+    assert all(copies.is_first(data) for data in numbers)
+    assert not any(copies.is_first(data) for data in numbers[-COPIES_KEPT:])
+    assert copies.is_first(numbers[0])
+
+
+def test_where_the_kernel_has_little_room_pauses_are_short() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as small:
+        small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        assert udp._pause_s(small) == FLOOD_PAUSE_SHORT_S
+    with DatagramPort.open(0) as port:
+        granted = [opened.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) for opened in port._sockets.values()]
+        pauses = [udp._pause_s(opened) for opened in port._sockets.values()]
+    assert udp._calm_datagrams(FLOOD_PAUSE_S) > udp._calm_datagrams(FLOOD_PAUSE_SHORT_S) > 0
+    assert pauses == [FLOOD_PAUSE_S if size >= RECEIVE_BUFFER_BYTES else FLOOD_PAUSE_SHORT_S for size in granted]
 
 
 async def test_datagrams_that_cannot_be_ours_are_dropped_and_counted() -> None:

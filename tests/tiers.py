@@ -2,6 +2,7 @@
 
     static   ruff, mypy, import-linter
     core     the formats, the pure core, the house's own rules
+    fuzz     damaged messages for all that reads what others sent
     sim      many cores on virtual clocks, and what hostile ones try
     faults   hundreds of seeds of faults and of members that lie, on virtual clocks
     net      real daemons in network namespaces
@@ -61,6 +62,7 @@ TIERS = (
         ),
     ),
     Tier("core", 90, ("tests/vectors", "tests/core", "tests/golden", "tests/house")),
+    Tier("fuzz", 60, ("tests/fuzz",)),
     Tier("sim", 220, ("tests/sim", "tests/hostile")),
     Tier("faults", 300, ("tests/faults",)),
     Tier("net", 260, ("tests/net",)),
@@ -69,7 +71,7 @@ TIERS = (
 )
 
 # Side by side only what does not mind a busy machine; the rest looks at real clocks.
-ROUNDS = (("static", "core"), ("sim", "faults"), ("net",), ("systemd",), ("kernel",))
+ROUNDS = (("core", "static", "fuzz"), ("sim", "faults"), ("net",), ("systemd",), ("kernel",))
 
 
 @dataclass

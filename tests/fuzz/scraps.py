@@ -1,0 +1,68 @@
+"""Sound and unsound messages to start from: the published vectors, the frozen messages, and what has neither."""
+
+import json
+from base64 import b64encode
+from functools import cache
+from typing import Final
+
+from zeroconf import DNSOutgoing, DNSQuestion
+
+from clanmeshd.net.radio import Service, _service_info
+from tests.vectors import make_vectors
+from tests.vectors.form import read_folder
+from tests.vectors.people import INVITE_KEY, SIGNER
+
+DISCOVERY: Final = bytes(range(16))
+SCRAP_BYTES_MAX: Final = 70_000
+CLAN_TOML: Final = (
+    b'[rollout]\ndriver = "command"\nactivate = ["./a", "b"]\nhealth = ["./h"]\nhealth_timeout_s = 3\n'
+)
+
+# Frozen families that have a layer of the vectors for a reader.
+_FAMILIES: Final = {"request": "control", "reply": "control"}
+
+
+@cache
+def scraps(layer: str) -> tuple[bytes, ...]:
+    """All messages of a layer, sound ones first. There is at least one."""
+    sound, unsound = _frozen(layer), list[bytes]()
+    for vector in read_folder(make_vectors.FOLDER):
+        if vector.layer == layer and len(vector.input) <= SCRAP_BYTES_MAX:
+            (sound if vector.expect == "ok" else unsound).append(vector.input)
+    found = tuple(dict.fromkeys((*sound, *unsound)))
+    assert found, f"no message of layer {layer}"
+    return found
+
+
+def _frozen(layer: str) -> list[bytes]:
+    paths = sorted(make_vectors.FROZEN.rglob("*.json"))
+    of_layer = (path for path in paths if _FAMILIES.get(path.parent.name, path.parent.name) == layer)
+    return [bytes.fromhex(json.loads(path.read_text())["hex"]) for path in of_layer]
+
+
+def ssh_lines() -> tuple[bytes, ...]:
+    """Lines of signers."""
+    return SIGNER.encode(), SIGNER.replace("ed25519", "rsa").encode(), b"ssh-ed25519 AAAA", b""
+
+
+def ssh_signatures() -> tuple[bytes, ...]:
+    """Signatures in their binary and their text form."""
+    key = b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + INVITE_KEY
+    parts = key, b"git", b"", b"sha512", b"\0\0\0\x0bssh-ed25519\0\0\0\x40" + bytes(64)
+    binary = b"SSHSIG\0\0\0\1" + b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    text = b"-----BEGIN SSH SIGNATURE-----\n" + b64encode(binary) + b"\n-----END SSH SIGNATURE-----\n"
+    return binary, text
+
+
+def mdns_packets() -> tuple[bytes, ...]:
+    """An announcement of a clan's device, and a question."""
+    tag = scraps("mdns")[0].decode("ascii")
+    info = _service_info(
+        Service("00aa11bb", 51871, (bytes([192, 0, 2, 7]), bytes.fromhex("20010db8") + bytes(12)), tag)
+    )
+    said = DNSOutgoing(0x8400)
+    for record in (info.dns_pointer(), info.dns_service(), info.dns_text(), *info.dns_addresses()):
+        said.add_answer_at_time(record, 0)
+    asked = DNSOutgoing(0)
+    asked.add_question(DNSQuestion(info.type, 12, 1))
+    return (*said.packets(), *asked.packets())

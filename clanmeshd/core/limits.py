@@ -44,6 +44,7 @@ SUSPICION_INTERVAL_S: Final = 0.2  # several votes of one moment share a record
 WITHDRAWAL_S: Final = 5.0  # votes that are taken back are in no hurry: without a ping that fails none counts
 PINGS_OUTSTANDING_MAX: Final = 512  # numbers we remember; the oldest go first
 RELAYS_MAX: Final = 64  # indirect probes we do for others at once
+RELAYS_EACH_MAX: Final = 16  # and for one of them: who asks without end keeps nobody else from being answered
 PING_NUMBER_MAX: Final = 0xFFFF_FFFF
 
 # --- Status --------------------------------------------------------------------------------------------

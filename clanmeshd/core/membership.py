@@ -159,11 +159,11 @@ class Membership:
         if self._relays.ask(asker, number, target, now_s + subject.round_trip.timeout_s):
             self._ping(subject, now_s, wide=False)
 
-    def vouched(self, number: int, *, reached: bool, now_s: float) -> None:
-        """An asked member reports on a ping of ours. Reached: this probe is over, and nothing else is."""
+    def vouched(self, by: NodeId, number: int, *, reached: bool, now_s: float) -> None:
+        """A member reports, once if it was asked, on a ping of ours. Reached: this probe is over, no more is."""
         for subject in self._subjects.values():
-            if subject.stage is Stage.INDIRECT and subject.number == number and subject.nacks_due > 0:
-                subject.nacks_due -= 1
+            if subject.stage is Stage.INDIRECT and subject.number == number and by in subject.asked:
+                subject.asked.remove(by)
                 if reached:
                     subject.greet_again()
                     self._settle(subject, now_s)
@@ -292,12 +292,12 @@ class Membership:
         patience_s = INDIRECT_TIMEOUT_S if asked else subject.round_trip.timeout_s
         self._ping(subject, now_s, wide=True)
         self._advance(subject, Stage.INDIRECT, now_s + patience_s * (self._health + 1))
-        subject.nacks_due = len(asked)
+        subject.asked = set(asked)
         self._actions += [AskIndirect(via, subject.number, subject.node) for via in asked]
 
     def _blame(self, subject: Subject) -> None:
         # Lifeguard: those who were asked and said nothing make it likelier that the fault is on this side.
-        missing = subject.nacks_due if subject.nacks_due or len(self.up()) > 1 else 1
+        missing = len(subject.asked) if subject.asked or len(self.up()) > 1 else 1
         self._health = min(LOCAL_HEALTH_MAX, self._health + missing)
 
     # --- suspicion --------------------------------------------------------------------------------------
@@ -383,7 +383,7 @@ class Membership:
 
     def _settle(self, subject: Subject, now_s: float, *, withdraw: bool = True) -> None:
         self._advance(subject, Stage.IDLE, inf)
-        subject.nacks_due = subject.unanswered = 0
+        subject.asked, subject.unanswered = set(), 0
         self._rota.enter(subject)
         self._probe_s = max(self._probe_s, now_s)  # it may have stood still while nobody awaited a turn
         if withdraw:

@@ -116,7 +116,7 @@ class Reception:
             case PingRequest(number=number, target=target):
                 self._membership.asked(node, number, NodeId(target), now_s)
             case IndirectResult(number=number, reached=reached):
-                self._membership.vouched(number, reached=reached, now_s=now_s)
+                self._membership.vouched(node, number, reached=reached, now_s=now_s)
             case IHave():
                 self._gossip.hear_ihave(node, frame, now_s)
             case Want():

@@ -4,7 +4,7 @@ from math import inf
 from typing import NamedTuple
 
 from clanmesh_protocol.keys import NodeId
-from clanmeshd.core.limits import RELAYS_MAX
+from clanmeshd.core.limits import RELAYS_EACH_MAX, RELAYS_MAX
 
 
 class Relayed(NamedTuple):
@@ -23,7 +23,8 @@ class Relays:
 
     def ask(self, asker: NodeId, number: int, target: NodeId, until_s: float) -> bool:
         """Begin; False when there are too many."""
-        if len(self._waiting) >= RELAYS_MAX:
+        own = sum(1 for waiting, _ in self._waiting if waiting == asker)
+        if own >= RELAYS_EACH_MAX or len(self._waiting) >= RELAYS_MAX:
             return False
         self._waiting[asker, number] = (target, until_s)
         return True

@@ -74,7 +74,7 @@ class Subject:
     confirmed_s: float = -inf  # when it last answered a confirmation
     incarnation: int = 0
     number: int = 0  # of the ping that others were asked about
-    nacks_due: int = 0
+    asked: set[NodeId] = field(default_factory=set)  # to try it, and have said nothing yet
     greeted_again: int = 0
     round_trip: RoundTrip = field(default_factory=RoundTrip)
 

@@ -14,6 +14,7 @@ from clanmeshd.core.limits import (
     GREETINGS_AGAIN,
     PROBE_INTERVAL_S,
     REFUTATION_S,
+    RELAYS_EACH_MAX,
     RELAYS_MAX,
     UNWITNESSED_S,
 )
@@ -72,7 +73,7 @@ class Watch:
             self.detector.acked(action.node, action.number, self.now_s)
             self.detector.heard(action.node, self.now_s)
         if isinstance(action, AskIndirect):
-            self.detector.vouched(action.number, reached=self.vouching, now_s=self.now_s)
+            self.detector.vouched(action.via, action.number, reached=self.vouching, now_s=self.now_s)
 
     def suspect(self, node: NodeId, *authors: NodeId, incarnation: int = 10) -> None:
         """Let others publish a suspicion."""
@@ -330,7 +331,18 @@ class TestOthersProbes:
         for number in range(10 * RELAYS_MAX):
             watch.detector.asked(peer(2), number, peer(1), watch.now_s)
         watch.drain()
-        assert len(watch.pings(peer(1), start_s)) <= RELAYS_MAX
+        assert len(watch.pings(peer(1), start_s)) == RELAYS_EACH_MAX
+
+    def test_who_asks_without_end_takes_nobody_elses_turn(self) -> None:
+        watch = Watch(9)
+        watch.run(3.0)
+        watch.answering.discard(peer(1))
+        for asker in range(2, 10):
+            for number in range(RELAYS_MAX if asker == 2 else 1):
+                watch.detector.asked(peer(asker), number, peer(1), watch.now_s)
+        watch.run(1.0)
+        told = [action.asker for _, action in watch.actions if isinstance(action, Relayed)]
+        assert {peer(asker) for asker in range(2, 10)} <= set(told)
 
     def test_accusations_make_us_send_a_bounded_number_of_pings(self) -> None:
         watch = Watch(200)
@@ -391,7 +403,7 @@ def test_deadlines_are_exact_whatever_happens(others: int, events: list[Event]) 
             case "asked":
                 watch.detector.asked(peer(1), number, node, watch.now_s)
             case "vouched":
-                watch.detector.vouched(number, reached=bool(number % 2), now_s=watch.now_s)
+                watch.detector.vouched(node, number, reached=bool(number % 2), now_s=watch.now_s)
             case "pause":
                 watch.now_s += wait_s
         watch.drain()

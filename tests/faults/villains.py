@@ -5,10 +5,13 @@ from functools import partial
 from random import Random
 from typing import Final
 
-from clanmesh_protocol.messages import Frame, IHave, PingRequest, RecordFrame, Want
+from clanmesh_protocol.keys import NodeId
+from clanmesh_protocol.messages import Frame, IHave, IndirectResult, PingRequest, RecordFrame, Want
 from clanmesh_protocol.records import SINGLE_SLOT, Kind, Record, Status, Suspicion
 from clanmesh_protocol.signing import read_untrusted, sign_record
+from clanmeshd.core.limits import PING_NUMBER_MAX
 from clanmeshd.core.mesh import Mesh
+from clanmeshd.core.relays import Relayed
 from tests.core.test_mesh_records import secret
 from tests.sim.world import World
 
@@ -16,6 +19,8 @@ ACTS_EVERY_S: Final = 0.4
 FLOOD_DATAGRAMS: Final = 40  # at each turn: a hundred a second, from one member
 IDS_EACH: Final = 60
 REPLAYED: Final = 20
+MUTE_CHANCE: Final = 0.02  # at each turn: every 20 s
+MUTE_S: Final = (2.0, 12.0)  # long enough to be suspected, and to be down
 
 Villain = Callable[[World, int, Random], None]
 
@@ -83,6 +88,30 @@ def accuser(world: World, index: int, rng: Random) -> None:
         _say(world, index, other, RecordFrame(data))
 
 
+def false_witness(world: World, index: int, rng: Random) -> None:
+    """Says at once that whoever it is asked to try does not answer, and says so of others' probes unasked."""
+    membership = world.mesh(index)._membership
+
+    def asked(asker: NodeId, number: int, target: NodeId, now_s: float) -> None:
+        membership._actions.append(Relayed(asker, number, reached=False))
+
+    membership.asked = asked  # type: ignore[method-assign]
+    for other in _others(world, index, rng):
+        newest = world.mesh(other)._membership._numbers._next - 1  # it sees those that come to it, and counts on
+        reports = [IndirectResult(newest + step & PING_NUMBER_MAX, reached=False) for step in range(-1, 3)]
+        for report in (*reports, *reports):
+            _say(world, index, other, report)
+
+
+def colluder(world: World, index: int, rng: Random) -> None:
+    """Accuses everybody, bears false witness, passes nothing on, and answers nobody now and then."""
+    silent(world, index, rng)
+    false_witness(world, index, rng)
+    accuser(world, index, rng)
+    if rng.random() < MUTE_CHANCE:
+        world.pause(index, rng.uniform(*MUTE_S))
+
+
 def stale(world: World, index: int, rng: Random) -> None:
     """Says that it has what it lacks, and gives nothing that is asked of it."""
     mesh = world.mesh(index)
@@ -99,6 +128,8 @@ VILLAINS: Final[dict[str, Villain]] = {
     "flooder": flooder,
     "silent": silent,
     "accuser": accuser,
+    "false witness": false_witness,
+    "colluder": colluder,
     "stale": stale,
 }
 

@@ -10,11 +10,11 @@ class Allowance:
         self._left = burst
         self._at_s = now_s
 
-    def take(self, now_s: float) -> bool:
-        """Use one, if there is one."""
+    def take(self, now_s: float, uses: int = 1) -> bool:
+        """Use so many, if there are as many."""
         self._left = min(self._burst, self._left + (now_s - self._at_s) * self._per_s)
         self._at_s = now_s
-        if self._left < 1:
+        if self._left < uses:
             return False
-        self._left -= 1
+        self._left -= uses
         return True

@@ -24,8 +24,10 @@ from clanmeshd.net.ports import PortInUse, refuse_port
 BATCH_DATAGRAMS_MAX: Final = 256  # one turn of the driver: 256 verifications are 12 ms
 PROMPT_TURNS_PER_S: Final = 200.0  # loop turns (0.3 ms each) for arriving datagrams before reads are put together
 PROMPT_TURNS_MAX: Final = 100.0  # a burst this long is still read at once
+PROMPT_DATAGRAMS_PER_S: Final = 1000.0  # nor more than these: whoever is slow finds many at each of few turns,
+PROMPT_DATAGRAMS_MAX: Final = 1000.0  # and copies of hellos make slow; a join of hundreds has no more
 FLOOD_PAUSE_S: Final = 0.02  # 50 reads a second, 2 % of a core, in place of one a packet; a probe has 200 ms
-FLOOD_PAUSE_SHORT_S: Final = 0.005  # where the system grants 0.4 MB to wait in: 180 packets, 18 ms of a flood
+FLOOD_PAUSE_SHORT_S: Final = 0.01  # where the system grants 0.4 MB to wait in: 180 packets, 18 ms of a flood
 FLOOD_BATCHES_MAX: Final = 4  # of one read: 51,200 packets a second, and the kernel drops the rest
 CALM_S: Final = 0.25  # of calm pauses until a flood is over: one that stutters is still one
 COPIES_KEPT: Final = 1024  # datagrams of a flood, or twice as many: 0.1 s of 10,000 a second, 0.2 MB
@@ -82,7 +84,8 @@ class DatagramPort:
                 nursery.start_soon(self._receive, receiver, deliver)
 
     async def _receive(self, receiver: socket.socket, deliver: Callable[[Batch], Awaitable[None]]) -> None:
-        allowance = Allowance(PROMPT_TURNS_PER_S, PROMPT_TURNS_MAX, trio.current_time())
+        turns = Allowance(PROMPT_TURNS_PER_S, PROMPT_TURNS_MAX, trio.current_time())
+        datagrams = Allowance(PROMPT_DATAGRAMS_PER_S, PROMPT_DATAGRAMS_MAX, trio.current_time())
         copies: Copies | None = None  # of the flood that there is
         over_s = 0.0  # when it will be over
         pause_s = _pause_s(receiver)
@@ -90,7 +93,7 @@ class DatagramPort:
         while True:
             await trio.lowlevel.wait_readable(receiver)
             count, now_s = await self._read(receiver, deliver, copies), trio.current_time()
-            if copies is None and not allowance.take(now_s):
+            if copies is None and not (turns.take(now_s) and datagrams.take(now_s, count)):
                 copies, over_s = Copies(), now_s + CALM_S
             elif count > calm:
                 over_s = now_s + CALM_S

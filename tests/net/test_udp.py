@@ -107,9 +107,13 @@ async def test_few_are_read_at_once_and_a_flood_in_pauses(monkeypatch: pytest.Mo
     assert sorted(pauses[:prompt])[prompt // 2] < pause_s / 2
 
 
-async def test_copies_are_dropped_in_a_flood_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(udp, "PROMPT_TURNS_PER_S", 0.0)
-    monkeypatch.setattr(udp, "PROMPT_TURNS_MAX", 1.0)
+@pytest.mark.parametrize(("many", "enough"), [("TURNS", 1.0), ("DATAGRAMS", 2.0)])
+async def test_copies_are_dropped_in_a_flood_alone(
+    monkeypatch: pytest.MonkeyPatch, many: str, enough: float
+) -> None:
+    """Which is many turns, or many datagrams in few turns of one who is slow."""
+    monkeypatch.setattr(udp, f"PROMPT_{many}_PER_S", 0.0)
+    monkeypatch.setattr(udp, f"PROMPT_{many}_MAX", enough)
     with DatagramPort.open(0) as port, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         inbox = Inbox(1_000_000)
         async with trio.open_nursery() as nursery:

@@ -91,6 +91,20 @@ def test_what_hangs_is_killed_with_all_that_it_started(tmp_path: Path, monkeypat
     assert tiers.conclude([running.result], strict=False) == 1
 
 
+def test_two_tiers_at_a_time(tmp_path: Path) -> None:
+    """Each says when it began and ended; the third begins when one of the first two is over."""
+    names = ("first", "second", "third")
+    code = "import time, pathlib as p; f = p.Path({!r}); f.write_text(str(time.monotonic()) + ' '); {}"
+    ends = "f.write_text(f.read_text() + str(time.monotonic()))"
+    waits = f"[0 for _ in iter(lambda: p.Path({str(tmp_path / 'second')!r}).exists(), True)]"
+    commands = {name: code.format(str(tmp_path / name), f"{waits}; {ends}") for name in names}
+    results = tiers.run_round([Tier(name, QUICK_S, commands=(python(commands[name]),)) for name in names])
+    assert [result.passed for result in results] == [1, 1, 1]
+    times = {name: [float(word) for word in (tmp_path / name).read_text().split()] for name in names}
+    assert times["second"][0] < times["first"][1], "side by side"
+    assert times["third"][0] > min(times["first"][1], times["second"][1]), "but no three of them"
+
+
 def test_pytest_that_dies_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a report, an empty count is no success."""
     (tmp_path / "sample").mkdir()

@@ -104,19 +104,24 @@ class Driver:
             deadline = min(self.mesh.next_deadline(), trio.current_time() + TURN_S_MAX)
             with trio.move_on_at(deadline):
                 await self._nudge.wait()
-            self._receive()
+            is_junk = self._receive()
             now = instant()
             if now.monotonic_s >= self.mesh.next_deadline():
                 self.mesh.handle_deadline(now)
+            elif is_junk:
+                await trio.lowlevel.checkpoint()
+                continue
             await self.settle()
 
-    def _receive(self) -> None:
-        now = instant()
+    def _receive(self) -> bool:
+        """Take what has come. True: it was nobody's, all of it, which is most turns in a flood."""
+        now, heard = instant(), not self._inbox
         for _ in range(min(len(self._inbox), TURN_DATAGRAMS_MAX)):
             data, source = self._inbox.popleft()
-            self.mesh.receive(data, source, now)
+            heard |= self.mesh.receive(data, source, now)
         if not self._inbox:
             self._nudge = trio.Event()
+        return not heard
 
     async def settle(self) -> None:
         """Perform what the core wants by now. When this returns, what was published before is durable and sent.

@@ -125,11 +125,16 @@ class Mesh:
 
     # --- from the network -------------------------------------------------------------------------------
 
-    def receive(self, data: bytes, source: Endpoint, now: Instant) -> None:
-        """Take a datagram. Never raises, whatever is in it; what is dropped is counted by its fault."""
+    def receive(self, data: bytes, source: Endpoint, now: Instant) -> bool:
+        """Take a datagram. Never raises, whatever is in it; what is dropped is counted by its fault.
+
+        False: it was dropped at the door, and `effects` and `next_deadline` answer as before.
+        """
         self.counters["datagrams-received"] += 1
-        if self._reception.receive(data, source, now.monotonic_s):
-            self._work(now)
+        if not self._reception.receive(data, source, now.monotonic_s):
+            return False
+        self._work(now)
+        return True
 
     def receive_record(self, data: bytes, peer: NodeId, now: Instant) -> None:
         """Take a record that came over a stream from a member; the checks are the same."""

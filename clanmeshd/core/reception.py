@@ -59,13 +59,12 @@ class Reception:
         self.outcasts = Outcasts(gossip.ledger)
 
     def receive(self, data: bytes, source: Endpoint, now_s: float) -> bool:
-        """Take one datagram. False: it was nobody's, and of what there is to conclude nothing has changed."""
+        """Take one datagram. False: it was nobody's; there is nothing to conclude from it, and nothing to send."""
         try:
             opened = self._sessions.prove(self._sessions.open_untrusted(data))
         except UnknownPrekeyError as error:
             self._count(error)
-            self._traffic.hello_to_the_deaf(error.node, self.own_record(), now_s)
-            return False
+            return self._traffic.hello_to_the_deaf(error.node, self.own_record(), now_s)
         except ProtocolError as error:
             self._count(error)
             return False

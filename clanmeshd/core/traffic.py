@@ -102,14 +102,16 @@ class Traffic:
             if data is not None:
                 self._datagrams.append(SendDatagram(data, endpoint))
 
-    def hello_to_the_deaf(self, node: NodeId, record: Record | None, now_s: float) -> None:
+    def hello_to_the_deaf(self, node: NodeId, record: Record | None, now_s: float) -> bool:
         """A datagram that claims to be this member's cannot be read here: show the member our keys.
 
         Seldom, and never where the datagram came from, unless the member itself has stood for that address: a
-        stranger who knows 8 bytes of an id shall not point us at others.
+        stranger who knows 8 bytes of an id shall not point us at others. False: not now.
         """
-        if now_s >= self._hello_s.get(node, -HELLO_INTERVAL_S) + HELLO_INTERVAL_S:
-            self.hello(node, record, self.paths.signed(node)[:1], now_s)
+        if now_s < self._hello_s.get(node, -HELLO_INTERVAL_S) + HELLO_INTERVAL_S:
+            return False
+        self.hello(node, record, self.paths.signed(node)[:1], now_s)
+        return True
 
     def answer_hello(
         self, node: NodeId, record: Record | None, source: Endpoint, question_bytes: int, now_s: float

@@ -91,7 +91,8 @@ class DatagramPort:
         pause_s = _pause_s(receiver)
         calm = _calm_datagrams(pause_s)
         while True:
-            await trio.lowlevel.wait_readable(receiver)
+            if copies is None:
+                await trio.lowlevel.wait_readable(receiver)
             count, now_s = await self._read(receiver, deliver, copies), trio.current_time()
             if copies is None and not (turns.take(now_s) and datagrams.take(now_s, count)):
                 copies, over_s = Copies(), now_s + CALM_S

@@ -5,11 +5,13 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 from clanmesh_protocol.endpoints import Endpoint, endpoint
 from clanmesh_protocol.keys import DeviceKeys, fingerprint_slot, make_device_keys
+from clanmesh_protocol.messages import RecordFrame
 from clanmesh_protocol.records import Credential, Kind, Record
 from clanmesh_protocol.signing import read_untrusted, sign_record
 from clanmeshd.core.mesh import Mesh
@@ -203,3 +205,36 @@ async def test_a_cancelled_caller_loses_nothing(tmp_path: Path) -> None:
     await one.settle()
     assert published.data in store.load_records().records
     assert one.disk_failure is None
+
+
+async def test_a_turn_of_junk_settles_nothing_and_all_else_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire = Wire()
+    (one, _, _), (two, _, _) = _pair(tmp_path, wire)
+    settled: list[int] = []
+    settle = one.settle
+
+    async def counting() -> None:
+        settled.append(one.mesh.counters["datagrams-received"])
+        await settle()
+
+    monkeypatch.setattr(one, "settle", counting)
+    monkeypatch.setattr(one.mesh, "next_deadline", lambda: float("inf"))
+    record = two.mesh._reception.own_record()
+    assert record is not None
+    hello = two.mesh._sessions.seal_hello(one.mesh.node, RecordFrame(record.data))
+    assert hello is not None
+    at = endpoint("192.0.2.9", 1234)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        await wait_all_tasks_blocked()
+        settled.clear()
+        await one.deliver([(bytes([number]) * 100, at) for number in range(50)])
+        await wait_all_tasks_blocked()
+        assert one.mesh.counters["datagrams-received"] == 50
+        assert settled == []
+        await one.deliver([(bytes(100), at), (hello, at), (bytes(100), at)])
+        await wait_all_tasks_blocked()
+        assert settled
+        nursery.cancel_scope.cancel()

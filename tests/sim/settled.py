@@ -13,7 +13,7 @@ from tests.core.worlds import make_mesh, status
 from tests.sim.world import Device, World
 
 SETTLED_S: Final = 300.0  # records of the beginning are not news any more
-PHASES_S: Final = 1.0  # devices did not begin in step
+PHASES_S: Final = 1.0  # devices did not begin in step: their probes are spread over this
 _OWN_KINDS: Final = (Kind.NODE, Kind.STATUS, Kind.ACKNOWLEDGEMENT)
 
 
@@ -75,11 +75,11 @@ def _grow_old(world: World, device: Device) -> None:
     mesh = device.mesh
     assert mesh is not None
     now = world.clock(device)
-    early_s = PHASES_S * device.index / len(world.devices)
-    mesh.handle_deadline(now._replace(monotonic_s=now.monotonic_s - early_s, unix_s=now.unix_s - early_s))
+    mesh.handle_deadline(now)
     for other in world.devices:
         if other is not device:
             mesh._membership.heard(other.node, now.monotonic_s)
             mesh._traffic.paths.prove(other.node, other.at, now.monotonic_s)
+    mesh._membership._probe_s = now.monotonic_s + PHASES_S * device.index / len(world.devices)
     mesh._membership.actions()
     mesh.effects()

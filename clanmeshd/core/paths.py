@@ -9,7 +9,6 @@ other as soon as that works.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from math import inf
 
 from clanmesh_protocol.endpoints import Endpoint
@@ -113,5 +112,6 @@ class Paths:
 
 def _is_unicast(endpoint: Endpoint) -> bool:
     # A signed record must not make the whole clan shout at a multicast group.
-    address = ip_address(endpoint.ip)
-    return not (address.is_multicast or address.is_unspecified) and endpoint.ip != b"\xff\xff\xff\xff"
+    ip = endpoint.ip
+    is_multicast = ip[0] == 0xFF if len(ip) == 16 else 224 <= ip[0] < 240  # ff00::/8, 224.0.0.0/4
+    return any(ip) and not is_multicast and ip != b"\xff\xff\xff\xff"

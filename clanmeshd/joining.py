@@ -90,8 +90,10 @@ class _Search:
                     await self._knock(endpoint, nursery)
 
     async def _listen(self, nursery: trio.Nursery) -> None:
-        async for endpoint in mdns.find(self._token.discovery, FIND_TIMEOUT_S):
+        async def found(endpoint: Endpoint) -> None:
             await self._knock(endpoint, nursery)
+
+        await mdns.find(self._token.discovery, FIND_TIMEOUT_S, found)
 
     async def _knock(self, endpoint: Endpoint, nursery: trio.Nursery) -> None:
         """Begin to ask who is at an endpoint; gives the next one its turn when this one failed, or soon."""

@@ -20,6 +20,7 @@ python3Packages.buildPythonApplication {
 
   dependencies = [
     python3Packages.click
+    python3Packages.ifaddr
     python3Packages.msgpack
     python3Packages.pynacl
     python3Packages.pyroute2
@@ -27,7 +28,6 @@ python3Packages.buildPythonApplication {
     python3Packages.segno
     (python3Packages.systemd-python or python3Packages.systemd)
     python3Packages.trio
-    python3Packages.zeroconf
   ];
 
   # The programs that it runs; the kernel's own WireGuard is used where there is one.

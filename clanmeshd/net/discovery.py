@@ -22,6 +22,7 @@ HEARD_MAX: Final = 256  # services of ours on one LAN; the one that was silent l
 REPEAT_FIRST_S: Final = 2.0
 REPEAT_FACTOR: Final = 4.0
 REPEAT_S_MAX: Final = 600.0
+SILENT_S_MAX: Final = 9000.0  # two questions to all, an hour apart, stayed without its answer: it went unheard
 
 
 def make_tag(secret: bytes, nonce: bytes) -> str:
@@ -58,6 +59,7 @@ class Sighting:
 class _Heard:
     name: str
     repeat_at_s: float
+    heard_s: float = 0.0
     pause_s: float = REPEAT_FIRST_S
     endpoints: list[Endpoint] = field(default_factory=list)
 
@@ -74,6 +76,7 @@ class Sightings:
             self._forget(sighting.name)
             return []
         heard = self._heard.pop(sighting.nonce, None) or _Heard(sighting.name, now_s + REPEAT_FIRST_S)
+        heard.heard_s = now_s
         self._heard[sighting.nonce] = heard
         if len(self._heard) > HEARD_MAX:
             del self._heard[next(iter(self._heard))]
@@ -83,7 +86,9 @@ class Sightings:
         return fresh
 
     def due(self, now_s: float) -> list[Endpoint]:
-        """List the endpoints whose time to be suggested again has come."""
+        """List the endpoints whose time to be suggested again has come; who was silent for long is forgotten."""
+        for nonce in [nonce for nonce, heard in self._heard.items() if heard.heard_s + SILENT_S_MAX < now_s]:
+            del self._heard[nonce]
         ready: list[Endpoint] = []
         for heard in self._heard.values():
             if heard.repeat_at_s <= now_s:

@@ -2,25 +2,24 @@
 
 `run` is one long reconciliation: on whatever networks there are now it announces a fresh tag and listens; when
 the addresses or the discovery secret change it starts afresh; while there is no network it says why and waits
-for one. Its slow parts are in worker threads, so it never holds up a start.
+for one.
 """
 
 import errno
 import logging
 import os
 import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, NamedTuple
 
 import trio
 
 from clanmesh_protocol.endpoints import Endpoint
 from clanmeshd.net.addresses import AddressWatch, Interface, multicast_interfaces, watch_addresses
 from clanmeshd.net.discovery import ENDPOINTS_PER_TAG_MAX, NONCE_BYTES, Sightings, make_tag, usable
-
-if TYPE_CHECKING:
-    from clanmeshd.net.radio import Radio, Service
+from clanmeshd.net.radio import Radio
+from clanmeshd.net.services import Service
 
 RECHECK_S: Final = 30.0  # for changes of the networks that netlink had no room to tell
 SECRETS_CHECK_S: Final = 1.0  # a look into memory; a new member may be listening for the new secret already
@@ -28,7 +27,6 @@ RETRY_FIRST_S: Final = 1.0
 RETRY_S_MAX: Final = 60.0
 RETRY_JITTER: Final = 0.25  # machines that lost their network together do not come back together
 ANNOUNCE_PAUSES_S: Final = (1.0, 2.0)  # RFC 6762, 8.3: at least twice, a second apart, the pauses growing
-CLOSE_S_MAX: Final = 0.8  # 0.05 s usually; then the library's daemon threads are left to the end of the process
 FIND_RECHECK_S: Final = 1.0  # a person may be plugging in a cable while they join
 NAME_BYTES: Final = 8  # random, so never taken
 
@@ -74,14 +72,16 @@ async def run(
         while True:
             try:
                 wanted = _wanted(secret(), former())
-                async with _on_air(wanted) as radio, trio.open_nursery() as nursery:
+                with _on_air(wanted) as radio:
                     tell(None)
                     attempts = 0
-                    nonce = os.urandom(NONCE_BYTES)
-                    nursery.start_soon(_announce, radio, _service(wanted, port, nonce))
-                    nursery.start_soon(_pass_on, radio, nonce, suggest)
-                    await _until_changed(watch, wanted, lambda: (secret(), former()))
-                    nursery.cancel_scope.cancel()
+                    service = _service(wanted, port, nonce := os.urandom(NONCE_BYTES))
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(radio.run)
+                        nursery.start_soon(_announce, radio, service)
+                        nursery.start_soon(_pass_on, radio, nonce, suggest)
+                        await _until_changed(watch, wanted, lambda: (secret(), former()))
+                        nursery.cancel_scope.cancel()
             except OSError as error:
                 attempts += 1
                 tell(error.strerror or str(error))
@@ -89,25 +89,35 @@ async def run(
                     await watch.changed()
 
 
-async def find(secret: bytes, timeout_s: float) -> AsyncIterator[Endpoint]:
-    """Listen for members of the clan that the secret is of, for `timeout_s`; each endpoint once.
+async def find(secret: bytes, timeout_s: float, found: Callable[[Endpoint], Awaitable[None]]) -> None:
+    """Listen for members of the clan that the secret is of, for `timeout_s`; `found` gets each endpoint once.
 
-    Announces nothing. Drive it to its end, cancel it, or close it (`contextlib.aclosing`): it holds threads.
+    Announces nothing.
     """
-    deadline = trio.current_time() + timeout_s
     seen: set[Endpoint] = set()
-    while trio.current_time() < deadline:
-        try:
-            wanted = _wanted(secret)
-            async with _on_air(wanted) as radio:
-                while trio.current_time() < deadline and _wanted(secret) == wanted:
-                    for endpoint in await _heard_soon(radio, deadline):
-                        if endpoint not in seen:
-                            seen.add(endpoint)
-                            yield endpoint
-        except OSError as error:
-            log.debug("mDNS: %s", error)
-            await trio.sleep_until(min(deadline, trio.current_time() + FIND_RECHECK_S))
+    with trio.move_on_after(timeout_s):
+        while True:
+            try:
+                wanted = _wanted(secret)
+                with _on_air(wanted) as radio:
+                    await _find_on(radio, wanted, seen, found)
+            except OSError as error:
+                log.debug("mDNS: %s", error)
+                await trio.sleep(FIND_RECHECK_S)
+
+
+async def _find_on(
+    radio: Radio, wanted: _Wanted, seen: set[Endpoint], found: Callable[[Endpoint], Awaitable[None]]
+) -> None:
+    """Find on the networks that there are, until there are others."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(radio.run)
+        while _wanted(wanted.secret) == wanted:
+            for endpoint in await _heard_soon(radio):
+                if endpoint not in seen:
+                    seen.add(endpoint)
+                    await found(endpoint)
+        nursery.cancel_scope.cancel()
 
 
 def _wanted(secret: bytes, former: tuple[bytes, ...] = ()) -> _Wanted:
@@ -139,39 +149,23 @@ def _pause_s(attempts: int) -> float:
     return pause * (1 + RETRY_JITTER * random.random())
 
 
-@asynccontextmanager
-async def _on_air(wanted: _Wanted) -> AsyncIterator["Radio"]:
+@contextmanager
+def _on_air(wanted: _Wanted) -> Iterator[Radio]:
     """Open a radio, and close it whatever happens. Raises OSError when it cannot be opened."""
     if not wanted.networks:
         why = "no network that can multicast (only loopback or tunnels have an address)"
         raise OSError(errno.ENETUNREACH, f"{why}: nobody nearby can be found until there is one")
-    secrets = (wanted.secret, *wanted.former)
-    radio = await trio.to_thread.run_sync(_make_radio, secrets, trio.lowlevel.current_trio_token())
-    try:
-        await trio.to_thread.run_sync(radio.open, wanted.networks, abandon_on_cancel=True)
+    with Radio((wanted.secret, *wanted.former), wanted.networks) as radio:
         yield radio
-    finally:
-        # `close` waits for an `open` that was abandoned above, so that no thread is left behind.
-        with trio.move_on_after(CLOSE_S_MAX, shield=True):
-            await trio.to_thread.run_sync(radio.close, abandon_on_cancel=True)
 
 
-def _make_radio(secrets: tuple[bytes, ...], token: trio.lowlevel.TrioToken) -> "Radio":
-    # Imported on first use and in a worker: 50 ms and 4 MB that a start need not wait for.
-    from clanmeshd.net.radio import Radio
-
-    return Radio(secrets, token)
-
-
-def _service(wanted: _Wanted, port: int, nonce: bytes) -> "Service":
-    from clanmeshd.net.radio import Service
-
+def _service(wanted: _Wanted, port: int, nonce: bytes) -> Service:
     own = usable(Endpoint(address, port) for network in wanted.networks for address in network.addresses)
     addresses = tuple(each.ip for each in own[:ENDPOINTS_PER_TAG_MAX])
     return Service(os.urandom(NAME_BYTES).hex(), port, addresses, make_tag(wanted.secret, nonce))
 
 
-async def _announce(radio: "Radio", service: "Service") -> None:
+async def _announce(radio: Radio, service: Service) -> None:
     if not service.addresses:
         return  # link-local ones alone mean nothing on another machine
     radio.announce(service)
@@ -180,7 +174,7 @@ async def _announce(radio: "Radio", service: "Service") -> None:
         radio.announce(service)
 
 
-async def _pass_on(radio: "Radio", own_nonce: bytes, suggest: Callable[[Endpoint], None]) -> None:
+async def _pass_on(radio: Radio, own_nonce: bytes, suggest: Callable[[Endpoint], None]) -> None:
     """Suggest what is heard, and again after growing pauses, as long as it is there."""
     sightings = Sightings()
     while True:
@@ -193,8 +187,8 @@ async def _pass_on(radio: "Radio", own_nonce: bytes, suggest: Callable[[Endpoint
             suggest(endpoint)
 
 
-async def _heard_soon(radio: "Radio", deadline: float) -> list[Endpoint]:
-    with trio.move_on_at(min(deadline, trio.current_time() + FIND_RECHECK_S)):
+async def _heard_soon(radio: Radio) -> list[Endpoint]:
+    with trio.move_on_after(FIND_RECHECK_S):
         sighting = await radio.sightings.receive()
         return usable(sighting.endpoints)[:ENDPOINTS_PER_TAG_MAX]
     return []

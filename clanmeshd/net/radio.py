@@ -1,194 +1,239 @@
-"""The zeroconf library, kept apart: its threads, its event loop, its exceptions and its logger end here.
+"""The sockets of mDNS: one for each network and family, on which a service is told and others are asked for.
 
-zeroconf brings an event loop in a thread of its own and another thread for callbacks, and blocks its callers.
-So it is built, used and closed in worker threads only, and what it hears crosses into trio through
-`TrioToken.run_sync_soon` and a bounded channel. Nothing blocking is called in its callbacks: services are read
-from its cache, and announcing is a registration and a packet, where its own call would wait for a second.
+A socket is bound to the group of its family and belongs to one network, so it gets what was said to
+everybody there. Answers go out after a short while and at most once a second, however many ask; what
+strangers say is read at a bounded rate. That a network failed under way is for our caller to notice.
 """
 
-import errno
-import logging
+import random
 import socket
-import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Final
+import struct
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Final, Self
 
 import trio
-import zeroconf
 
 from clanmesh_protocol.endpoints import Endpoint
+from clanmesh_protocol.errors import ProtocolError
 from clanmeshd.net.addresses import Interface
-from clanmeshd.net.discovery import ENDPOINTS_PER_TAG_MAX, Sighting, nonce_of_tag_untrusted
+from clanmeshd.net.discovery import Sighting, nonce_of_tag_untrusted
+from clanmeshd.net.dns import MESSAGE_BYTES_MAX, Name, read_message_untrusted
+from clanmeshd.net.pace import Allowance
+from clanmeshd.net.services import (
+    MARK,
+    Known,
+    Service,
+    Told,
+    announcement,
+    asks_for,
+    goodbye,
+    question,
+    told_untrusted,
+)
 
-SERVICE_TYPE: Final = "_clanmesh._udp.local."
-TAG_KEY: Final = "t"
-SIGHTINGS_MAX: Final = 64  # between zeroconf's thread and ours; one that is lost is seen again at its next change
+PORT: Final = 5353
+GROUP_IPV4: Final = "224.0.0.251"
+GROUP_IPV6: Final = "ff02::fb"
+HOPS: Final = 255  # RFC 6762, 11
+SIGHTINGS_MAX: Final = 64  # that nobody took yet; one that is lost is said again
 MATCHING_MAX: Final = 1024  # names whose goodbye is passed on
+DELAY_S: Final = (0.02, 0.12)  # RFC 6762, 5.2 and 6: those who start together do not speak at once
+ANSWER_PAUSE_S: Final = 1.0  # RFC 6762, 6: a record is not told more often
+# RFC 6762, 5.2: the second question after a second, then pauses that grow at least twofold, up to an hour.
+ASK_FIRST_S: Final = 1.0
+ASK_FACTOR: Final = 4.0
+ASK_S_MAX: Final = 3600.0
+HEARD_PER_S: Final = 100.0  # messages; a lively LAN has ten, and a thousand that concern us cost 0.2 s
+HEARD_BURST: Final = 400.0  # a clan of 200 that comes back at once
+RETRY_S: Final = 1.0  # after a socket failed: it is closed when its network went away
 
-# What the library logs as an error is an interface that went away or a neighbour's malformed packet. What
-# concerns a person is told in one line by our caller.
-logging.getLogger("zeroconf").setLevel(logging.CRITICAL + 1)
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """What we announce: a random name, where we listen, and the tag."""
-
-    name: str  # one DNS label
-    port: int
-    addresses: tuple[bytes, ...]
-    tag: str
+_IP_MULTICAST_ALL: Final = 49  # Linux; 0: only what the socket itself has joined. Not in the socket module
+_IPV6_MULTICAST_ALL: Final = 29
 
 
 class Radio:
-    """One instance of zeroconf. `open` and `close` block: call them in worker threads, from anywhere else never.
+    """Speaks and listens on some networks. Use it as a context, and let `run` run in it.
 
     Services whose tag matches one of the secrets arrive in `sightings`; `dropped` counts those it had no room for.
     """
 
-    def __init__(self, secrets: Sequence[bytes], token: trio.lowlevel.TrioToken) -> None:
+    def __init__(self, secrets: Sequence[bytes], networks: Sequence[Interface]) -> None:
+        """Open the sockets. Raises OSError when there is none that can be opened."""
         self.dropped = 0
         self.sightings: trio.MemoryReceiveChannel[Sighting]
         self._send, self.sightings = trio.open_memory_channel[Sighting](SIGHTINGS_MAX)
         self._secrets = tuple(secrets)
-        self._token = token
-        self._lock = threading.Lock()  # a `close` waits for the end of an `open` that was given up on
-        self._closed = False
-        self._library: zeroconf.Zeroconf | None = None
-        self._browser: zeroconf.ServiceBrowser | None = None
+        self._service: Service | None = None
+        self._known = Known()
+        self._matching: set[Name] = set()
+        self._voices = _open(networks)
 
-    def open(self, networks: Sequence[Interface]) -> None:
-        """Start listening on some networks, 30 ms. Raises OSError."""
-        with self._lock:
-            if self._closed:  # given up on before it had begun
-                return
-            try:
-                self._library = _Library(interfaces=_addresses_of(networks))
-                listener = _Listener(self._secrets, self._hand_over)
-                self._browser = zeroconf.ServiceBrowser(self._library, SERVICE_TYPE, listener=listener)
-            except (zeroconf.Error, RuntimeError) as error:  # a network went away under it
-                raise OSError(errno.ENODEV, f"zeroconf: {error}") from error
+    async def run(self) -> None:
+        """Ask, listen and answer for ever."""
+        async with trio.open_nursery() as nursery:
+            for voice in self._voices:
+                nursery.start_soon(self._listen, voice)
+                nursery.start_soon(self._answer, voice)
+            await self._ask()
 
     def announce(self, service: Service) -> None:
-        """Answer for a service from now on, and say so once; again to say it again. Does not block."""
-        library = self._library
-        assert library is not None, "announced before it was open"
-        assert library.loop is not None
-        library.loop.call_soon_threadsafe(_register, library, _service_info(service))
+        """Answer for a service from now on, and say so once; again to say it again."""
+        self._service = service
+        self._tell(announcement(service))
 
     def close(self) -> None:
-        """Say goodbye and stop, 50 ms. Its threads have ended when this returns."""
-        with self._lock:
-            self._closed = True
-            library, self._library = self._library, None
-            if library is None:
-                return
-            assert library.loop is not None
-            # Said by us and once, since the library's own goodbye takes a quarter of a second.
-            library.loop.call_soon_threadsafe(_say_goodbye, library)
-            with suppress(zeroconf.Error, OSError):  # a loop that does not answer in time: nothing is left to do
-                if self._browser is not None:
-                    self._browser.cancel()
-                library.close()
+        """Say goodbye and close the sockets."""
+        if self._service is not None:
+            self._tell(goodbye(self._service))
+        for voice in self._voices:
+            voice.socket.close()
 
-    def _hand_over(self, sighting: Sighting) -> None:
-        # The run may be over while the library's thread still lives.
-        with suppress(trio.RunFinishedError):
-            self._token.run_sync_soon(self._receive, sighting)
+    def __enter__(self) -> Self:
+        return self
 
-    def _receive(self, sighting: Sighting) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _tell(self, message: bytes) -> None:
+        for voice in self._voices:
+            voice.say(message)
+
+    async def _ask(self) -> None:
+        await trio.sleep(random.uniform(*DELAY_S))
+        pause_s = ASK_FIRST_S
+        while True:
+            self._tell(question(self._known.newest(trio.current_time())))
+            await trio.sleep(pause_s)
+            pause_s = min(ASK_FACTOR * pause_s, ASK_S_MAX)
+
+    async def _listen(self, voice: "_Voice") -> None:
+        allowance = Allowance(HEARD_PER_S, HEARD_BURST, trio.current_time())
+        while True:
+            if not allowance.take(trio.current_time()):
+                await trio.sleep(1 / HEARD_PER_S)
+                continue
+            try:
+                data, source = await voice.socket.recvfrom(MESSAGE_BYTES_MAX)
+            except OSError:
+                await trio.sleep(RETRY_S)
+                continue
+            # Most of what a LAN says is about printers and the like; and who speaks mDNS does so from its port.
+            if MARK in data and source[1] == PORT:
+                self._hear(data, voice)
+
+    def _hear(self, data: bytes, voice: "_Voice") -> None:
+        try:
+            message = read_message_untrusted(data)
+        except ProtocolError:
+            return
+        if self._service is not None and asks_for(message, self._service):
+            voice.asked.set()
+        for told in told_untrusted(message):
+            self._known.note(told, trio.current_time())
+            self._judge(told)
+
+    def _judge(self, told: Told) -> None:
+        """Pass on what the clan's tag is on, and a goodbye of what was passed on."""
+        name = told.name[0].hex()
+        if told.is_over and told.name in self._matching:
+            self._matching.discard(told.name)
+            self._pass_on(Sighting(name, None, ()))
+            return
+        nonces = (nonce_of_tag_untrusted(secret, told.tag) for secret in self._secrets)
+        nonce = next((each for each in nonces if each is not None), None)
+        if nonce is None or len(self._matching) >= MATCHING_MAX:
+            return
+        self._matching.add(told.name)
+        self._pass_on(Sighting(name, nonce, tuple(Endpoint(each, told.port) for each in told.addresses)))
+
+    def _pass_on(self, sighting: Sighting) -> None:
         try:
             self._send.send_nowait(sighting)
         except trio.WouldBlock:
             self.dropped += 1
 
+    async def _answer(self, voice: "_Voice") -> None:
+        while True:
+            await voice.asked.wait()
+            soon_s = trio.current_time() + random.uniform(*DELAY_S)
+            await trio.sleep_until(max(soon_s, voice.spoke_s + ANSWER_PAUSE_S))
+            voice.asked = trio.Event()
+            if self._service is not None:
+                voice.say(announcement(self._service))
 
-class _Library(zeroconf.Zeroconf):
-    """The library, which goes on asking whatever names its neighbours have.
 
-    A question is sent with the answers that are known already. A name of bytes that are no UTF-8 grows when it is
-    read and is too long to be said again: one such packet would end the asking for good.
-    """
+class _Voice:
+    """A socket on one network, and what is going on there."""
 
-    def async_send(self, out: Any, *args: Any, **kwargs: Any) -> None:
-        """Send to everybody; a question that cannot be written with its known answers without them."""
+    def __init__(self, opened: socket.socket, group: tuple[str | int, ...]) -> None:
+        self.socket = trio.socket.from_stdlib_socket(opened)
+        self.asked = trio.Event()  # for our service, since we said it last
+        self.spoke_s = -ANSWER_PAUSE_S
+        self._plain = opened
+        self._group = group
+
+    def say(self, message: bytes) -> None:
+        """Send to everybody there, now or not at all."""
+        self.spoke_s = trio.current_time()
         try:
-            super().async_send(out, *args, **kwargs)
-        except zeroconf.NamePartTooLongException:
-            bare = type(out)(out.flags, out.multicast)
-            for question in out.questions:
-                bare.add_question(question)
-            super().async_send(bare, *args, **kwargs)
+            self._plain.sendto(message, self._group)
+        except OSError:
+            return  # no route, no room, no network: it is said again, or there is nobody who could hear
 
 
-class _Listener(zeroconf.ServiceListener):
-    """Called by the library in its own thread with what strangers said. Lets through what the clan's tag is on."""
-
-    def __init__(self, secrets: Sequence[bytes], hand_over: Callable[[Sighting], None]) -> None:
-        self._secrets = secrets
-        self._hand_over = hand_over
-        self._matching: set[str] = set()
-
-    def add_service(self, zc: zeroconf.Zeroconf, type_: str, name: str) -> None:
-        """Read a new service. Its records came in one packet, so the cache has them, or they will come."""
-        try:
-            info = zeroconf.ServiceInfo(type_, name)
-            info.load_from_cache(zc)
-            tag = info.properties.get(TAG_KEY.encode())
-        except (zeroconf.Error, ValueError):
-            return
-        nonces = (nonce_of_tag_untrusted(secret, tag) for secret in self._secrets)
-        nonce = next((each for each in nonces if each is not None), None)
-        if nonce is None or len(self._matching) >= MATCHING_MAX:
-            return
-        self._matching.add(name)
-        addresses = info.addresses_by_version(zeroconf.IPVersion.All)[:ENDPOINTS_PER_TAG_MAX]
-        self._hand_over(Sighting(name, nonce, tuple(Endpoint(each, info.port or 0) for each in addresses)))
-
-    def update_service(self, zc: zeroconf.Zeroconf, type_: str, name: str) -> None:
-        """Read a service again."""
-        self.add_service(zc, type_, name)
-
-    def remove_service(self, zc: zeroconf.Zeroconf, type_: str, name: str) -> None:
-        """Pass on a goodbye of a service that was let through."""
-        if name in self._matching:
-            self._matching.discard(name)
-            self._hand_over(Sighting(name, None, ()))
-
-
-# --- in the library's event loop ---------------------------------------------------------------------------
-
-
-def _register(library: zeroconf.Zeroconf, info: zeroconf.ServiceInfo) -> None:
-    if library.registry.async_get_info_name(info.key) is None:
-        library.registry.async_add(info)
-    library.async_send(library.generate_service_broadcast(info, None))
-
-
-def _say_goodbye(library: zeroconf.Zeroconf) -> None:
-    goodbye = library.generate_unregister_all_services()
-    if goodbye is not None:
-        library.async_send(goodbye)
-
-
-def _service_info(service: Service) -> zeroconf.ServiceInfo:
-    return zeroconf.ServiceInfo(
-        SERVICE_TYPE,
-        f"{service.name}.{SERVICE_TYPE}",
-        port=service.port,
-        addresses=list(service.addresses),
-        properties={TAG_KEY: service.tag},
-        server=f"{service.name}.local.",  # never the machine's own name
-    )
-
-
-def _addresses_of(networks: Sequence[Interface]) -> list[str | int]:
-    """Say in the library's form where to speak: IPv4 by each address, IPv6 by the index of the interface."""
-    chosen: list[str | int] = []
+def _open(networks: Sequence[Interface]) -> list[_Voice]:
+    """Open what can be opened. Raises the last OSError when that is nothing."""
+    voices: list[_Voice] = []
+    failure: OSError | None = None
     for network in networks:
-        chosen += [socket.inet_ntoa(address) for address in network.addresses if len(address) == 4]
-        if any(len(address) == 16 for address in network.addresses):
-            chosen.append(network.index)
-    return chosen
+        families = {len(address): address for address in network.addresses}
+        for size in sorted(families):
+            try:
+                voices.append(_open_ipv4(network.index) if size == 4 else _open_ipv6(network.index))
+            except OSError as error:
+                failure = error
+    if failure is not None and not voices:
+        raise failure
+    return voices
+
+
+def _open_ipv4(index: int) -> _Voice:
+    network = struct.pack("=4s4si", socket.inet_aton(GROUP_IPV4), bytes(4), index)
+    options = [
+        (socket.IP_MULTICAST_TTL, struct.pack("=i", HOPS)),
+        (socket.IP_MULTICAST_IF, network),
+        (_IP_MULTICAST_ALL, bytes(4)),
+        (socket.IP_ADD_MEMBERSHIP, network),
+    ]
+    return _bound(socket.AF_INET, socket.IPPROTO_IP, options, (GROUP_IPV4, PORT))
+
+
+def _open_ipv6(index: int) -> _Voice:
+    options = [
+        (socket.IPV6_V6ONLY, struct.pack("=i", 1)),
+        (socket.IPV6_MULTICAST_HOPS, struct.pack("=i", HOPS)),
+        (socket.IPV6_MULTICAST_IF, struct.pack("=i", index)),
+        (_IPV6_MULTICAST_ALL, bytes(4)),
+        (socket.IPV6_JOIN_GROUP, socket.inet_pton(socket.AF_INET6, GROUP_IPV6) + struct.pack("=i", index)),
+    ]
+    return _bound(socket.AF_INET6, socket.IPPROTO_IPV6, options, (GROUP_IPV6, PORT, 0, index))
+
+
+def _bound(
+    family: socket.AddressFamily, level: int, options: Sequence[tuple[int, bytes]], group: tuple[str | int, ...]
+) -> _Voice:
+    opened = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        opened.setblocking(False)
+        for shared in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):  # avahi and resolved may be there, too
+            opened.setsockopt(socket.SOL_SOCKET, shared, 1)
+        for option, value in options:
+            opened.setsockopt(level, option, value)
+        opened.bind(group)
+    except OSError:
+        opened.close()
+        raise
+    return _Voice(opened, group)

@@ -48,11 +48,24 @@ class Machine:
         command = ["nsenter", f"--target={self.pid}", *user, "--net", "ip", *arguments]
         subprocess.run(command, check=True, timeout=10)
 
-    def python(self, script: str) -> None:
-        """Run a script in the machine."""
+    def python(self, script: str) -> bytes:
+        """Run a script in the machine to its end; what it printed."""
+        return subprocess.run(self._inside(script), check=True, timeout=30, stdout=subprocess.PIPE).stdout
+
+    @contextmanager
+    def running(self, script: str) -> Iterator[None]:
+        """A script that runs in the machine meanwhile, from its first output on."""
+        with subprocess.Popen(self._inside(script), stdout=subprocess.PIPE) as process:
+            try:
+                assert process.stdout is not None
+                assert process.stdout.readline(), "the script ended early"
+                yield
+            finally:
+                process.kill()
+
+    def _inside(self, script: str) -> list[str]:
         user = [] if os.geteuid() == 0 else ["--user", "--preserve-credentials"]
-        command = ["nsenter", f"--target={self.pid}", *user, "--net", sys.executable, "-c", script]
-        subprocess.run(command, check=True, timeout=30)
+        return ["nsenter", f"--target={self.pid}", *user, "--net", sys.executable, "-c", script]
 
     def __call__(self, do: str, **fields: Any) -> None:
         """Tell it to do something."""

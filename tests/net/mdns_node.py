@@ -15,6 +15,7 @@ from typing import Any
 
 import trio
 
+from clanmesh_protocol.endpoints import Endpoint
 from clanmeshd.net import mdns
 
 
@@ -48,8 +49,11 @@ class Machine:
 
     async def find(self, secret: bytes, timeout_s: float) -> None:
         """Search to the end."""
-        async for endpoint in mdns.find(secret, timeout_s):
+
+        async def found(endpoint: Endpoint) -> None:
             say(found=str(endpoint))
+
+        await mdns.find(secret, timeout_s, found)
         say(found=None)
 
     async def stop(self) -> None:

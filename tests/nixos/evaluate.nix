@@ -29,7 +29,7 @@ let
     };
     python3Packages = {
       buildPythonApplication = arguments: arguments // derivation arguments.pname;
-    } // lib.genAttrs [ "click" "hatchling" "msgpack" "pynacl" "pyroute2" "rich" "segno" "systemd" "trio" "zeroconf" ] derivation;
+    } // lib.genAttrs [ "click" "hatchling" "ifaddr" "msgpack" "pynacl" "pyroute2" "rich" "segno" "systemd" "trio" ] derivation;
     python3 = derivation "python3" // {
       withPackages = choose: derivation "python" // {
         chosen = choose (lib.genAttrs [ "hypothesis" "pytest" "pytest-trio" ] derivation);

@@ -140,7 +140,13 @@ class Record:
     seq: int  # hybrid logical clock: milliseconds since 1970 << 16 | counter
     ttl_s: int  # 0: until replaced
     prev: RecordId | None
-    payload: bytes  # empty: a tombstone
+    payload_at: int  # where in `data` it begins; a second copy would be half of what a large record takes
+    payload_size: int  # bytes; 0: a tombstone
+
+    @property
+    def payload(self) -> bytes:
+        """What the record says."""
+        return self.data[self.payload_at : self.payload_at + self.payload_size]
 
     @property
     def register(self) -> tuple[NodeId, int, str]:
@@ -210,7 +216,8 @@ def parse_untrusted(data: bytes, clan: ClanId) -> Record:
         seq=seq,
         ttl_s=ttl_s,
         prev=RecordId(prev) if prev is not None else None,
-        payload=payload,
+        payload_at=data.index(payload, RECORD_HEADER_BYTES),  # at the first place that reads the same
+        payload_size=len(payload),
     )
 
 
@@ -293,8 +300,8 @@ def decode_content_untrusted(record: Record) -> Content:
     Raises MalformedError or LimitError.
     """
     if record.kind != Kind.AUTHORITY and record.kind not in _CONTENTS:
-        return Unknown(record.payload) if record.payload else Tombstone()
-    if not record.payload:
+        return Unknown(record.payload) if record.payload_size else Tombstone()
+    if not record.payload_size:
         if record.kind in PERMANENT_KINDS:
             raise MalformedError(f"{Kind(record.kind).name.lower()}: it cannot be withdrawn")
         return Tombstone()

@@ -5,11 +5,14 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
+DERIVED = {"Record": ["payload"]}  # fields once, worked out from others since
+
 
 def meaning_of(value: Any) -> Any:
     """Give a value as plain JSON: bytes in hex, a data class as its fields behind its name."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {field.name: meaning_of(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        names = [field.name for field in dataclasses.fields(value)] + DERIVED.get(type(value).__name__, [])
+        fields = {name: meaning_of(getattr(value, name)) for name in names}
         return {"is": type(value).__name__, **fields}
     if isinstance(value, bytes):
         return value.hex()

@@ -8,6 +8,7 @@ from typing import Final
 import trio
 
 from clanmesh_protocol.version import version_text
+from clanmeshd import memory
 from clanmeshd.config import Config, ConfigError, load_config
 from clanmeshd.logs import start_logging
 from clanmeshd.store import StateError, Store
@@ -41,6 +42,7 @@ def _run(config: Config, store: Store) -> None:
     # The daemon's imports cost 150 ms: a wrong flag or a second daemon is told about before they are paid.
     from clanmeshd import daemon
 
+    memory.keep_little()
     try:
         trio.run(daemon.run, config, store, restrict_keyboard_interrupt_to_checkpoints=True)
     except* (OSError, StateError) as group:

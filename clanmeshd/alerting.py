@@ -50,13 +50,13 @@ class Alerting:
         self._tunnel_number = tunnel_number(self.driver.mesh)
         looked_s = 0.0
         while True:
-            mesh = self.driver.mesh
+            mesh, news = self.driver.mesh, self.driver.news
             now = (mesh.ledger.version_of(*_DEPENDS_ON), len(mesh.clones))
             if now != seen or trio.current_time() >= looked_s + RECHECK_S:
                 seen, looked_s = now, trio.current_time()
                 self.tell(standing_alarms(mesh))
             self._tell_rotation()
-            await trio.sleep(CHECK_S)
+            await self.driver.quiet(news, RECHECK_S, CHECK_S)
 
     def _tell_rotation(self) -> None:
         number = tunnel_number(self.driver.mesh)

@@ -11,6 +11,7 @@ import random
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final
 
 import trio
@@ -19,7 +20,7 @@ from clanmesh_protocol.keys import DeviceKeys, NodeId, RecordId
 from clanmesh_protocol.records import Record, RolloutState, SecretsState
 from clanmesh_protocol.signing import Verified
 from clanmesh_protocol.streams import Purpose
-from clanmeshd import admitting
+from clanmeshd import admitting, memory
 from clanmeshd.alerting import Alerting
 from clanmeshd.config import Config
 from clanmeshd.core.authority import Authority
@@ -34,7 +35,7 @@ from clanmeshd.net import stream
 from clanmeshd.net.addresses import local_endpoints, watch_addresses
 from clanmeshd.net.udp import DatagramPort
 from clanmeshd.overlays import Overlay
-from clanmeshd.reconcile import reconcile
+from clanmeshd.reconcile import Latest, reconcile
 from clanmeshd.resealing import keep_sealed
 from clanmeshd.rollout.machine import Rollout
 from clanmeshd.secrets.place import PlacementError, place
@@ -42,6 +43,7 @@ from clanmeshd.status import OwnStatus
 from clanmeshd.store import Membership, Store
 
 ADDRESSES_POLL_S: Final = 60.0  # changes are told by the kernel; this is for where it may not tell
+MEMORY_PAUSE_S: Final = 10.0  # after news: what brought them, such as a join, is over by then
 SECRETS_RECHECK_S: Final = 300.0  # somebody may have deleted a placed file
 
 log = logging.getLogger(__name__)
@@ -60,6 +62,7 @@ class Clan:
     overlay: Overlay
     rollout: Rollout
     ties: stream.Ties = field(default_factory=stream.Ties)
+    adopted: Latest[Membership] = field(default_factory=Latest)  # with another discovery secret, for mDNS
     placement_failure: str | None = None
     discovery_failure: str | None = None
 
@@ -123,6 +126,7 @@ async def run_clan(
             nursery.start_soon(Alerting(driver).run)
             nursery.start_soon(clan.rollout.run, driver.slots.rollout)
             nursery.start_soon(_follow_discovery, clan)
+            nursery.start_soon(_give_back_memory, clan)
             if config.mdns:
                 nursery.start_soon(_discover, clan)
             task_status.started(clan)
@@ -184,12 +188,13 @@ async def _discover(clan: Clan) -> None:
     def report(why: str | None) -> None:
         clan.discovery_failure = why
 
-    await find_members(clan.driver, lambda: clan.membership, clan.config.port, report)
+    await find_members(clan.driver, lambda: clan.membership, clan.adopted.changed, clan.config.port, report)
 
 
 async def _follow_discovery(clan: Clan) -> None:
     def adopt(membership: Membership) -> None:
         clan.membership = membership
+        clan.adopted.put(membership)
         try:
             clan.store.save_membership(membership)
         except OSError as error:  # the clan's records say it again at the next start
@@ -227,6 +232,12 @@ async def _serve_streams(clan: Clan, listeners: list[trio.SocketListener]) -> No
 
 async def _fetch(clan: Clan) -> None:
     await fetch_records(clan.driver, clan.keys.identity_seed, clan.membership.clan, clan.ties)
+
+
+async def _give_back_memory(clan: Clan) -> None:
+    while True:
+        await clan.driver.quiet(clan.driver.news, inf, MEMORY_PAUSE_S)
+        memory.give_back()
 
 
 async def _keep_names(clan: Clan) -> None:

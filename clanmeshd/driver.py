@@ -81,7 +81,9 @@ class Driver:
         self.inbox_dropped = 0
         self.disk_failure: str | None = None  # why nothing can be stored now
         self.on_authority: Callable[[Authority], None] = lambda authority: None  # hears of each change at once
+        self.news = trio.Event()  # set, and replaced, when records, or who is up, have changed
         self._authority = mesh.authority
+        self._version = mesh.ledger.version
         self._store = store
         self._port = port
         self._inbox: deque[tuple[bytes, Endpoint]] = deque()
@@ -138,7 +140,23 @@ class Driver:
         if self.mesh.authority is not self._authority:
             self._authority = self.mesh.authority
             self.on_authority(self._authority)
+        if self.mesh.ledger.version != self._version or any(isinstance(effect, Announce) for effect in performing):
+            self._version = self.mesh.ledger.version
+            self._tell_news()
         self._wake()
+
+    async def quiet(self, news: trio.Event, within_s: float, pause_s: float) -> None:
+        """Wait for the news, or so long; then a pause, since news come in bursts.
+
+        Take `news` from the driver before you look at what it tells of.
+        """
+        with trio.move_on_after(within_s):
+            await news.wait()
+        await trio.sleep(pause_s)
+
+    def _tell_news(self) -> None:
+        self.news.set()
+        self.news = trio.Event()
 
     async def tunnels_applied(self, wanted: SetTunnels) -> None:
         """The overlay is as wanted: a new private key is in use."""

@@ -4,8 +4,9 @@ The secret of the moment is announced; those that it was before are still listen
 was away when it changed is heard, and hears of the change. They end after a time, and there are few of them.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from math import inf
 from typing import Final
 
 import trio
@@ -25,7 +26,7 @@ from clanmeshd.store import Membership
 
 FORMER_MAX: Final = 4  # removals while a device was away; each is one more hash for each tag heard
 FORMER_S: Final = 90 * 86_400  # a device that was away for longer comes back by an address that it knows
-CHECK_S: Final = 1.0  # how soon a changed secret is taken over; it is announced a second later at most
+CHECK_S: Final = 1.0  # how soon a changed secret is taken over, and announced
 
 _DEPENDS_ON: Final = (*AUTHORITY_KINDS, Kind.SECRET)
 
@@ -64,19 +65,23 @@ async def follow_secret(
     """Call `adopt` for ever with the membership as it is after each change of the discovery secret."""
     seen: int | None = None
     while True:
-        version = driver.mesh.ledger.version_of(*_DEPENDS_ON)
+        news, version = driver.news, driver.mesh.ledger.version_of(*_DEPENDS_ON)
         if version != seen:
             seen = version
             secret = told_secret(driver.mesh, keys)
             if secret is not None and secret != membership().discovery:
                 adopt(renewed(membership(), secret, instant().unix_s))
-        await trio.sleep(CHECK_S)
+        await driver.quiet(news, inf, CHECK_S)
 
 
 async def find_members(
-    driver: Driver, membership: Callable[[], Membership], port: int, report: Callable[[str | None], None]
+    driver: Driver,
+    membership: Callable[[], Membership],
+    adopted: Callable[[], Awaitable[object]],
+    port: int,
+    report: Callable[[str | None], None],
 ) -> None:
-    """Announce this device and suggest to the core whom mDNS shows, for ever."""
+    """Announce this device and suggest to the core whom mDNS shows, for ever. `adopted` waits for a new secret."""
 
     def suggest(endpoint: Endpoint) -> None:
         driver.mesh.suggest(endpoint, instant())
@@ -86,6 +91,7 @@ async def find_members(
         await mdns.run(
             secret=lambda: membership().discovery,
             former=lambda: former_secrets(membership(), instant().unix_s),
+            renewed=adopted,
             port=port,
             suggest=suggest,
             report=report,

@@ -10,8 +10,6 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import trio
-
 from clanmesh_protocol.errors import ProtocolError
 from clanmesh_protocol.keys import DeviceKeys, NodeId
 from clanmesh_protocol.limits import DISCOVERY_BYTES
@@ -38,13 +36,13 @@ async def keep_sealed(driver: Driver, keys: DeviceKeys) -> None:
     keeper = Keeper(driver.mesh, keys)
     seen: tuple[int, frozenset[NodeId], int] | None = None
     while True:
-        now, up = instant(), frozenset(up_members(driver.mesh))
+        news, now, up = driver.news, instant(), frozenset(up_members(driver.mesh))
         current = (driver.mesh.ledger.version_of(*_DEPENDS_ON), up, int(now.monotonic_s // RECHECK_S))
         if current != seen:
             if keeper.keep(up, now):
                 seen = current
             await driver.settle()
-        await trio.sleep(CHECK_S)
+        await driver.quiet(news, RECHECK_S if seen == current else 0.0, CHECK_S)
 
 
 def up_members(mesh: Mesh) -> list[NodeId]:

@@ -22,7 +22,6 @@ from clanmeshd.net.radio import Radio
 from clanmeshd.net.services import Service
 
 RECHECK_S: Final = 30.0  # for changes of the networks that netlink had no room to tell
-SECRETS_CHECK_S: Final = 1.0  # a look into memory; a new member may be listening for the new secret already
 RETRY_FIRST_S: Final = 1.0
 RETRY_S_MAX: Final = 60.0
 RETRY_JITTER: Final = 0.25  # machines that lost their network together do not come back together
@@ -48,14 +47,15 @@ async def run(
     suggest: Callable[[Endpoint], None],
     report: Callable[[str | None], None] = lambda why: None,
     former: Callable[[], tuple[bytes, ...]] = lambda: (),
+    renewed: Callable[[], Awaitable[object]] = trio.sleep_forever,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Announce `port` and listen for others of the clan until cancelled; ends within a second then.
 
     `suggest` gets endpoints of services whose tag the secret made, or one of the `former`, since a member may have
-    been away when the secret was changed: hints, now and then repeated. `report` hears
-    why nobody can be found, and None once it works; the same is logged in one line. The network's faults never
-    end it.
+    been away when the secret was changed: hints, now and then repeated. `renewed` waits until the secret may be
+    another one. `report` hears why nobody can be found, and None once it works; the same is logged in one line.
+    The network's faults never end it.
     """
     task_status.started()
     complaint: str | None = None
@@ -80,7 +80,7 @@ async def run(
                         nursery.start_soon(radio.run)
                         nursery.start_soon(_announce, radio, service)
                         nursery.start_soon(_pass_on, radio, nonce, suggest)
-                        await _until_changed(watch, wanted, lambda: (secret(), former()))
+                        await _until_changed(watch, wanted, lambda: _wanted(secret(), former()), renewed)
                         nursery.cancel_scope.cancel()
             except OSError as error:
                 attempts += 1
@@ -125,23 +125,28 @@ def _wanted(secret: bytes, former: tuple[bytes, ...] = ()) -> _Wanted:
 
 
 async def _until_changed(
-    watch: AddressWatch, wanted: _Wanted, secrets: Callable[[], tuple[bytes, tuple[bytes, ...]]]
+    watch: AddressWatch,
+    wanted: _Wanted,
+    current: Callable[[], _Wanted],
+    renewed: Callable[[], Awaitable[object]],
 ) -> None:
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_until_secrets_change, wanted, secrets, nursery.cancel_scope)
-        while multicast_interfaces() == wanted.networks:
+        nursery.start_soon(_until_renewed, wanted, current, renewed, nursery.cancel_scope)
+        while current() == wanted:
             with trio.move_on_after(RECHECK_S):
                 await watch.changed()
         nursery.cancel_scope.cancel()
 
 
-async def _until_secrets_change(
-    wanted: _Wanted, secrets: Callable[[], tuple[bytes, tuple[bytes, ...]]], scope: trio.CancelScope
+async def _until_renewed(
+    wanted: _Wanted,
+    current: Callable[[], _Wanted],
+    renewed: Callable[[], Awaitable[object]],
+    scope: trio.CancelScope,
 ) -> None:
-    while True:
-        await trio.sleep(SECRETS_CHECK_S)
-        if secrets() != (wanted.secret, wanted.former):
-            scope.cancel()
+    while current() == wanted:
+        await renewed()
+    scope.cancel()
 
 
 def _pause_s(attempts: int) -> float:

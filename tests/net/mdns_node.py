@@ -17,6 +17,7 @@ import trio
 
 from clanmesh_protocol.endpoints import Endpoint
 from clanmeshd.net import mdns
+from clanmeshd.reconcile import Latest
 
 
 def say(**fields: Any) -> None:
@@ -30,6 +31,7 @@ class Machine:
     def __init__(self) -> None:
         self.secret = b""
         self.former: tuple[bytes, ...] = ()
+        self.renewed = Latest[bytes]()
         self.scope = trio.CancelScope()
         self.ended = trio.Event()
         self.descriptors = len(os.listdir("/proc/self/fd"))
@@ -43,6 +45,7 @@ class Machine:
                 port=port,
                 suggest=lambda endpoint: say(suggest=str(endpoint)),
                 report=lambda why: say(report=why),
+                renewed=self.renewed.changed,
                 task_status=task_status,
             )
         self.ended.set()
@@ -76,6 +79,7 @@ class Machine:
                 nursery.start_soon(self.find, bytes.fromhex(command["secret"]), command["timeout_s"])
             case "secret":
                 self.secret = bytes.fromhex(command["secret"])
+                self.renewed.put(self.secret)
             case "stop":
                 await self.stop()
 

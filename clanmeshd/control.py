@@ -51,6 +51,7 @@ class Conversation:
     def __init__(self, stream: trio.SocketStream) -> None:
         self.stream = stream
         self._buffer = bytearray()
+        self._sending = trio.Lock()  # a call may tell of several things that it does at once
 
     async def receive(self) -> dict[str, Any]:
         """Wait for a frame. Raises ProtocolError for what is none."""
@@ -81,7 +82,8 @@ class Conversation:
 
     async def _send(self, value: dict[str, Any]) -> None:
         with trio.fail_after(FRAME_TIMEOUT_S):
-            await self.stream.send_all(encode_frame(value))
+            async with self._sending:
+                await self.stream.send_all(encode_frame(value))
 
     async def _exactly(self, count: int) -> bytes:
         while len(self._buffer) < count:

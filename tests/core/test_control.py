@@ -47,6 +47,23 @@ async def test_a_call_gets_progress_and_a_result(tmp_path: Path) -> None:
     assert frames == [{"progress": "working"}, {"result": {"call": "status", "a": 1}}]
 
 
+async def test_progress_of_several_tasks_is_told_frame_by_frame(tmp_path: Path) -> None:
+    async def work(request: Request, conversation: control.Conversation) -> Any:
+        async with trio.open_nursery() as nursery:
+            for number in range(3):
+                nursery.start_soon(
+                    conversation.progress, str(number) * 200_000
+                )  # more than the socket takes at once
+        return None
+
+    async with trio.open_nursery() as nursery:
+        path = await _start(nursery, tmp_path, work)
+        frames = await _ask(path, request_frame(Request("status", {})))
+        nursery.cancel_scope.cancel()
+    assert sorted(frame["progress"][0] for frame in frames[:-1]) == ["0", "1", "2"]
+    assert frames[-1] == {"result": None}
+
+
 async def test_a_fault_is_told_whole(tmp_path: Path) -> None:
     async def refuse(request: Request, conversation: control.Conversation) -> Any:
         raise Fault("refused", "the push", "unsigned", "sign it")

@@ -9,6 +9,8 @@ import random
 import socket
 import struct
 from collections.abc import Sequence
+from itertools import chain, repeat
+from math import inf
 from types import TracebackType
 from typing import Final, Self
 
@@ -40,10 +42,10 @@ SIGHTINGS_MAX: Final = 64  # that nobody took yet; one that is lost is said agai
 MATCHING_MAX: Final = 1024  # names whose goodbye is passed on
 DELAY_S: Final = (0.02, 0.12)  # RFC 6762, 5.2 and 6: those who start together do not speak at once
 ANSWER_PAUSE_S: Final = 1.0  # RFC 6762, 6: a record is not told more often
-# RFC 6762, 5.2: the second question after a second, then pauses that grow at least twofold, up to an hour.
-ASK_FIRST_S: Final = 1.0
-ASK_FACTOR: Final = 4.0
-ASK_S_MAX: Final = 3600.0
+# RFC 6762, 5.2: pauses between questions grow at least twofold, up to an hour. Who comes later announces itself.
+ASK_PAUSES_S: Final = (1.0, 3.0, 9.0)
+ASK_S: Final = 3600.0
+ASK_JITTER: Final = 0.1  # so that one device asks first, and all others hear the answers
 HEARD_PER_S: Final = 100.0  # messages; a lively LAN has ten, and a thousand that concern us cost 0.2 s
 HEARD_BURST: Final = 400.0  # a clan of 200 that comes back at once
 RETRY_S: Final = 1.0  # after a socket failed: it is closed when its network went away
@@ -66,6 +68,7 @@ class Radio:
         self._secrets = tuple(secrets)
         self._service: Service | None = None
         self._known = Known()
+        self._asked_s = -inf  # when somebody asked what we would ask
         self._matching: set[Name] = set()
         self._voices = _open(networks)
 
@@ -103,11 +106,14 @@ class Radio:
 
     async def _ask(self) -> None:
         await trio.sleep(random.uniform(*DELAY_S))
-        pause_s = ASK_FIRST_S
+        pauses, pause_s = chain(ASK_PAUSES_S, repeat(ASK_S)), 0.0
         while True:
-            self._tell(question(self._known.newest(trio.current_time())))
-            await trio.sleep(pause_s)
-            pause_s = min(ASK_FACTOR * pause_s, ASK_S_MAX)
+            # Another's question, which moves this on, is as good as ours: of hundreds only one asks in an hour.
+            if trio.current_time() >= self._asked_s + pause_s:
+                self._asked_s = trio.current_time()
+                self._tell(question(self._known.newest(self._asked_s)))
+                pause_s = next(pauses) * random.uniform(1, 1 + ASK_JITTER)
+            await trio.sleep_until(self._asked_s + pause_s)
 
     async def _listen(self, voice: "_Voice") -> None:
         allowance = Allowance(HEARD_PER_S, HEARD_BURST, trio.current_time())
@@ -131,6 +137,8 @@ class Radio:
             return
         if self._service is not None and asks_for(message, self._service):
             voice.asked.set()
+        if self._known.would_ask(message):
+            self._asked_s = trio.current_time()
         for told in told_untrusted(message):
             self._known.note(told, trio.current_time())
             self._judge(told)

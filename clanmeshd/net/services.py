@@ -30,6 +30,7 @@ KNOWN_TOLD_MAX: Final = 32
 KNOWN_MAX: Final = 1024  # names that are remembered; what is new after that is told again
 TOLD_MAX: Final = 8  # services of one message; ours tell of one
 _TAG: Final = b"t"
+_WHO: Final = (Kind.POINTER, Kind.ANY)
 _ADDRESS_BYTES: Final[Mapping[int, int]] = {Kind.A: 4, Kind.AAAA: 16}
 
 
@@ -95,11 +96,14 @@ def asks_for(message: Message, service: Service) -> bool:
         return False
     if any(asked.name in (service.instance, service.host) for asked in message.questions):
         return True
-    wanted = (Question(SERVICE_TYPE, Kind.POINTER), Question(SERVICE_TYPE, Kind.ANY))
-    return any(asked in wanted for asked in message.questions) and not any(
+    return _asks_who(message) and not any(
         _points(record) and record.target == service.instance and record.ttl_s >= SERVICE_TTL_S / 2
         for record in message.records
     )
+
+
+def _asks_who(message: Message) -> bool:
+    return any(asked.name == SERVICE_TYPE and asked.kind in _WHO for asked in message.questions)
 
 
 def told_untrusted(message: Message) -> Iterator[Told]:
@@ -145,6 +149,11 @@ class Known:
         self._until_s.pop(told.name, None)
         if not told.is_over and len(self._until_s) < KNOWN_MAX:
             self._until_s[told.name] = now_s + SERVICE_TTL_S
+
+    def would_ask(self, message: Message) -> bool:
+        """Whether a message asks who is there and knows nobody that we do not know (RFC 6762, 7.3)."""
+        is_question = not message.is_response and _asks_who(message)
+        return is_question and all(record.target in self._until_s for record in message.records)
 
     def newest(self, now_s: float) -> Sequence[tuple[Name, int]]:
         """Those that are known for half of their time yet, and for how long; what is over is forgotten."""

@@ -184,6 +184,17 @@ def test_what_is_known_is_said_as_long_as_it_is_fresh() -> None:
     assert [name for name, _ in known.newest(SERVICE_TTL_S + 1)] == [last]
 
 
+def test_a_question_of_another_spares_ours_if_it_lets_answer_whom_we_do_not_know() -> None:
+    known, strange = Known(), (b"strange", *SERVICE_TYPE)
+    known.note(Told(SERVICE.instance, None, 1, (), is_over=False), 0.0)
+    assert known.would_ask(read_message_untrusted(question([])))
+    assert known.would_ask(read_message_untrusted(question([(SERVICE.instance, 4000)])))
+    assert not known.would_ask(read_message_untrusted(question([(SERVICE.instance, 4000), (strange, 4000)])))
+    assert not known.would_ask(read_message_untrusted(announcement(SERVICE)))
+    other = write_message(Message(False, (Question((b"_ipp", b"_tcp", b"local"), Kind.POINTER),), ()))
+    assert not known.would_ask(read_message_untrusted(other))
+
+
 def test_entries_of_a_text_are_read_as_far_as_they_are_whole() -> None:
     assert text_entries_untrusted(text_value([b"t=1", b"T=2", b"x", b"y=a=b"])) == {
         b"t": b"1",

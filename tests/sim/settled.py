@@ -80,6 +80,7 @@ def _grow_old(world: World, device: Device) -> None:
         if other is not device:
             mesh._membership.heard(other.node, now.monotonic_s)
             mesh._traffic.paths.prove(other.node, other.at, now.monotonic_s)
+    mesh._membership._rota.greeting_pause_s()  # finds that nobody is left who was never heard
     mesh._membership._probe_s = now.monotonic_s + PHASES_S * device.index / len(world.devices)
     mesh._membership.actions()
     mesh.effects()

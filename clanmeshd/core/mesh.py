@@ -14,15 +14,7 @@ from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.errors import ProtocolError, UnauthorizedError
 from clanmesh_protocol.keys import ClanId, DeviceKeys, Entropy, NodeId, RecordId, fingerprint_slot
 from clanmesh_protocol.messages import IndirectResult, PingRequest
-from clanmesh_protocol.records import (
-    AuthorityOp,
-    Kind,
-    Node,
-    Publishable,
-    Record,
-    Status,
-    Suspicion,
-)
+from clanmesh_protocol.records import AuthorityOp, Kind, Node, Publishable, Record, Status, Suspicion
 from clanmesh_protocol.signing import Verified
 from clanmesh_protocol.streams import Join
 from clanmeshd.core.admission import redeem

@@ -14,6 +14,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from heapq import nsmallest
+from math import ceil
 from random import Random  # noqa: TID251
 
 from clanmesh_protocol.keys import NodeId
@@ -31,6 +32,7 @@ from clanmeshd.core.limits import (
     RECENT_RECORDS_MAX,
     RECENT_S,
     TELL_STEPS_S,
+    TELL_TICK_S,
 )
 
 
@@ -71,7 +73,7 @@ class Dissemination:
         self._forget(self._newest.get(record.register))  # nobody could be given that one any more
         self._recent[short_id] = self._named[short_id] = recent
         self._newest[record.register] = short_id
-        self._steps.set(short_id, now_s + TELL_STEPS_S[0])
+        self._steps.set(short_id, _tick(now_s + TELL_STEPS_S[0]))
         self._trim(now_s)
         targets = self._targets(recent, source, record.author, up)
         recent.aware.update(targets)
@@ -83,17 +85,22 @@ class Dissemination:
         if len(up) <= PUSH_ALL_PEERS_MAX:
             return [] if source == author else [node for node in up if node not in recent.holders]
         ring = [node for node in self._neighbours(up) if node not in recent.holders]
-        return ring + self._others(recent, up, PUSH_RANDOM, ring)
+        return ring + self._others(recent, self._drawn(up), PUSH_RANDOM, ring)
+
+    def around(self, up: Sequence[NodeId]) -> list[NodeId]:
+        """Give the ring neighbours, or all in a small clan."""
+        return list(up) if len(up) <= PUSH_ALL_PEERS_MAX else self._neighbours(up)
 
     def _neighbours(self, up: Sequence[NodeId]) -> list[NodeId]:
         at = bisect_left(up, self._own)
         return list(dict.fromkeys((up[at - 1], up[at % len(up)]))) if up else []
 
-    def _others(self, recent: _Recent, up: Sequence[NodeId], count: int, chosen: list[NodeId]) -> list[NodeId]:
-        """Give some at random who may lack a record and were not told of it, beside those chosen already."""
-        tried = up if len(up) <= DRAWN_MAX else self._rng.sample(up, DRAWN_MAX)
-        fit = [node for node in tried if node not in chosen and self._may_lack(node, recent)]
-        return self._rng.sample(fit, min(count, len(fit)))
+    def _drawn(self, up: Sequence[NodeId]) -> list[NodeId]:
+        return self._rng.sample(up, min(DRAWN_MAX, len(up)))
+
+    def _others(self, recent: _Recent, drawn: Sequence[NodeId], count: int, chosen: list[NodeId]) -> list[NodeId]:
+        """Give the first of those drawn who may lack a record and were not told of it, nor are chosen already."""
+        return [node for node in drawn if node not in chosen and self._may_lack(node, recent)][:count]
 
     def _may_lack(self, node: NodeId, recent: _Recent) -> bool:
         return node not in recent.aware and not self._has(node, recent)
@@ -146,20 +153,22 @@ class Dissemination:
     def handle_deadline(self, up: Sequence[NodeId], now_s: float) -> list[tuple[NodeId, bytes]]:
         """Say whom to tell which ids now."""
         told: list[tuple[NodeId, bytes]] = []
-        for short_id in self._steps.pop_due(now_s):
+        due = self._steps.pop_due(now_s)
+        drawn = self._drawn(up) if due else []  # the same for all, so that few datagrams tell of many records
+        for short_id in due:
             recent = self._recent[short_id]
-            nodes = self._waiting(recent, up) if recent.step else self._first(recent, up)
+            nodes = self._waiting(recent, up) if recent.step else self._first(recent, up, drawn)
             recent.aware.update(nodes)
             recent.step += 1
             told += [(node, short_id) for node in nodes]
             if recent.step < len(TELL_STEPS_S) and self._waiting(recent, up):
-                self._steps.set(short_id, now_s + TELL_STEPS_S[recent.step] - TELL_STEPS_S[recent.step - 1])
+                self._steps.set(short_id, _tick(now_s + TELL_STEPS_S[recent.step] - TELL_STEPS_S[recent.step - 1]))
         return told
 
-    def _first(self, recent: _Recent, up: Sequence[NodeId]) -> list[NodeId]:
+    def _first(self, recent: _Recent, up: Sequence[NodeId], drawn: list[NodeId]) -> list[NodeId]:
         ring = [node for node in self._neighbours(up) if node not in recent.aware]
         count = LAZY_PEERS if len(up) > PUSH_ALL_PEERS_MAX else max(0, LAZY_PEERS - len(ring))
-        return ring + self._others(recent, up, count, ring)
+        return ring + self._others(recent, drawn, count, ring)
 
     def _waiting(self, recent: _Recent, up: Sequence[NodeId]) -> list[NodeId]:
         """Give the neighbours that have not shown a record yet."""
@@ -178,6 +187,11 @@ class Dissemination:
             self._steps.drop(short_id)
             if self._newest.get(recent.register) == short_id:
                 del self._newest[recent.register]
+
+
+def _tick(at_s: float) -> float:
+    """The moment at which all that is due about then is told."""
+    return ceil(at_s / TELL_TICK_S) * TELL_TICK_S
 
 
 def short_id_of(record: Record) -> bytes:

@@ -175,9 +175,10 @@ class Gossip:
                 is_large = len(record.data) > RECORD_DATAGRAM_BYTES_MAX
                 self._outbox.announce(node, [short_id], is_large=is_large)
 
-    def welcome(self, node: NodeId) -> None:
+    def welcome(self, node: NodeId, *, votes: bool) -> None:
         """A peer has come up: give it our own soft state, which no comparison of sets would bring.
 
+        Our votes only where any stands: the peer, or others, would refute what nobody says any more.
         And name who is out: it shall learn that before it learns anything else.
         """
         revocations = sorted(self.ledger.of_kind(Kind.REVOCATION), key=lambda entry: entry.value.seq)
@@ -186,7 +187,7 @@ class Gossip:
             self.push(node, newest.value)
         for kind in sorted(VOLATILE_KINDS):
             entry = self.ledger.get(self._own, kind, SINGLE_SLOT)
-            if entry is not None:
+            if entry is not None and (votes or kind != Kind.SUSPICION):
                 self.push(node, entry.value)
 
     def names_for_ping(self, node: NodeId, now_s: float) -> None:
@@ -206,6 +207,17 @@ class Gossip:
         """Tell some peers that this record is here."""
         for node in nodes:
             self._name(node, [short_id_of(record)])
+
+    def announce_around(self, record: Record) -> None:
+        """Tell the ring neighbours that this record is here; everybody in a small clan."""
+        for node in self._dissemination.around(self._up()):
+            self._name(node, [short_id_of(record)])
+
+    def ask_for_newer(self, author: NodeId, seq: int, peer: NodeId, now_s: float) -> None:
+        """A peer knows a status of a member with this seq: where it is newer than ours, ask by showing ours."""
+        status = self.ledger.get(author, Kind.STATUS, SINGLE_SLOT)
+        if status is not None and status.value.seq < seq and self._echoes.take(peer, now_s):
+            self.push(peer, status.value)
 
     # --- frames of a proven peer ------------------------------------------------------------------------
 

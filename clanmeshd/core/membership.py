@@ -21,13 +21,9 @@ from random import Random  # noqa: TID251
 
 from clanmesh_protocol.keys import NodeId
 from clanmeshd.core.agenda import Agenda
-from clanmeshd.core.buckets import TokenBucket
 from clanmeshd.core.limits import (
     CONFIRM_AGAIN_S,
     CONFIRM_INTERVAL_S,
-    CONFIRMATIONS_BURST,
-    CONFIRMATIONS_PER_S,
-    DOWN_INTERVAL_S,
     HELLO_EVERY,
     INDIRECT_PEERS,
     INDIRECT_TIMEOUT_S,
@@ -37,15 +33,18 @@ from clanmeshd.core.limits import (
     PROBE_SLOWDOWN_MAX,
     REFUTATION_PAIR_S,
     REFUTATION_S,
-    REVIVAL_INTERVAL_S,
     SUSPECT_INTERVAL_S,
+    TURN_S_PER_MEMBER,
+    TURNS_S_MAX,
     UNWITNESSED_S,
+    WITNESSES_MAX,
 )
 from clanmeshd.core.relays import Relays
+from clanmeshd.core.revival import Revival
 from clanmeshd.core.roundtrip import Misses, PingNumbers
 from clanmeshd.core.standings import Standings
 from clanmeshd.core.subjects import Action, AskIndirect, Changed, SendPing, Stage, State, Subject
-from clanmeshd.core.suspicions import Ballot, Suspicions, quorum
+from clanmeshd.core.suspicions import Accusations, Ballot, Suspicions, quorum
 from clanmeshd.core.turns import Rota
 
 
@@ -69,13 +68,11 @@ class Membership:
         self._relays = Relays()
         self._suspicions = Suspicions()
         self._misses = Misses()
-        self._confirmations = TokenBucket(CONFIRMATIONS_PER_S, CONFIRMATIONS_BURST, now_s)
-        self._reviving: list[NodeId] = []
+        self._accusations = Accusations(now_s)
+        self._revival = Revival(rng)
         self._health = 0  # Lifeguard: 0 is well, 8 is a node that hears nobody
         self._awake_s = now_s  # since when we have been here without a pause
         self._probe_s = now_s
-        self._down_s = now_s + DOWN_INTERVAL_S * rng.random()
-        self._revive_s = inf
 
     # --- the members ------------------------------------------------------------------------------------
 
@@ -87,7 +84,8 @@ class Membership:
             self._stages.drop(gone)
         self._subjects = {node: self._subjects.get(node) or Subject(node) for node in wanted}
         self._suspicions.retain(frozenset(wanted))
-        self._reviving = [node for node in self._reviving if node in self._subjects]
+        self._accusations.retain(self._subjects, now_s)
+        self._revival.retain(self._subjects)
         self._standings.assign(self._subjects.values())
         self._rota.assign(self._subjects)
         self.version += 1
@@ -141,7 +139,7 @@ class Membership:
             self._misses.sample(missed=False)
         self._settle(subject, now_s)
         if subject.state is State.DOWN:
-            self._revive_others(node, now_s)
+            self._revival.begin(self._standings.of(State.DOWN), now_s)
         self._change(subject, State.UP)
 
     def acked(self, node: NodeId, number: int, now_s: float) -> None:
@@ -205,8 +203,8 @@ class Membership:
         """When `handle_deadline` or `ballot.take` has something to do; infinity for never."""
         return min(
             self._probe_s if self._rota.anybody() else inf,
-            self._down_s if self._standings.of(State.DOWN) else inf,
-            self._revive_s,
+            self._revival.next_deadline(),
+            self._accusations.next_deadline(),
             self.ballot.next_deadline(),
             self._relays.next_deadline(),
             self._stages.next_s(),
@@ -221,10 +219,12 @@ class Membership:
             self._go_on(self._subjects[node], now_s)
         if self._probe_s <= now_s:
             self._probe_by_turn(now_s)
-        if self._down_s <= now_s:
-            self._probe_down(now_s)
-        if self._revive_s <= now_s:
-            self._revive_next(now_s)
+        for node in self._revival.take(self._standings.of(State.DOWN), now_s):
+            self._ping(self._subjects[node], now_s, wide=True)
+        while (accused := self._accusations.take(now_s)) is not None:
+            subject = self._subjects[accused]
+            if self._is_in_doubt(subject, now_s) and self._votes(subject, now_s):
+                self._confirm(subject, now_s, self._patience_s())
 
     def actions(self) -> list[Action]:
         """Drain what is to be done."""
@@ -304,22 +304,34 @@ class Membership:
 
     def _accused(self, subject: Subject, now_s: float) -> None:
         if subject.state is State.DOWN:
-            self.ballot.support(subject.node, subject.incarnation, now_s)
+            if self._votes(subject, now_s) < WITNESSES_MAX:
+                self.ballot.support(subject.node, subject.incarnation, now_s)
         elif subject.stage is Stage.SUSPECT:
             self._judge(subject, now_s, ping=False)
-        elif subject.stage is not Stage.CONFIRM and subject.probeable:
-            answered_just_now = now_s < subject.confirmed_s + CONFIRM_AGAIN_S
-            if not answered_just_now and self._confirmations.take(now_s):
-                self._confirm(subject, now_s)
+        elif self._is_in_doubt(subject, now_s) and self._accusations.admit(subject.node, now_s):
+            self._confirm(subject, now_s, self._patience_s())
 
-    def _confirm(self, subject: Subject, now_s: float) -> None:
+    def _is_in_doubt(self, subject: Subject, now_s: float) -> bool:
+        is_tried = subject.stage in (Stage.CONFIRM, Stage.SUSPECT) or subject.state is State.DOWN
+        answered_just_now = now_s < subject.confirmed_s + CONFIRM_AGAIN_S
+        return subject.probeable and not is_tried and not answered_just_now
+
+    def _votes(self, subject: Subject, now_s: float) -> int:
+        return self._suspicions.against(subject.node, subject.incarnation, now_s)
+
+    def _patience_s(self) -> float:
+        # Not all at once: who comes later finds that enough has been said.
+        return self._rng.random() * min(TURNS_S_MAX, TURN_S_PER_MEMBER * len(self._subjects))
+
+    def _confirm(self, subject: Subject, now_s: float, patience_s: float = 0.0) -> None:
         # A vote costs everybody a record, and one more if it was rash: some pings of our own come first.
-        subject.accused_s = now_s
+        subject.accused_s, subject.patience_s = now_s, patience_s
         self._advance(subject, Stage.CONFIRM, now_s + CONFIRM_INTERVAL_S)
         self._ping(subject, now_s, wide=True)
 
     def _suspect(self, subject: Subject, now_s: float) -> None:
-        self.ballot.cast(subject.node, subject.incarnation, now_s)
+        if self._votes(subject, now_s) < WITNESSES_MAX:  # else a thousand would say what three have said
+            self.ballot.cast(subject.node, subject.incarnation, now_s)
         self._change(subject, State.SUSPECT)
         self._advance(subject, Stage.SUSPECT, now_s)
         self._judge(subject, now_s)
@@ -330,7 +342,7 @@ class Membership:
         if now_s >= over_s and self._is_enough(subject, now_s):
             self._settle(subject, now_s, withdraw=False)
             self.ballot.rest(subject.node)
-            self._down_s = max(self._down_s, now_s + CONFIRM_INTERVAL_S)
+            self._revival.lose(now_s)
             self._change(subject, State.DOWN)
             return
         if ping:
@@ -341,39 +353,12 @@ class Membership:
             self._advance(subject, Stage.SUSPECT, due_s)
 
     def _is_enough(self, subject: Subject, now_s: float) -> bool:
-        others = [other for other in self._subjects.values() if other is not subject]
-        needed = quorum(2 + sum(1 for other in others if other.state is not State.DOWN))
-        votes = 1 + self._suspicions.against(subject.node, subject.incarnation, now_s)
-        witnesses = 1 + sum(1 for other in others if other.state is State.UP)
+        others = len(self._subjects) - 1  # the subject itself is suspect
+        needed = quorum(2 + others - len(self._standings.of(State.DOWN)))
+        votes = 1 + self._votes(subject, now_s)
+        witnesses = 1 + len(self._standings.of(State.UP))
         silent_s = now_s - max(subject.silent_s, self._awake_s)
         return votes >= needed or (witnesses < needed and silent_s >= UNWITNESSED_S)
-
-    # --- the down ---------------------------------------------------------------------------------------
-
-    def _all_down(self) -> list[Subject]:
-        down = (self._subjects[node] for node in self._standings.of(State.DOWN))
-        return [subject for subject in down if subject.probeable]
-
-    def _probe_down(self, now_s: float) -> None:
-        down = self._all_down()
-        if down:
-            self._ping(self._rng.choice(down), now_s, wide=True)
-        self._down_s = now_s + DOWN_INTERVAL_S
-
-    def _revive_others(self, node: NodeId, now_s: float) -> None:
-        # What took one away has often taken others with it, and they come back together.
-        if not self._reviving:
-            self._revive_s = now_s + REVIVAL_INTERVAL_S
-        known = {node, *self._reviving}
-        self._reviving += [s.node for s in self._all_down() if s.node not in known]
-        if not self._reviving:
-            self._revive_s = inf
-
-    def _revive_next(self, now_s: float) -> None:
-        subject = self._subjects[self._reviving.pop(0)] if self._reviving else None
-        if subject is not None and subject.state is State.DOWN and subject.probeable:
-            self._ping(subject, now_s, wide=True)
-        self._revive_s = now_s + REVIVAL_INTERVAL_S if self._reviving else inf
 
     # --- small steps ------------------------------------------------------------------------------------
 

@@ -146,8 +146,8 @@ class Mesh:
 
     def _knock(self, now: Instant) -> None:
         if now.monotonic_s >= self._suggestions.next_deadline():
-            record, root = self._reception.own_record(), self.ledger.root()
-            knock(self._suggestions, self._membership, self._traffic, record, root, now.monotonic_s)
+            record, root, admins = self._reception.own_record(), self.ledger.root(), self.authority.admins
+            knock(self._suggestions, self._membership, admins, self._traffic, record, root, now.monotonic_s)
 
     # --- from this device -------------------------------------------------------------------------------
 
@@ -374,7 +374,7 @@ class Mesh:
                 outbox.put(asker, IndirectResult(number, reached), URGENCY_PROBE)
             case Changed():
                 if action.after is State.UP:
-                    self._gossip.welcome(action.node)
+                    self._gossip.welcome(action.node, votes=self._membership.ballot.is_open)
                 self._notices.notice(action)
             case _:
                 assert_never(action)

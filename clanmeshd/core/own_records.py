@@ -138,13 +138,16 @@ class OwnRecords:
         return doubled
 
     def defend(self, accuser: NodeId, suspects: Votes, now: Instant) -> None:
-        """Refute a suspicion of this device: by a new status, or by the one that the accuser has not seen."""
+        """Refute a suspicion of this device: by a new status, or by the one that the accuser has not seen.
+
+        Of any other one it tells which status it has: if that is newer than ours, we are to have it, too.
+        """
         status = self._gossip.ledger.get(self._author.node, Kind.STATUS, SINGLE_SLOT)
         said = status.value.seq if status is not None else 0
         for node, incarnation in suspects:
             if node != self._author.node:
-                continue
-            if incarnation == said:
+                self._gossip.ask_for_newer(node, incarnation, accuser, now.monotonic_s)
+            elif incarnation == said:
                 self._doubted(now)
             elif incarnation < said and status is not None:
                 self._gossip.push(accuser, status.value)
@@ -214,11 +217,11 @@ class OwnRecords:
         if record is None:
             return
         for node, _ in votes:
-            # Lifeguard's buddy rule: the suspect hears of it first; the others hear which status it is about.
+            # Lifeguard's buddy rule: the suspect hears of it first; others hear which status it is about.
             self._gossip.push(node, record)
             status = ledger.get(node, Kind.STATUS, SINGLE_SLOT)
             if status is not None:
-                self._gossip.announce(self._membership.up(), status.value)
+                self._gossip.announce_around(status.value)
 
     def _say_node(self, now: Instant) -> None:
         content = node_content(self.keys, self._gossip.ledger.clan, self.endpoints, self._tunnel_port)

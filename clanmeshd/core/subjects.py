@@ -71,6 +71,7 @@ class Subject:
     unanswered: int = 0  # pings since it was heard
     silent_s: float = 0.0  # when the first of them was sent
     accused_s: float = 0.0  # beginning of the refutation window
+    patience_s: float = 0.0  # until we say so, too, when others have said it first
     confirmed_s: float = -inf  # when it last answered a confirmation
     incarnation: int = 0
     number: int = 0  # of the ping that others were asked about
@@ -91,7 +92,7 @@ class Subject:
         `doubt_s` counts for whom we have heard: whoever starts alone in the dark soon knows it.
         """
         pause_s = doubt_s if self.state is State.UP else DOUBT_S
-        return max(self.silent_s + CONFIRM_FAILED_S, self.accused_s + pause_s)
+        return max(self.silent_s + CONFIRM_FAILED_S, self.accused_s + pause_s) + self.patience_s
 
     @property
     def is_settled(self) -> bool:

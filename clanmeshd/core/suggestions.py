@@ -5,7 +5,7 @@ next few each time, until all had their turn some times. Whoever is there answer
 work.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from math import inf
 
 from clanmesh_protocol.endpoints import Endpoint
@@ -42,9 +42,12 @@ class Suggestions:
         """When `due` gives something; infinity for never."""
         return min(when_s for _, when_s in self._waiting.values()) if self._waiting else inf
 
-    def due(self, lost: Sequence[NodeId], now_s: float) -> list[tuple[Endpoint, list[NodeId]]]:
-        """Give the addresses to knock at now, and for whom."""
+    def due(
+        self, lost: Sequence[NodeId], admins: Collection[NodeId], now_s: float
+    ) -> list[tuple[Endpoint, list[NodeId]]]:
+        """Give the addresses to knock at now, and for whom: admins first, who let others in and are mostly on."""
         knocks = []
+        lost = sorted(lost, key=lambda node: node not in admins) if self._waiting else lost
         ways = -(-len(lost) // SUGGESTION_MEMBERS_MAX)  # rounds of one pass
         for endpoint, (rounds, when_s) in list(self._waiting.items()):
             if when_s > now_s:
@@ -61,13 +64,14 @@ class Suggestions:
 def knock(
     suggestions: Suggestions,
     membership: Membership,
+    admins: Collection[NodeId],
     traffic: Traffic,
     record: Record | None,
     root: bytes,
     now_s: float,
 ) -> None:
     """Ping those of the lost whose turn it is at each suggested address, and show them this device's record."""
-    for endpoint, nodes in suggestions.due(membership.lost(), now_s):
+    for endpoint, nodes in suggestions.due(membership.lost(), admins, now_s):
         for node in nodes:
             traffic.ping(node, membership.issue_number(node, now_s), root, [endpoint])
             traffic.hello(node, record, [endpoint], now_s)

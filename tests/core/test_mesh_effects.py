@@ -205,8 +205,15 @@ class TestSuggestions:
         assert suggestions.hear(ELSEWHERE, 0.0)
         tried = []
         while (when_s := suggestions.next_deadline()) < inf:
-            tried += [node for _, nodes in suggestions.due(lost, when_s) for node in nodes]
+            tried += [node for _, nodes in suggestions.due(lost, [], when_s) for node in nodes]
         assert {tried.count(node) for node in lost} == {6}
+
+    def test_admins_come_first(self) -> None:
+        suggestions = Suggestions()
+        lost = [keys.node for keys in found(20).keys]
+        suggestions.hear(ELSEWHERE, 0.0)
+        [(_, nodes)] = suggestions.due(lost, [lost[13], lost[17]], 0.0)
+        assert nodes[:3] == [lost[13], lost[17], lost[0]]
 
     def test_are_bounded(self) -> None:
         suggestions = Suggestions()

@@ -9,6 +9,7 @@ from typing import Final
 from clanmesh_protocol.records import Kind, Record
 from clanmesh_protocol.signing import Verified
 from clanmeshd.core.mesh import Mesh
+from clanmeshd.core.subjects import State
 from tests.core.worlds import make_mesh, status
 from tests.sim.world import Device, World
 
@@ -32,6 +33,22 @@ def settled(size: int, seed: int, *, loss: float = 0.0, latency_s: tuple[float, 
         world.settle(device.index)
         device.bytes_sent = device.datagrams_sent = 0
     return world
+
+
+def part(world: World, *groups: range) -> None:
+    """Cut the groups off from one another, as if that had been long ago: each takes all others for down.
+
+    To get there by pings takes a thousand devices six million of them.
+    """
+    world.partition(*groups)
+    for group in groups:
+        lost = [device.node for device in world.devices if device.index not in group]
+        for index in group:
+            membership = world.mesh(index)._membership
+            for node in lost:
+                membership._change(membership._subjects[node], State.DOWN)
+            membership._revival.lose(world.now_s)
+            world.settle(index)
 
 
 def _meet(world: World, device: Device) -> None:

@@ -19,7 +19,7 @@ lint: ## run the checks of the code alone
 	@tools/bootstrap --test
 	@tests/run static
 
-soak: ## run a million hostile schedules (SOAK_SCHEDULES), then all tests that take chances for SOAK_MINUTES (60)
+soak: ## run hostile schedules (SOAK_SCHEDULES), hours at 10 % loss (SOAK_NODE_HOURS), all tests again and again (SOAK_MINUTES)
 	@tools/bootstrap --test
 	@tests/soak
 

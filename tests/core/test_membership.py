@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from clanmesh_protocol.keys import NodeId
 from clanmeshd.core.limits import (
+    CONFIRMATIONS_PER_S,
     DOWN_INTERVAL_S,
     GREETINGS_AGAIN,
     PROBE_INTERVAL_S,
@@ -17,6 +18,7 @@ from clanmeshd.core.limits import (
     RELAYS_EACH_MAX,
     RELAYS_MAX,
     UNWITNESSED_S,
+    WITNESSES_MAX,
 )
 from clanmeshd.core.membership import Membership
 from clanmeshd.core.relays import Relayed
@@ -353,6 +355,25 @@ class TestOthersProbes:
             watch.detector.suspected(author, tuple((node, 10) for node in watch.peers[100:120]), watch.now_s)
         watch.drain()
         assert len(watch.actions) - sent <= 20
+
+    def test_those_it_has_no_time_for_have_their_turn_later(self) -> None:
+        watch = Watch(200)
+        watch.run(12.0)
+        watch.answering.clear()
+        accused = watch.peers[100:140]
+        for author, few in ((peer(1), accused[:20]), (peer(2), accused[20:])):
+            watch.detector.suspected(author, tuple((node, 10) for node in few), watch.now_s)
+        watch.run(len(accused) / CONFIRMATIONS_PER_S + 3.0)
+        assert {watch.state(node) for node in accused} == {State.SUSPECT}
+
+    def test_what_enough_have_said_is_not_said_again(self) -> None:
+        watch = Watch(9)
+        watch.run(3.0)
+        watch.answering.discard(peer(1))
+        watch.suspect(peer(1), *[peer(2 + number) for number in range(WITNESSES_MAX)])
+        watch.run(5.0)
+        assert watch.state(peer(1)) is State.DOWN
+        assert not watch.votes
 
 
 class TestSuspicions:

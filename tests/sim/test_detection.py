@@ -5,9 +5,11 @@ from statistics import median
 import pytest
 
 from tests.seeds import seeds
+from tests.sim.node_hours import downs, false_downs
 from tests.sim.world import World
 
 SEEN_MEDIAN_S_MAX = 5.0
+HOURS = 15  # of one device each; with those of the test before it they are twenty
 SEEN_S_MAX = 8.0  # by everybody
 
 
@@ -17,11 +19,6 @@ def formed(size: int, seed: int, loss: float = 0.0) -> World:
     assert world.run_until(lambda: len(world.alive) == size and world.all_up(), 15.0), f"seed {seed}"
     world.run(2.0 + seed % 10 * 0.137)
     return world
-
-
-def downs(world: World) -> int:
-    """How often anybody was said to be down."""
-    return sum(1 for device in world.devices for _, event in device.events if event.kind == "member-down")
 
 
 @pytest.mark.parametrize(
@@ -55,6 +52,12 @@ def test_nobody_is_down_for_a_tenth_of_all_datagrams(size: int, minutes: int) ->
     world.run(minutes * 60.0)
     assert downs(world) == 0
     assert world.roots_equal()
+
+
+@pytest.mark.parametrize("seed", seeds(HOURS))
+def test_nor_in_any_of_some_node_hours(seed: int) -> None:
+    print(f"seed {seed}; a thousand of them: tests/soak")
+    assert false_downs(seed) == 0
 
 
 def test_a_one_way_link_is_bridged_by_the_others() -> None:

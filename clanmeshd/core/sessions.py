@@ -126,6 +126,7 @@ class Sessions:
         self._clan = clan
         self._node = keys.node
         self._keys = keys
+        self._prekeys = _private_prekeys(keys)
         self._sending_prekey = keys.prekeys[-1][0]
         self._identity_private = montgomery_private(keys.identity_seed)
         self._peers: dict[NodeId, _Peer] = {}
@@ -173,6 +174,7 @@ class Sessions:
             for peer in self._peers.values():
                 peer.sessions = _NONE
         self._keys = keys
+        self._prekeys = _private_prekeys(keys)
         self._sending_prekey = sending_prekey
 
     def has_record(self, node: NodeId) -> bool:
@@ -355,8 +357,8 @@ class Sessions:
         pair = own_prekey, their_prekey
         if pair in peer.sessions or peer.record is None:
             return peer.sessions.get(pair)
-        private = next((key for number, key, _ in self._keys.prekeys if number == own_prekey), None)
-        public = next((key for number, key in reversed(peer.record.prekeys) if number == their_prekey), None)
+        private = self._prekeys.get(own_prekey)
+        public = dict(peer.record.prekeys).get(their_prekey) if private is not None else None
         if private is None or public is None:
             return None
         keys = None
@@ -372,3 +374,8 @@ class Sessions:
             return blake2b(material, digest_size=32, person=person).digest()
 
         return PairKeys(send=key(self._node, node), receive=key(node, self._node))
+
+
+def _private_prekeys(keys: DeviceKeys) -> dict[int, bytes]:
+    """The private prekeys by their ids."""
+    return {number: private for number, private, _ in reversed(keys.prekeys)}

@@ -40,7 +40,7 @@ class Seal(IntEnum):
 _SEALS = {int(seal): seal for seal in Seal}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made of each datagram of a flood, and that would take twice as long
 class Header:
     """The clear part. `sender` is the first 8 bytes of the sender's node id: a lookup key, not a proof."""
 

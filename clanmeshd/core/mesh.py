@@ -118,15 +118,11 @@ class Mesh:
     # --- from the network -------------------------------------------------------------------------------
 
     def receive(self, data: bytes, source: Endpoint, now: Instant) -> bool:
-        """Take a datagram. Never raises, whatever is in it; what is dropped is counted by its fault.
-
-        False: it was dropped at the door, and `effects` and `next_deadline` answer as before.
-        """
+        """Take a datagram. Never raises; what is dropped is counted by its fault. False: it changed nothing."""
         self.counters["datagrams-received"] += 1
-        if not self._reception.receive(data, source, now.monotonic_s):
-            return False
-        self._work(now)
-        return True
+        if heard := self._reception.receive(data, source, now.monotonic_s):
+            self._work(now)
+        return heard
 
     def receive_record(self, data: bytes, peer: NodeId, now: Instant) -> None:
         """Take a record that came over a stream from a member; the checks are the same."""
@@ -152,10 +148,9 @@ class Mesh:
     # --- from this device -------------------------------------------------------------------------------
 
     def publish(self, content: Publishable, *, slot: str, now: Instant, ttl_s: int = 0) -> Record:
-        """Sign a record of this device's, keep it and push it.
+        """Sign a record of this device's, keep it and push it. When it raises, nothing is said.
 
-        Raises UnauthorizedError when this device may not say it, LimitError or MalformedError when it breaks a
-        format; nothing is said then.
+        Raises UnauthorizedError when this device may not say it, LimitError or MalformedError for its format.
         """
         record = self._own.write(content, content.KIND, slot, now, ttl_s)
         self._work(now)

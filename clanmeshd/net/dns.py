@@ -16,6 +16,7 @@ MESSAGE_BYTES_MAX: Final = 9000  # RFC 6762, 17
 ENTRIES_MAX: Final = 128  # questions and records of a message, which bounds what reading one costs: 1 ms
 NAME_BYTES_MAX: Final = 255  # RFC 1035, 2.3.4
 LABEL_BYTES_MAX: Final = 63
+POINTERS_MAX: Final = 16  # of a name, beyond one for each label: a chain of pointers alone would cost 40 ms
 
 _HEADER: Final = struct.Struct("!6H")  # id, flags, counts of questions and of three kinds of records
 _QUESTION: Final = struct.Struct("!HH")  # kind, class
@@ -166,11 +167,12 @@ class _Reader:
         data, at, origin = self._data, self._at, self._at
         labels: list[bytes] = []
         behind: int | None = None  # where the reading goes on once a pointer was followed
-        left = NAME_BYTES_MAX - 1
+        left, pointers = NAME_BYTES_MAX - 1, POINTERS_MAX
         while size := data[at]:
             if size > LABEL_BYTES_MAX:
                 target = (size << 8 | data[at + 1]) - _POINTER
-                if not 0 <= target < origin:
+                pointers -= 1
+                if not 0 <= target < origin or pointers < 0:
                     raise MalformedError("a DNS name leads nowhere")
                 behind = at + 2 if behind is None else behind
                 at = origin = target
@@ -178,6 +180,7 @@ class _Reader:
             left -= 1 + size
             if left < 0 or at + 1 + size > len(data):
                 raise MalformedError("a DNS name is too long")
+            pointers += 1
             labels.append(data[at + 1 : at + 1 + size].lower())
             at += 1 + size
         self._at = at + 1 if behind is None else behind

@@ -107,6 +107,19 @@ def test_a_name_that_goes_back_through_all_before_it_ends_where_names_end() -> N
         read_message_untrusted(_head(longest + 1) + b"".join(body[: longest + 1]))
 
 
+@pytest.mark.parametrize(("count", "is_read"), [(16, True), (17, False)])
+def test_a_row_of_pointers_is_no_name(count: int, is_read: bool) -> None:
+    """Each to the one before it: names that begin at its end would be followed through all of it, each anew."""
+    places = [12, *(17 + 6 * number for number in range(count - 1))]  # where the questions' names stand
+    names = [b"\x00", *(struct.pack("!H", 0xC000 | at) for at in places)]
+    data = _head(len(names)) + b"".join(name + b"\x00\x0c\x00\x01" for name in names)
+    if is_read:
+        assert len(read_message_untrusted(data).questions) == count + 1
+    else:
+        with pytest.raises(MalformedError, match="leads nowhere"):
+            read_message_untrusted(data)
+
+
 @pytest.mark.parametrize("cut", range(12, len(announcement(SERVICE))))
 def test_no_part_of_an_announcement_is_one(cut: int) -> None:
     with pytest.raises(MalformedError):

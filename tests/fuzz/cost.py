@@ -65,6 +65,7 @@ SHAPES: Final[dict[str, Callable[[int], bytes]]] = {
     "brackets": lambda size: b"a=" + b"[" * size,
     "marks of entries": lambda size: (ENTRY_MARKER + _u32(RECORD_BYTES_MAX) + bytes(4)) * (size // 10),
     "names that point back": lambda size: _pointing(size),
+    "names along a chain": lambda size: _chained(size),
 }
 
 
@@ -85,6 +86,22 @@ def _pointing(size: int) -> bytes:
     head, count = b"\0\0\x84\0\0\0", min(0xFFFF, size // 16)
     item = b"\1a\xc0\x0c" + b"\0\x0c\0\1\0\0\0\x78\0\2\xc0\x0c"
     return head + count.to_bytes(2, "big") + bytes(4) + item * count
+
+
+def _chained(size: int) -> bytes:
+    """A DNS answer with a row of pointers, each to the one before it, from whose end each of many names starts."""
+    entry = b"\0\x10\0\1" + bytes(4)  # TEXT, of the internet, not for long
+    count = min(100, max(1, size // 24 - 2))
+    links = max(1, (size - 12 - 11 - 12 * count) // 2 - 1)
+    begin = 12 + 11
+    chain = b"\0\0" + b"".join(_pointer(begin + max(0, 2 * number - 2)) for number in range(1, links))
+    named = _pointer(begin + 2 * links - 2) + entry + b"\0\0"
+    head = b"\0\0\x84\0\0\0" + (count + 1).to_bytes(2, "big") + bytes(4)
+    return head + b"\0" + entry + len(chain).to_bytes(2, "big") + chain + named * count
+
+
+def _pointer(place: int) -> bytes:
+    return (0xC000 | place & 0x3FFF).to_bytes(2, "big")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-from zeroconf import DNSCache, DNSIncoming, DNSPointer
-
 from clanmesh_protocol import control, messages, streams
 from clanmesh_protocol.control import Fault
 from clanmesh_protocol.encoding import decode_untrusted
@@ -22,8 +20,9 @@ from clanmesh_protocol.records import decode_content_untrusted, parse_untrusted
 from clanmesh_protocol.signing import read_untrusted
 from clanmesh_protocol.tokens import decode_recovery_untrusted, decode_token_untrusted
 from clanmeshd.net.certificate import identity_of_certificate_untrusted
-from clanmeshd.net.discovery import Sighting, nonce_of_tag_untrusted
-from clanmeshd.net.radio import SERVICE_TYPE, _Listener
+from clanmeshd.net.discovery import nonce_of_tag_untrusted
+from clanmeshd.net.dns import MESSAGE_BYTES_MAX, read_message_untrusted
+from clanmeshd.net.services import Known, Told, asks_for, told_untrusted
 from clanmeshd.rollout.config import FILE_BYTES_MAX, parse_config_untrusted
 from clanmeshd.rollout.signers import read_signature_untrusted, read_signer_untrusted
 from clanmeshd.store import read_log_untrusted
@@ -32,7 +31,6 @@ from tests.vectors.people import CLAN, GENESIS_DATA, MEMBER, sign_body
 
 HEAD_BYTES: Final = 97  # of a record, before its body
 TEXT_BYTES_MAX: Final = 4096  # a line of a signer, a token as a person pastes it
-MDNS_BYTES_MAX: Final = 8966  # what the library takes
 SIGNATURE_TEXT_BYTES_MAX: Final = 16_384  # more than the part of a commit that is read for it
 LOG_BYTES_MAX: Final = 262_144  # of many megabytes
 
@@ -75,27 +73,16 @@ def _stream_hello(data: bytes) -> object:
     return frame
 
 
-class _Ears:
-    """As much of the mDNS library as a listener asks for its cache."""
-
-    def __init__(self) -> None:
-        self.cache = DNSCache()
-
-
-def _hear(packet: bytes) -> list[Sighting]:
-    """A packet on its way through the library into our listener."""
-    heard: list[Sighting] = []
-    incoming = DNSIncoming(packet)
-    if not incoming.valid:
-        return heard
-    ears, records = _Ears(), incoming.answers()
-    ears.cache.async_add_records(records)
-    listener = _Listener((scraps.DISCOVERY,), heard.append)
-    for record in records:
-        if isinstance(record, DNSPointer) and record.name.lower() == SERVICE_TYPE:
-            listener.add_service(ears, SERVICE_TYPE, record.alias)  # type: ignore[arg-type]
-            listener.update_service(ears, SERVICE_TYPE, record.alias)  # type: ignore[arg-type]
-            listener.remove_service(ears, SERVICE_TYPE, record.alias)  # type: ignore[arg-type]
+def _hear(packet: bytes) -> list[Told]:
+    """A packet from the LAN, on its way to what we make of it."""
+    message, known = read_message_untrusted(packet), Known()
+    heard = list(told_untrusted(message))
+    for told in heard:
+        known.note(told, 0.0)
+        if told.tag is not None:
+            nonce_of_tag_untrusted(scraps.DISCOVERY, told.tag)
+    known.would_ask(message)
+    asks_for(message, scraps.SERVICE)
     return heard
 
 
@@ -137,8 +124,8 @@ READERS: Final[dict[str, Reader]] = {
     "recovery key": Reader(lambda data: decode_recovery_untrusted(_text(data)), _of("recovery"), TEXT_BYTES_MAX),
     "node id": Reader(lambda data: node_from_text_untrusted(_text(data)), _names, TEXT_BYTES_MAX),
     "certificate": Reader(identity_of_certificate_untrusted, _of("certificate"), TEXT_BYTES_MAX),
-    "mdns tag": Reader(lambda data: nonce_of_tag_untrusted(scraps.DISCOVERY, data), _of("mdns"), MDNS_BYTES_MAX),
-    "mdns packet": Reader(_hear, cache(scraps.mdns_packets), MDNS_BYTES_MAX),
+    "mdns tag": Reader(lambda data: nonce_of_tag_untrusted(scraps.DISCOVERY, data), _of("mdns"), TEXT_BYTES_MAX),
+    "mdns packet": Reader(_hear, cache(scraps.mdns_packets), MESSAGE_BYTES_MAX),
     "ssh signer": Reader(lambda data: read_signer_untrusted(_text(data)), scraps.ssh_lines, TEXT_BYTES_MAX),
     "ssh signature": Reader(read_signature_untrusted, scraps.ssh_signatures, SIGNATURE_TEXT_BYTES_MAX),
     "clan.toml": Reader(parse_config_untrusted, lambda: (scraps.CLAN_TOML,), FILE_BYTES_MAX, Fault),

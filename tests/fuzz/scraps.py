@@ -5,9 +5,7 @@ from base64 import b64encode
 from functools import cache
 from typing import Final
 
-from zeroconf import DNSOutgoing, DNSQuestion
-
-from clanmeshd.net.radio import Service, _service_info
+from clanmeshd.net.services import SERVICE_TYPE, Service, announcement, goodbye, question
 from tests.vectors import make_vectors
 from tests.vectors.form import read_folder
 from tests.vectors.people import INVITE_KEY, SIGNER
@@ -16,6 +14,10 @@ DISCOVERY: Final = bytes(range(16))
 SCRAP_BYTES_MAX: Final = 70_000
 CLAN_TOML: Final = (
     b'[rollout]\ndriver = "command"\nactivate = ["./a", "b"]\nhealth = ["./h"]\nhealth_timeout_s = 3\n'
+)
+
+SERVICE: Final = Service(
+    "00aa11bb", 51871, (bytes([192, 0, 2, 7]), bytes.fromhex("20010db8") + bytes(12)), "t" * 60
 )
 
 # Frozen families that have a layer of the vectors for a reader.
@@ -55,14 +57,6 @@ def ssh_signatures() -> tuple[bytes, ...]:
 
 
 def mdns_packets() -> tuple[bytes, ...]:
-    """An announcement of a clan's device, and a question."""
-    tag = scraps("mdns")[0].decode("ascii")
-    info = _service_info(
-        Service("00aa11bb", 51871, (bytes([192, 0, 2, 7]), bytes.fromhex("20010db8") + bytes(12)), tag)
-    )
-    said = DNSOutgoing(0x8400)
-    for record in (info.dns_pointer(), info.dns_service(), info.dns_text(), *info.dns_addresses()):
-        said.add_answer_at_time(record, 0)
-    asked = DNSOutgoing(0)
-    asked.add_question(DNSQuestion(info.type, 12, 1))
-    return (*said.packets(), *asked.packets())
+    """An announcement of a clan's device, what takes it back, and questions."""
+    known = [((b"some", *SERVICE_TYPE), 4000)]
+    return announcement(SERVICE), goodbye(SERVICE), question(()), question(known)

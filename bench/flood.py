@@ -1,0 +1,147 @@
+"""Sends datagrams at an even pace, and counts what comes back: the flooder of `bench.garbage`.
+
+It runs as a process of its own on a machine of the lab: `python -m bench.flood HOST PORT RATE SECONDS`, with the
+datagrams to send in turn on its stdin, each behind its length (u16). It prints one JSON object when it is done.
+"""
+
+import argparse
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Final, Self
+
+from bench.world import INSIDE
+from clanctl.demo.lab import Lab, Node
+from clanctl.demo.network import enter_words
+
+TICK_S: Final = 0.001  # 10 datagrams of 10,000 a second
+_LATE_S: Final = 0.1  # what a busy machine held up for longer is not caught up with: that would be a burst
+_READ_BYTES: Final = 2048
+_READY: Final = b"ready\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Flooded:
+    """What a flooder sent, and what came back to it, within some seconds."""
+
+    sent: int
+    sent_bytes: int
+    heard: int
+    heard_bytes: int
+    seconds: float
+    worst_ratio: float  # of the bytes heard to those sent, at the worst moment of a tick
+
+
+class Flood:
+    """A flooder under way on a machine. `finish` waits for its end."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self._process = process
+
+    @classmethod
+    def begin(
+        cls, lab: Lab, node: Node, to: tuple[str, int], datagrams: Sequence[bytes], rate: float, seconds: float
+    ) -> Self:
+        """Start it, and return as it sends the first. `to`: address and port; `rate`: datagrams a second."""
+        words = [sys.executable, "-m", "bench.flood", to[0], str(to[1]), str(rate), str(seconds)]
+        process = subprocess.Popen(
+            [*enter_words(node.pid), *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**lab.environment(node), INSIDE: "1"},
+            start_new_session=True,
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"".join(len(data).to_bytes(2, "big") + data for data in datagrams))
+        process.stdin.close()
+        if process.stdout.readline() != _READY:
+            process.kill()
+            process.wait()
+            raise OSError("the flooder did not start")
+        return cls(process)
+
+    def finish(self) -> Flooded:
+        """Wait until it has sent everything. Raises OSError when it failed."""
+        assert self._process.stdout is not None
+        with self._process.stdout as answer:
+            text = answer.read()
+        if self._process.wait() != 0:
+            raise OSError("the flooder failed")
+        return Flooded(**json.loads(text))
+
+
+def flood(host: str, port: int, datagrams: Sequence[bytes], rate: float, seconds: float) -> Flooded:
+    """Send at an even pace, one datagram after the other and then from the first again."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sent = sent_bytes = heard = heard_bytes = 0
+    worst_ratio = 0.0
+    with socket.socket(family, socket.SOCK_DGRAM) as sender:
+        sender.setblocking(False)
+        sender.connect((host, port))
+        begun = time.monotonic()
+        credited = 0.0  # datagrams that were held up too long to be sent still
+        while (elapsed := time.monotonic() - begun) < seconds:
+            due = int(elapsed * rate - credited)
+            if due - sent > rate * _LATE_S:
+                credited += due - sent - rate * TICK_S
+                due = int(elapsed * rate - credited)
+            for number in range(sent, due):
+                data = datagrams[number % len(datagrams)]
+                sent_bytes += _sent(sender, data)
+            sent = max(sent, due)
+            for size in _heard(sender):
+                heard += 1
+                heard_bytes += size
+            if sent_bytes:
+                worst_ratio = max(worst_ratio, heard_bytes / sent_bytes)
+            time.sleep(TICK_S)
+    return Flooded(sent, sent_bytes, heard, heard_bytes, elapsed, worst_ratio)
+
+
+def _sent(sender: socket.socket, data: bytes) -> int:
+    try:
+        return sender.send(data)
+    except (BlockingIOError, ConnectionRefusedError):
+        return 0  # no room, or nobody there yet: as lost as on the way
+
+
+def _heard(sender: socket.socket) -> list[int]:
+    sizes = []
+    while True:
+        try:
+            sizes.append(len(sender.recv(_READ_BYTES)))
+        except (BlockingIOError, ConnectionRefusedError):
+            return sizes
+
+
+def _datagrams(data: bytes) -> list[bytes]:
+    found, at = [], 0
+    while at < len(data):
+        end = at + 2 + int.from_bytes(data[at : at + 2], "big")
+        found.append(data[at + 2 : end])
+        at = end
+    return found
+
+
+def main() -> int:
+    """Flood as the arguments say."""
+    parser = argparse.ArgumentParser(prog="python -m bench.flood", description=__doc__)
+    parser.add_argument("host")
+    parser.add_argument("port", type=int)
+    parser.add_argument("rate", type=float, help="datagrams a second")
+    parser.add_argument("seconds", type=float)
+    arguments = parser.parse_args()
+    datagrams = _datagrams(sys.stdin.buffer.read())
+    sys.stdout.buffer.write(_READY)
+    sys.stdout.flush()
+    print(json.dumps(asdict(flood(arguments.host, arguments.port, datagrams, arguments.rate, arguments.seconds))))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -68,7 +68,7 @@ class Wave:
         author = self._devices[self._rng.choice(self.nodes)]
         number = len(self._records)
         identity = RecordId(self._rng.randbytes(32))
-        record = Record(b"", identity, author.node, Kind.SECRET, f"s{number}", START_SEQ, 0, None, b"")
+        record = Record(b"", identity, author.node, Kind.SECRET, f"s{number}", START_SEQ, 0, None, 0, 0)
         began_s, short_id = self.now_s, short_id_of(record)
         self._records[short_id] = record
         self._take(author, short_id, None)

@@ -68,7 +68,9 @@ class Radio:
         self._secrets = tuple(secrets)
         self._service: Service | None = None
         self._known = Known()
-        self._asked_s = -inf  # when somebody asked what we would ask
+        self._pauses_s = chain(ASK_PAUSES_S, repeat(ASK_S))
+        self._asked_s = -inf
+        self._ask_at_s = -inf
         self._matching: set[Name] = set()
         self._voices = _open(networks)
 
@@ -106,14 +108,16 @@ class Radio:
 
     async def _ask(self) -> None:
         await trio.sleep(random.uniform(*DELAY_S))
-        pauses, pause_s = chain(ASK_PAUSES_S, repeat(ASK_S)), 0.0
         while True:
-            # Another's question, which moves this on, is as good as ours: of hundreds only one asks in an hour.
-            if trio.current_time() >= self._asked_s + pause_s:
-                self._asked_s = trio.current_time()
-                self._tell(question(self._known.newest(self._asked_s)))
-                pause_s = next(pauses) * random.uniform(1, 1 + ASK_JITTER)
-            await trio.sleep_until(self._asked_s + pause_s)
+            if trio.current_time() >= self._ask_at_s:
+                self._note_question()
+                self._tell(question(self._known.newest(trio.current_time())))
+            await trio.sleep_until(self._ask_at_s)
+
+    def _note_question(self) -> None:
+        """Somebody asks what we would ask, which is as good as our own: of hundreds only one asks in an hour."""
+        self._asked_s = trio.current_time()
+        self._ask_at_s = self._asked_s + next(self._pauses_s) * random.uniform(1, 1 + ASK_JITTER)
 
     async def _listen(self, voice: "_Voice") -> None:
         allowance = Allowance(HEARD_PER_S, HEARD_BURST, trio.current_time())
@@ -128,20 +132,22 @@ class Radio:
                 continue
             # Most of what a LAN says is about printers and the like; and who speaks mDNS does so from its port.
             if MARK in data and source[1] == PORT:
-                self._hear(data, voice)
+                if self.hear(data):
+                    voice.asked.set()
 
-    def _hear(self, data: bytes, voice: "_Voice") -> None:
+    def hear(self, data: bytes) -> bool:
+        """Take a message of a stranger. Whether it wants our answer."""
         try:
             message = read_message_untrusted(data)
         except ProtocolError:
-            return
-        if self._service is not None and asks_for(message, self._service):
-            voice.asked.set()
-        if self._known.would_ask(message):
-            self._asked_s = trio.current_time()
+            return False
+        # One question comes from several sockets, and ours come back to us.
+        if self._known.would_ask(message) and trio.current_time() >= self._asked_s + ANSWER_PAUSE_S:
+            self._note_question()
         for told in told_untrusted(message):
             self._known.note(told, trio.current_time())
             self._judge(told)
+        return self._service is not None and asks_for(message, self._service)
 
     def _judge(self, told: Told) -> None:
         """Pass on what the clan's tag is on, and a goodbye of what was passed on."""

@@ -1,6 +1,7 @@
 """Damage to messages: what is flipped, cut, repeated, spliced. Each is a value, so that it can be shown."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
@@ -124,9 +125,10 @@ def _unpacked(data: bytes) -> list[Any] | None:
 
 
 def _damage_one(values: list[Any], mutation: Mutation) -> None:
-    """Change one value of an array, or of an array within it."""
+    """Change one value of an array, or of an array within it. What is put in is a copy: nothing is in itself."""
+    fresh = deepcopy(_VALUES[mutation.size % len(_VALUES)])
     if not values:
-        values.append(_VALUES[mutation.size % len(_VALUES)])
+        values.append(fresh)
         return
     at = mutation.at % len(values)
     if isinstance(values[at], list) and mutation.size % 4:
@@ -134,8 +136,8 @@ def _damage_one(values: list[Any], mutation: Mutation) -> None:
     elif mutation.kind in ("cut", "drop"):
         del values[at]
     elif mutation.kind in ("repeat", "insert"):
-        values[at:at] = [values[at]] * (mutation.size % REPEATS_MAX)
+        values[at:at] = [deepcopy(values[at]) for _ in range(mutation.size % REPEATS_MAX)]
     elif mutation.kind == "splice":
-        values[at] = values[mutation.size % len(values)]
+        values[at] = deepcopy(values[mutation.size % len(values)])
     else:
-        values[at] = _VALUES[mutation.size % len(_VALUES)]
+        values[at] = fresh

@@ -170,7 +170,7 @@ def test_one_that_was_away_learns_of_it(clan: Clan, away_name: str, name: str, *
     clan.await_all(lambda node: name not in clan.states(node), [away], within_s=OUT_S)
     clan.lab.heal()
     clan.await_whole(away)
-    assert not clan.ping(away, address)
+    clan.await_all(lambda node: not clan.ping(node, address), [away], within_s=OUT_S)  # a tunnel ends soon after
     assert not clan.ping(expelled, clan.address(away))
     if not knocks:
         told = [event["text"] for event in clan.lab.call(away, "events", {})["events"]]

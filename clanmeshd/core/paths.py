@@ -2,7 +2,8 @@
 
 Only a proven datagram makes an endpoint the live one. It stays so while it is proven again and again, though
 others work too: two peers with two networks each would else swap theirs for ever. What a node record lists is the
-peer's own signed word; hints (mDNS, sources of datagrams that prove nothing) are knocked at and never preferred.
+peer's own signed word; hints (where it was proven before, sources of hellos, which prove nothing) are knocked at
+and never preferred. Whoever names another's address in a recorded hello has no more bytes sent there than it sent.
 The peer's overlay address comes last: it carries control traffic wherever the tunnel goes, and is left for any
 other as soon as that works.
 """
@@ -23,7 +24,7 @@ class _Path:
     doubted: bool = False  # a datagram to it went unanswered
     overlay: Endpoint | None = None
     listed: tuple[Endpoint, ...] = ()
-    hints: list[Endpoint] = field(default_factory=list)  # newest last
+    hints: dict[Endpoint, float] = field(default_factory=dict)  # newest last; bytes that may still be sent there
     turn: int = 0
 
 
@@ -44,6 +45,8 @@ class Paths:
         path = self._paths[node]
         path.listed = tuple(filter(_is_unicast, endpoints))
         path.overlay = overlay
+        for endpoint in (*path.listed, overlay):
+            path.hints.pop(endpoint, None)
         self.version += 1
 
     def prove(self, node: NodeId, endpoint: Endpoint, now_s: float) -> None:
@@ -57,6 +60,7 @@ class Paths:
             self.hint(node, endpoint)
             return
         before, path.live, path.live_s, path.doubted = path.live, endpoint, now_s, False
+        path.hints.pop(endpoint, None)
         if before is not None:
             self.hint(node, before)
         self.version += 1
@@ -65,11 +69,24 @@ class Paths:
         """The live endpoint does not answer: the next one that is proven takes its place."""
         self._paths[node].doubted = True
 
-    def hint(self, node: NodeId, endpoint: Endpoint) -> None:
-        """The peer may be here."""
+    def hint(self, node: NodeId, endpoint: Endpoint, bytes_max: float = inf) -> None:
+        """The peer may be here, which is worth so many bytes to find out."""
         path = self._paths[node]
-        if endpoint not in (path.live, path.overlay, *path.listed, *path.hints):
-            path.hints = [*path.hints, endpoint][-HINTS_MAX:]
+        if bytes_max <= 0 or endpoint in (path.live, path.overlay, *path.listed):
+            return
+        path.hints[endpoint] = max(bytes_max, path.hints.get(endpoint, 0))
+        if len(path.hints) > HINTS_MAX:
+            del path.hints[next(iter(path.hints))]
+
+    def spend(self, node: NodeId, endpoint: Endpoint, size: int) -> bool:
+        """Whether so many bytes may be sent there; they are counted. A hint that is used up is forgotten."""
+        hints = self._paths[node].hints if node in self._paths else {}
+        if endpoint not in hints:
+            return True
+        left = hints[endpoint] = hints[endpoint] - size
+        if left <= 0:
+            del hints[endpoint]
+        return left >= 0
 
     def live(self, node: NodeId) -> Endpoint | None:
         """The endpoint that was proven last."""

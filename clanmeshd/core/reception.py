@@ -146,8 +146,8 @@ class Reception:
         except ProtocolError as error:
             self._count(error)
             return
-        self._traffic.paths.hint(opened.node, source)
-        self._traffic.answer_hello(opened.node, shown, source, question_bytes, now_s)
+        answered = self._traffic.answer_hello(opened.node, shown, source, question_bytes, now_s)
+        self._traffic.paths.hint(opened.node, source, question_bytes - answered)
 
     def _take_hello_untrusted(self, opened: Opened, now_s: float) -> Record | None:
         """Take the node record of a hello: the peer's own, or ours as the peer knows it.

@@ -50,7 +50,7 @@ class Traffic:
 
     def _send(self, node: NodeId, frames: Iterable[Frame], endpoint: Endpoint) -> None:
         data = self._sessions.seal(node, frames)
-        if data is not None:
+        if data is not None and self.paths.spend(node, endpoint, len(data)):
             self._datagrams.append(SendDatagram(data, endpoint))
 
     def tell_at_once(self, node: NodeId, record: Record) -> None:
@@ -99,7 +99,7 @@ class Traffic:
         self._hello_s[node] = now_s
         for endpoint in endpoints:
             data = self._sessions.seal_hello(node, RecordFrame(record.data))
-            if data is not None:
+            if data is not None and self.paths.spend(node, endpoint, len(data)):
                 self._datagrams.append(SendDatagram(data, endpoint))
 
     def hello_to_the_deaf(self, node: NodeId, record: Record | None, now_s: float) -> bool:
@@ -115,11 +115,13 @@ class Traffic:
 
     def answer_hello(
         self, node: NodeId, record: Record | None, source: Endpoint, question_bytes: int, now_s: float
-    ) -> None:
-        """Answer a hello, which may be a recording, by one as long at most."""
+    ) -> int:
+        """Answer a hello, which may be a recording, by one as long at most. Gives the bytes of the answer."""
         if record is None or now_s < self._hello_s.get(node, -HELLO_ANSWER_INTERVAL_S) + HELLO_ANSWER_INTERVAL_S:
-            return
+            return 0
         self._hello_s[node] = now_s
         data = self._sessions.seal_hello(node, RecordFrame(record.data))
-        if data is not None and len(data) <= question_bytes:
-            self._datagrams.append(SendDatagram(data, source))
+        if data is None or len(data) > question_bytes:
+            return 0
+        self._datagrams.append(SendDatagram(data, source))
+        return len(data)

@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 from clanmesh_protocol.errors import UnauthorizedError
 from clanmesh_protocol.keys import ClanId, NodeId, RecordId, fingerprint_slot
 from clanmesh_protocol.limits import VOID_RECORDS_MAX
-from clanmesh_protocol.records import Content, Kind, Record
+from clanmesh_protocol.records import Content, Kind, Record, Resolution
 from clanmeshd.core.chain import Chain, operation_number
 from clanmeshd.core.finality import acknowledgements, last_shared, settled
 from clanmeshd.core.forks import Acknowledged, follow
@@ -121,6 +121,11 @@ class Authority:
     def checkpoints(self) -> tuple[tuple[str, bytes], ...]:
         """(ref, commit) from which on commits must be signed, newest last."""
         return self.chain.checkpoints
+
+    @property
+    def resolutions(self) -> tuple[Resolution, ...]:
+        """Which forks of the configuration were ended, and how, newest last."""
+        return self.chain.resolutions
 
     @property
     def members(self) -> Mapping[NodeId, Member]:

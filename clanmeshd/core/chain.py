@@ -27,6 +27,7 @@ from clanmesh_protocol.records import (
     Content,
     Genesis,
     RecoveryReplace,
+    Resolution,
     Setting,
     SignerAdd,
     SignerRemove,
@@ -37,6 +38,7 @@ from clanmesh_protocol.records import (
 
 HEAD_NONE: Final = RecordId(bytes(RECORD_ID_BYTES))
 CHECKPOINTS_MAX: Final = 16  # the newest that still count: a node that is behind more of them begins at the last
+RESOLUTIONS_MAX: Final = 64  # the newest that still count: abandoned heads older than that nobody claims any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class Chain:
     recovery: bytes | None = None  # Ed25519 public key
     signers: tuple[str, ...] = ()  # authorized_keys lines
     checkpoints: tuple[tuple[str, bytes], ...] = ()  # (ref, commit), newest last
+    resolutions: tuple[Resolution, ...] = ()  # of forks of the configuration, newest last
     govern: int = 0  # weight that governing needs; 0: the majority, which is also the least
     routine: int = 1  # weight that routine operations need
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -125,7 +128,7 @@ def after(chain: Chain, operation: Content) -> Chain:
     but nothing that this version could act against.
     """
     match operation:
-        case SignerAdd() | SignerRemove() | Checkpoint():
+        case SignerAdd() | SignerRemove() | Checkpoint() | Resolution():
             return _after_commits(chain, operation)
         case AdminAdd() | AdminRemove() | AdminReplace():
             return _after_admins(chain, operation)
@@ -138,7 +141,7 @@ def after(chain: Chain, operation: Content) -> Chain:
     return chain
 
 
-def _after_commits(chain: Chain, operation: SignerAdd | SignerRemove | Checkpoint) -> Chain:
+def _after_commits(chain: Chain, operation: SignerAdd | SignerRemove | Checkpoint | Resolution) -> Chain:
     match operation:
         case SignerAdd(line=line):
             known = {signer_key(signer) for signer in chain.signers}
@@ -152,6 +155,10 @@ def _after_commits(chain: Chain, operation: SignerAdd | SignerRemove | Checkpoin
             if chain.checkpoints[-1:] == ((ref, commit),):
                 return chain
             return replace(chain, checkpoints=(*chain.checkpoints, (ref, commit))[-CHECKPOINTS_MAX:])
+        case Resolution():
+            if operation in chain.resolutions:
+                return chain
+            return replace(chain, resolutions=(*chain.resolutions, operation)[-RESOLUTIONS_MAX:])
 
 
 def _after_admins(chain: Chain, operation: AdminAdd | AdminRemove | AdminReplace) -> Chain:

@@ -84,7 +84,13 @@ class Derived:
             SetTunnels: (trust, self._expired, version(Kind.NODE), paths, keys.tunnel_seed),
             SetNames: (trust, self._expired),
             SetSecrets: (trust, version(Kind.SECRET)),
-            SetRollout: (trust, version(Kind.HEAD, Kind.STATUS), paths, membership.version),
+            SetRollout: (
+                trust,
+                self._expired,
+                version(Kind.HEAD, Kind.STATUS, Kind.DIRECTIVE),
+                paths,
+                membership.version,
+            ),
         }
 
     def _work_out(
@@ -102,8 +108,14 @@ class Derived:
         if state is SetSecrets:
             return wanted.secrets(authority, self._ledger, keys.node)
         reachable = nearest(membership, keys.node)
-        signed = self._paths.signed
-        return wanted.rollout(authority, self._ledger, keys.node, reachable=reachable, endpoints=signed)
+        return wanted.rollout(
+            authority,
+            self._ledger,
+            keys.node,
+            reachable=reachable,
+            endpoints=self._paths.signed,
+            now_unix_s=now.unix_s,
+        )
 
     def _tunnels(self, authority: Authority, keys: DeviceKeys, now: Instant) -> SetTunnels:
         others = [node for node in authority.members if node != keys.node]

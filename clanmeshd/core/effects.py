@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias
 
 from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.keys import ClanId, DeviceKeys, NodeId, RecordId
-from clanmesh_protocol.records import Record, Secret
+from clanmesh_protocol.records import Record, Resolution, Secret, Verb
 from clanmesh_protocol.signing import Verified
 
 
@@ -132,8 +132,31 @@ class Holder:
 
 
 @dataclass(frozen=True, slots=True)
+class Trial:
+    """What a member with tags shows of the revisions that it tried."""
+
+    node: NodeId
+    tags: tuple[str, ...]
+    well: bytes | None  # it runs this commit, and its time of watching it is over
+    bad: tuple[bytes, ...]  # it went back from these; newest last
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An admin's word about the rollout that is in force."""
+
+    verb: Verb  # never RESUME: that is no pause
+    ref: str
+    author: NodeId
+    by: str  # the author, as people call it
+    seq: int
+    commit: bytes | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class SetRollout:
-    """What is claimed of the configuration, by whom, and who may sign."""
+    """What is claimed of the configuration, by whom, who may sign, and what keeps it from being run."""
 
     clan: ClanId
     node_name: str
@@ -142,6 +165,9 @@ class SetRollout:
     checkpoints: tuple[tuple[str, bytes], ...]  # (ref, commit), newest last
     heads: tuple[HeadClaim, ...]  # sorted
     holders: tuple[Holder, ...]  # nearest first
+    resolutions: tuple[Resolution, ...] = ()  # of forks, newest last
+    orders: tuple[Order, ...] = ()  # sorted
+    trials: tuple[Trial, ...] = ()  # of the others, sorted
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ _URGENCY_OF_KIND = {
     Kind.SUSPICION: 6,
     Kind.NODE: 7,
     Kind.HEAD: 8,
+    Kind.DIRECTIVE: 8,
     Kind.SECRET: 9,
     Kind.EQUIVOCATION: 9,
 }

@@ -12,6 +12,7 @@ from clanmesh_protocol.records import (
     Content,
     Genesis,
     RecoveryReplace,
+    Resolution,
     Setting,
     SignerAdd,
     SignerRemove,
@@ -68,6 +69,9 @@ def operation_text(authority: Authority, operation: Content, before: Authority |
             return f"set {name} to {value!r}" if value else f"take back the setting {name}"
         case Checkpoint(ref=ref, commit=commit):
             return f"accept commit {commit.hex()[:COMMIT_DIGITS]} of {ref} and all behind it"
+        case Resolution(ref=ref, head=head, abandoned=abandoned):
+            left = listed([commit.hex()[:COMMIT_DIGITS] for commit in abandoned])
+            return f"let {head.hex()[:COMMIT_DIGITS]} stand as the head of {ref} and leave {left}"
         case SignerAdd(line=line):
             return f"let {_comment(line)} sign commits"
         case SignerRemove(line=line):

@@ -21,6 +21,7 @@ from clanmesh_protocol.records import (
     Kind,
     Record,
     RecoveryReplace,
+    Resolution,
     Setting,
     SignerAdd,
     SignerRemove,
@@ -149,7 +150,7 @@ def _subjects(operation: Content) -> frozenset[object]:
             return frozenset({type(operation)})
         case Setting(name=name):
             return frozenset({("setting", name)})
-        case Checkpoint(ref=ref):
+        case Checkpoint(ref=ref) | Resolution(ref=ref):
             return frozenset({("ref", ref)})
         case SignerAdd(line=line) | SignerRemove(line=line):
             return frozenset({("signer", *line.split()[:2])})

@@ -37,6 +37,7 @@ from clanmesh_protocol.records import (
 )
 from clanmesh_protocol.signing import Verified
 from clanmeshd.core.authority import Authority
+from clanmeshd.core.directives import standing, trials
 from clanmeshd.core.effects import (
     HeadClaim,
     Holder,
@@ -226,6 +227,7 @@ def rollout(
     *,
     reachable: Sequence[NodeId],
     endpoints: Callable[[NodeId], Sequence[Endpoint]],
+    now_unix_s: float,
 ) -> SetRollout:
     """What is claimed of the configuration, and whom to fetch it from: `reachable` members, nearest first."""
     member = authority.members.get(node)
@@ -239,6 +241,9 @@ def rollout(
         checkpoints=authority.checkpoints,
         heads=heads,
         holders=tuple(_holders(ledger, heads, others, endpoints)),
+        resolutions=authority.resolutions,
+        orders=standing(authority, ledger),
+        trials=trials(authority, ledger, node, now_unix_s),
     )
 
 

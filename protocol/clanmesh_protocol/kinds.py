@@ -23,6 +23,7 @@ class Kind(IntEnum):
     APPROVAL = 12
     ACKNOWLEDGEMENT = 13
     EQUIVOCATION = 14
+    DIRECTIVE = 15
 
 
 # Soft state: outside the hashed set, never stored on disk, gone after its time to live.

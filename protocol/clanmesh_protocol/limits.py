@@ -31,6 +31,8 @@ ENDPOINTS_MAX: Final = 8
 PREKEYS_MAX: Final = 4
 SUSPICIONS_MAX: Final = 20
 BAD_COMMITS_MAX: Final = 4  # failed revisions that a status still names
+DIRECTIVE_REASON_BYTES_MAX: Final = 128  # one sentence for a person
+ABANDONED_MAX: Final = 16  # heads that one resolution leaves behind: as many as an author has refs
 RECIPIENTS_MAX: Final = 256  # wraps of one secret; 256 x 112 B leave half of a record to the value
 SECRET_VALUE_BYTES_MAX: Final = 32_768
 INVITE_USES_MAX: Final = 1000
@@ -58,6 +60,7 @@ SLOTS_PER_AUTHOR_MAX: Final = {
     12: 4096,  # approvals of operations: as many as there can be operations
     13: 1,
     14: 16,  # proofs of equivocation, one for each author caught
+    15: 64,  # directives; as for a kind that is not known, so that versions before this one keep the same
 }
 # Of records about the authority by keys without a say, in all: 300 kB, and 30 ms of each fold.
 VOID_RECORDS_MAX: Final = 1024
@@ -80,6 +83,7 @@ PAYLOAD_BYTES_MAX: Final = {
     12: 64,
     13: 64,
     14: 4096,  # two records: of credentials, operations and node records, not of secrets
+    15: 800,  # as for a kind that is not known
 }
 PAYLOAD_BYTES_UNKNOWN_KIND_MAX: Final = 800
 

@@ -12,6 +12,7 @@ from clanmesh_protocol.encoding import UINT32_MAX, Fields
 from clanmesh_protocol.errors import MalformedError
 from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.limits import (
+    ABANDONED_MAX,
     ADMIN_WEIGHT_MAX,
     ADMINS_MAX,
     KEY_BYTES,
@@ -230,6 +231,31 @@ class Setting:
         return cls(name, fields.text("value", SETTING_VALUE_BYTES_MAX))
 
 
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """Ends a fork of the configuration: one head stands, the others and what rests on them are left for ever."""
+
+    OP: ClassVar[int] = 129
+    ref: str
+    head: bytes  # the commit that stands
+    abandoned: tuple[bytes, ...]  # sorted
+
+    def fields(self) -> list[object]:
+        """The payload as an array."""
+        return [self.OP, self.ref, self.head, list(self.abandoned)]
+
+    @classmethod
+    def read_untrusted(cls, fields: Fields) -> Self:
+        """Read the payload behind its operation number."""
+        ref = check_label_untrusted(fields.text("ref", SLOT_BYTES_MAX), "ref")
+        head = check_commit_untrusted(fields.blob("head", at_most=32), "head")
+        rows = Fields(listed := fields.array("abandoned", ABANDONED_MAX), "resolution: abandoned")
+        abandoned = tuple(check_commit_untrusted(rows.blob("item", at_most=32), "abandoned") for _ in listed)
+        if not abandoned or list(abandoned) != sorted(set(abandoned)) or head in abandoned:
+            raise MalformedError("resolution: heads that are none, unsorted, twice there, or the one that stands")
+        return cls(ref, head, abandoned)
+
+
 AuthorityOp: TypeAlias = (
     Genesis
     | SignerAdd
@@ -241,6 +267,7 @@ AuthorityOp: TypeAlias = (
     | Thresholds
     | RecoveryReplace
     | Setting
+    | Resolution
 )
 AUTHORITY_OPS: Final[dict[int, type[AuthorityOp]]] = {
     op.OP: op
@@ -255,6 +282,7 @@ AUTHORITY_OPS: Final[dict[int, type[AuthorityOp]]] = {
         Thresholds,
         RecoveryReplace,
         Setting,
+        Resolution,
     )
 }
 

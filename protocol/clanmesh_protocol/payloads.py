@@ -1,7 +1,7 @@
 """What the payloads of the other kinds mean: what members say of themselves, of each other and for each other.
 
-Status, node, head, secret and suspicion, and the statements that are signed inside of them by other keys than
-the author's.
+Status, node, head, secret, suspicion and directive, and the statements that are signed inside of them by other
+keys than the author's.
 """
 
 from dataclasses import dataclass
@@ -11,10 +11,11 @@ from typing import ClassVar, Final, Self
 from clanmesh_protocol.encoding import UINT32_MAX, Fields
 from clanmesh_protocol.endpoints import Endpoint, endpoint_from_fields_untrusted
 from clanmesh_protocol.errors import MalformedError
-from clanmesh_protocol.keys import ClanId, NodeId, RecordId
+from clanmesh_protocol.keys import ClanId, NodeId, RecordId, fingerprint_slot
 from clanmesh_protocol.kinds import Kind
 from clanmesh_protocol.limits import (
     BAD_COMMITS_MAX,
+    DIRECTIVE_REASON_BYTES_MAX,
     ENDPOINTS_MAX,
     KEY_BYTES,
     NAME_BYTES_MAX,
@@ -23,10 +24,11 @@ from clanmesh_protocol.limits import (
     RECORD_ID_BYTES,
     SECRET_VALUE_BYTES_MAX,
     SIGNATURE_BYTES,
+    SLOT_BYTES_MAX,
     SUSPICIONS_MAX,
     TAG_BYTES_MAX,
 )
-from clanmesh_protocol.names import check_commit_untrusted, is_account
+from clanmesh_protocol.names import check_commit_untrusted, check_label_untrusted, is_account
 
 
 class RolloutState(IntEnum):
@@ -292,6 +294,47 @@ class Suspicion:
                 for row in fields.rows("suspects", SUSPICIONS_MAX)
             )
         )
+
+
+class Verb(IntEnum):
+    """What a directive asks of the rollout. Numbers of a later version are understood as nothing."""
+
+    RESUME = 0
+    PAUSE = 1
+    PROMOTE = 2
+    RETRY = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Directive:
+    """An admin's word on how a ref is rolled out: `slot_of` has one register for each topic and ref."""
+
+    KIND: ClassVar[Kind] = Kind.DIRECTIVE
+    verb: int
+    ref: str
+    number: int  # above all that its author saw on this topic: of several authors the highest stands
+    commit: bytes | None  # what to promote, or to try again
+    reason: str = ""  # for people
+
+    @property
+    def slot(self) -> str:
+        """A pause and its end share a register, and so a topic; other verbs have one of their own."""
+        topic = max(self.verb, int(Verb.PAUSE))
+        return fingerprint_slot(bytes([topic]) + self.ref.encode())
+
+    def fields(self) -> list[object]:
+        """The payload as an array."""
+        return [self.verb, self.ref, self.number, self.commit, self.reason]
+
+    @classmethod
+    def read_untrusted(cls, fields: Fields) -> Self:
+        """Read the payload."""
+        verb = fields.uint("verb", 255)
+        ref = check_label_untrusted(fields.text("ref", SLOT_BYTES_MAX), "ref")
+        number, commit = fields.uint("number"), _commit_or_nil(fields, "commit")
+        if verb in (Verb.PROMOTE, Verb.RETRY) and commit is None:
+            raise MalformedError("directive: no commit")
+        return cls(verb, ref, number, commit, fields.text("reason", DIRECTIVE_REASON_BYTES_MAX))
 
 
 def tunnel_proof_input(clan: ClanId, node: NodeId, number: int) -> bytes:

@@ -47,6 +47,7 @@ from clanmesh_protocol.operations import (
     Checkpoint,
     Genesis,
     RecoveryReplace,
+    Resolution,
     Setting,
     SignerAdd,
     SignerRemove,
@@ -55,6 +56,7 @@ from clanmesh_protocol.operations import (
 )
 from clanmesh_protocol.payloads import (
     HEAD_NAMESPACE,
+    Directive,
     Head,
     Node,
     RolloutState,
@@ -63,6 +65,7 @@ from clanmesh_protocol.payloads import (
     Status,
     Suspicion,
     TunnelKey,
+    Verb,
     Wrap,
     head_statement,
     tunnel_proof_input,
@@ -85,6 +88,7 @@ __all__ = [
     "Checkpoint",
     "Content",
     "Credential",
+    "Directive",
     "Equivocation",
     "Genesis",
     "Head",
@@ -95,6 +99,7 @@ __all__ = [
     "Record",
     "RecoveryReplace",
     "Redemption",
+    "Resolution",
     "Revocation",
     "RolloutState",
     "Secret",
@@ -108,6 +113,7 @@ __all__ = [
     "Tombstone",
     "TunnelKey",
     "Unknown",
+    "Verb",
     "Wrap",
     "clan_of_genesis",
     "decode_content_untrusted",
@@ -257,6 +263,7 @@ Content: TypeAlias = (
     | Approval
     | Acknowledgement
     | Equivocation
+    | Directive
     | Tombstone
     | Unknown
 )
@@ -273,6 +280,7 @@ Publishable: TypeAlias = (
     | Approval
     | Acknowledgement
     | Equivocation
+    | Directive
 )
 
 _CONTENTS: Final[dict[int, type[Publishable]]] = {
@@ -290,6 +298,7 @@ _CONTENTS: Final[dict[int, type[Publishable]]] = {
         Approval,
         Acknowledgement,
         Equivocation,
+        Directive,
     )
 }
 
@@ -328,6 +337,8 @@ def slot_of(content: Publishable) -> str:
             return fingerprint_slot(operation)
         case Equivocation(author=author):
             return fingerprint_slot(author)
+        case Directive(slot=slot):
+            return slot
     return SINGLE_SLOT
 
 

@@ -26,7 +26,8 @@ from clanmesh_protocol.signing import Verified
 from clanmeshd.core import wanted
 from clanmeshd.core.author import node_content
 from clanmeshd.core.authority import fold
-from clanmeshd.core.effects import SetTunnels
+from clanmeshd.core.effects import SetRollout, SetTunnels
+from clanmeshd.core.ledger import Ledger
 from clanmeshd.core.roster import EXPIRY_GRACE_S
 from clanmeshd.core.tunnel_keys import begun
 from tests.core.authors import NOW_UNIX_S, SIGNER, Author, Family
@@ -219,6 +220,18 @@ def running(author: Author, state: RolloutState) -> Verified[Record]:
     return author.write(Status(commit(1), commit(2), state, 0, SecretsState.CURRENT), ttl_s=60)
 
 
+def rollout(ledger: Ledger, author: Author, reachable: list[NodeId]) -> SetRollout:
+    """What one device is told, for which each other one is at the same place."""
+    return wanted.rollout(
+        fold(ledger),
+        ledger,
+        author.node,
+        reachable=reachable,
+        endpoints=lambda _: (LAN,),
+        now_unix_s=NOW_UNIX_S,
+    )
+
+
 @pytest.mark.parametrize(
     ("state", "has"),
     [
@@ -235,7 +248,7 @@ def test_holders_are_said_to_have_what_they_have(
         desk.write(Head(None, commit(1 + index), b"sig"), slot=slot) for index, slot in enumerate(("main", "next"))
     ]
     ledger = family.ledger(*clan_records(family), *heads, running(nas, state))
-    found = wanted.rollout(fold(ledger), ledger, desk.node, reachable=[nas.node], endpoints=lambda _: (LAN,))
+    found = rollout(ledger, desk, [nas.node])
     [holder] = found.holders
     assert (holder.node, holder.endpoints, holder.commits) == (nas.node, (LAN,), has)
 
@@ -248,7 +261,7 @@ def test_the_rollout_is_told_who_claims_what_and_who_may_sign(family: Family) ->
     ledger = family.ledger(*records)
     ledger.retain(fold(ledger).lets_stay)
     everyone = [author.node for author in (desk, nas, phone)]
-    state = wanted.rollout(fold(ledger), ledger, desk.node, reachable=everyone, endpoints=lambda _: (LAN,))
+    state = rollout(ledger, desk, everyone)
     assert (state.node_name, state.tags, state.signers) == ("desk", ("t-desk",), (SIGNER,))
     assert state.checkpoints == (("main", commit(9)),)
     assert {claim.author for claim in state.heads} == {nas.node, phone.node}, "the SSH signature decides"
@@ -263,13 +276,7 @@ def test_the_one_holder_of_a_new_commit_is_found_behind_all_that_have_the_old_on
     ledger = many.ledger(
         *clan_records(many), old, new, *(running(each, RolloutState.FETCHING) for each in authors)
     )
-    state = wanted.rollout(
-        fold(ledger),
-        ledger,
-        authors[5].node,
-        reachable=[author.node for author in authors],
-        endpoints=lambda _: (LAN,),
-    )
+    state = rollout(ledger, authors[5], [author.node for author in authors])
     assert [holder.node for holder in state.holders if commit(2) in holder.commits] == [authors[29].node]
     assert len(state.holders) == wanted.HOLDERS_EACH + 1, "and enough of the old one"
     assert authors[5].node not in {holder.node for holder in state.holders}

@@ -20,6 +20,7 @@ class State:
     recovery: bytes | None
     signers: tuple[str, ...]
     checkpoints: tuple[tuple[str, bytes], ...] = ()
+    resolutions: tuple[Any, ...] = ()
     govern: int = 0
     routine: int = 1
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -76,6 +77,10 @@ def after(state: State, payload: list[Any]) -> State:
             if not value:
                 del settings[name]
             return replace(state, settings=settings) if len(settings) <= 64 else state
+        case [129, ref, head, abandoned, *_]:
+            if (ref, head, abandoned) in state.resolutions:
+                return state
+            return replace(state, resolutions=(*state.resolutions, (ref, head, abandoned))[-64:])
     return state
 
 

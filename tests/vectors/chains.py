@@ -251,6 +251,7 @@ _SPELLINGS: dict[str, Any] = {
     "recovery": lambda seed: key(seed).hex() if seed is not None else NONE,
     "signers": str,
     "checkpoints": str,
+    "resolutions": str,
     "members": named,
     "tags": tagged,
     "now": str,

@@ -12,6 +12,7 @@ from tests.vectors import (
     cases_datagrams,
     cases_operations,
     cases_recovery,
+    cases_rollout,
     cases_streams,
     cases_tokens,
 )
@@ -54,6 +55,10 @@ def all_messages(version: str) -> Iterator[tuple[str, bytes]]:
         case "v1.2":
             said = _operations()
             yield from ((f"record/{name}", said[name]) for name in ("secret-nodes", "secret-removed"))
+        case "v1.3":
+            directives = cases_rollout.SOUND.items()
+            yield from ((f"record/directive-{name}", cases_rollout.directive(*each)) for name, each in directives)
+            yield "record/resolution", cases_operations.operation(cases_rollout.RESOLUTION)
 
 
 def _first_messages() -> Iterator[tuple[str, bytes]]:

@@ -154,6 +154,7 @@ def _meaning_of(folded: Authority, now_unix_s: int) -> Derived:
         "admins": ",".join(f"{admin.node.hex()}:{admin.weight}" for admin in chain.admins),
         "signers": str(len(chain.signers)),
         "checkpoints": str(len(chain.checkpoints)),
+        "resolutions": str(len(chain.resolutions)),
         "recovery": chain.recovery.hex() if chain.recovery is not None else "none",
         "settings": ",".join(f"{name}={value}" for name, value in sorted(chain.settings.items())) or "none",
         "pinned": _joined(chain.pinned),

@@ -25,6 +25,7 @@ from tests.vectors import (
     cases_readings,
     cases_records,
     cases_recovery,
+    cases_rollout,
     cases_roster,
     cases_state,
     cases_streams,
@@ -37,7 +38,7 @@ from tests.vectors.meaning import meaning_of
 
 FOLDER = Path(__file__).parents[2] / "protocol" / "vectors"
 FROZEN = Path(__file__).parent / "frozen"
-VERSIONS = ("v1", "v1.1", "v1.2")  # each has what it was the first to say
+VERSIONS = ("v1", "v1.1", "v1.2", "v1.3")  # each has what it was the first to say
 NEVER_EDIT = "never edit: what devices of this version say"
 MODULES = (
     cases_records,
@@ -59,6 +60,7 @@ MODULES = (
     cases_readings,
     cases_terms,
     cases_keeping,
+    cases_rollout,
 )
 
 

@@ -39,6 +39,9 @@ OPERATIONS = st.one_of(
     st.builds(records.SignerAdd, LINE),
     st.builds(records.SignerRemove, LINE),
     st.builds(records.Checkpoint, LABEL, COMMIT),
+    st.sets(COMMIT, min_size=2, max_size=17)
+    .map(sorted)
+    .flatmap(lambda heads: st.builds(records.Resolution, LABEL, st.just(heads[-1]), st.just(tuple(heads[:-1])))),
 )
 CONTENTS = st.one_of(
     st.builds(records.Credential, KEY, LABEL, TAGS, UINT64, st.none() | KEY),
@@ -81,6 +84,7 @@ CONTENTS = st.one_of(
     st.builds(records.Suspicion, tuples(st.tuples(KEY, UINT64), 20)),
     st.builds(records.Invite, KEY, st.none() | LABEL, TAGS, st.integers(1, 1000), UINT64),
     st.builds(records.Redemption, KEY, KEY, KEY, LABEL, UINT64, SIGNATURE, SIGNATURE),
+    st.builds(records.Directive, st.integers(0, 255), LABEL, UINT64, COMMIT, LINE),
 )
 
 _PREFIX = st.lists(st.integers(0, 63), max_size=3).map(bytes)

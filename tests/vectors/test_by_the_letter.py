@@ -82,6 +82,7 @@ def test_a_vector_by_the_letter(vector: Vector) -> None:
         "recovery": state.recovery.hex() if state.recovery is not None else "none",
         "signers": str(len(state.signers)),
         "checkpoints": str(len(state.checkpoints)),
+        "resolutions": str(len(state.resolutions)),
         "settings": ",".join(f"{name}={value}" for name, value in sorted(state.settings.items())) or "none",
         "pinned": ",".join(sorted(key.hex() for key in state.pinned)) or "none",
         "pending": ",".join(each.hex() for each in told.proposals) or "none",

@@ -292,9 +292,15 @@ def rollout_text(result: Values) -> str:
         ("state", word_of(result.get("state"))),
         ("last good", short_commit(result.get("last_good"))),
         ("bad", ", ".join(short_commit(str(bad)) for bad in rows_of(result, "bad"))),
+        ("heads", ", ".join(head_text(head) for head in rows_of(result, "heads"))),
         ("why", word_of(result.get("why"))),
     ]
     return "".join(f"{name:<11}{value}\n" for name, value in facts if value)
+
+
+def head_text(head: Values) -> str:
+    """One of the heads that diverge, and who signed it."""
+    return f"{short_commit(head.get('commit'))} by {word_of(head.get('signer'))}"
 
 
 def history_sheet(result: Values) -> Sheet:

@@ -153,7 +153,11 @@ def _assemble(config: Config, store: Store, keys: DeviceKeys, membership: Member
     ) -> None:
         await status.change(commit=commit, wanted=wanted, rollout=state, bad_commits=bad)
 
-    rollout = Rollout(config.state_directory / "rollout", config.runtime_directory, fetch=fetch, report=report)
+    def tell(kind: str, text: str) -> None:
+        driver.events.add(kind, text, is_problem=kind == "alarm")
+
+    directory, runtime = config.state_directory / "rollout", config.runtime_directory
+    rollout = Rollout(directory, runtime, fetch=fetch, report=report, tell=tell)
     overlay = Overlay(config.interface, config.overlay, applied=driver.tunnels_applied)
     return Clan(config, store, keys, membership, driver, status, overlay, rollout, ties)
 

@@ -4,17 +4,18 @@ from typing import Final
 
 import click
 
-from clanctl import render, show
+from clanctl import render, render_admins, show
+from clanctl.asking import confirm
 from clanctl.client import Instance, call
 from clanctl.failures import Failure
-from clanctl.options import json_option, pass_instance
+from clanctl.options import json_option, pass_instance, yes_option
 
 COMMIT_DIGITS_FULL: Final = (40, 64)  # SHA-1 and SHA-256 in hex
 
 
 @click.group()
 def rollout() -> None:
-    """How far this device is with the newest commit."""
+    """How far this device is with the newest commit, and what all of them shall do with it."""
 
 
 @rollout.command()
@@ -69,12 +70,74 @@ def full_commit(where: Instance, start: str) -> str:
 
 
 @rollout.command()
+@click.option("--everywhere", is_flag=True, help="On every device where the wanted commit failed; for admins.")
 @json_option
 @pass_instance
-def retry(where: Instance, as_json: bool) -> None:
+def retry(where: Instance, everywhere: bool, as_json: bool) -> None:
     """Forget that revisions failed here, and try the wanted one again."""
-    result = call(where, "rollout-retry")
+    result = call(where, "rollout-retry", {"everywhere": everywhere})
+    again = (
+        f"{render.short_commit(result.get('commit'))} is tried again everywhere" if everywhere else "trying again"
+    )
+    _print(result, f"{again}; see `clanctl rollout status`", as_json=as_json)
+
+
+@rollout.command()
+@click.option("--reason", default="", help="One sentence for those who wonder.")
+@json_option
+@pass_instance
+def pause(where: Instance, reason: str, as_json: bool) -> None:
+    """Let no device begin to run another commit, until `resume`.
+
+    What is being activated at this moment is taken to its end.
+    """
+    result = call(where, "rollout-pause", {"reason": reason})
+    _print(result, "paused on every device; `clanctl rollout resume` ends it", as_json=as_json)
+
+
+@rollout.command()
+@json_option
+@pass_instance
+def resume(where: Instance, as_json: bool) -> None:
+    """End a pause, whichever admin's it was."""
+    result = call(where, "rollout-resume")
+    _print(result, "it goes on" if result.get("state") == "resumed" else "it was not paused", as_json=as_json)
+
+
+@rollout.command()
+@click.argument("commit", required=False)
+@json_option
+@pass_instance
+def promote(where: Instance, commit: str | None, as_json: bool) -> None:
+    """Let every device run the wanted commit without waiting for rings; COMMIT says which one is meant."""
+    result = call(where, "rollout-promote", {"commit": commit})
+    _print(result, f"{render.short_commit(result.get('commit'))} waits for no ring", as_json=as_json)
+
+
+@rollout.command()
+@click.argument("head", metavar="COMMIT")
+@yes_option
+@json_option
+@pass_instance
+def resolve(where: Instance, head: str, yes: bool, as_json: bool) -> None:
+    """Of heads that diverge let COMMIT stand; the others never count again.
+
+    Devices that run one of the others change over. Merging them and pushing the merge ends a fork too, and loses
+    nobody's work.
+    """
+    heads = call(where, "rollout-status").get("heads") or []
+    left = [render.head_text(each) for each in heads if not str(each.get("commit")).startswith(head)]
+    if left:
+        confirm(f"Leave {' and '.join(left)} for ever?", "ending the fork", yes=yes)
+    result = call(where, "rollout-resolve", {"head": head})
     if as_json:
         show.as_json(result)
     else:
-        show.lines("trying again; see `clanctl rollout status`")
+        show.lines(render_admins.decisions_text(result))
+
+
+def _print(result: dict[str, object], text: str, *, as_json: bool) -> None:
+    if as_json:
+        show.as_json(result)
+    else:
+        show.lines(text)

@@ -104,9 +104,3 @@ async def rollout_log(daemon: "Daemon", args: dict[str, Any], conversation: Conv
     """`rollout-log`: of a commit, or of the last that was tried."""
     wanted = commit_or_none(args, "commit")
     return {"text": await trio.to_thread.run_sync(daemon.need_clan().rollout.log, wanted)}
-
-
-async def rollout_retry(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
-    """`rollout-retry`: forget that revisions failed here."""
-    await daemon.need_clan().rollout.retry()
-    return {}

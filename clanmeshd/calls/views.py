@@ -10,6 +10,7 @@ import trio
 
 from clanmesh_protocol.control import CONTROL_VERSION, Fault
 from clanmesh_protocol.keys import NodeId, node_text, tunnel_public_untrusted
+from clanmesh_protocol.records import Verb
 from clanmesh_protocol.version import version_text
 from clanmeshd.alerting import standing_alarms
 from clanmeshd.calls.admins import acknowledged_age_s, final_number
@@ -17,10 +18,13 @@ from clanmeshd.calls.arguments import number
 from clanmeshd.clan import Clan
 from clanmeshd.control import Conversation
 from clanmeshd.core.alarms import Alarm
+from clanmeshd.core.directives import standing
 from clanmeshd.core.mesh import Peer
+from clanmeshd.core.phrases import COMMIT_DIGITS
 from clanmeshd.core.wanted import node_record, overlay_address
 from clanmeshd.driver import instant
 from clanmeshd.overlay.backend import TunnelState
+from clanmeshd.rollout.selection import FORK_REMEDY
 
 if TYPE_CHECKING:
     from clanmeshd.daemon import Daemon
@@ -145,7 +149,7 @@ async def status(daemon: "Daemon", args: dict[str, Any], conversation: Conversat
     clan = daemon.need_clan()
     mesh = clan.mesh
     alarms = standing_alarms(mesh)
-    problems = _problems(daemon, clan) + _alarm_views(alarms, "problem")
+    problems = _problems(daemon, clan) + _fork_problems(clan) + _alarm_views(alarms, "problem")
     return {
         "clan": {"id": clan.membership.clan.hex(), "name": clan.membership.name},
         "self": next((p.name for p in mesh.peers(instant()) if p.node == clan.keys.node), None),
@@ -153,7 +157,7 @@ async def status(daemon: "Daemon", args: dict[str, Any], conversation: Conversat
         "address": str(ipaddress.IPv6Address(overlay_address(clan.membership.clan, clan.keys.node))),
         "healthy": not problems,
         "problems": problems,
-        "notices": _alarm_views(alarms, "notice"),
+        "notices": _pause_notices(clan) + _alarm_views(alarms, "notice"),
         "authority": _authority_view(clan),
         "counters": {**mesh.counters, "inbox-dropped": clan.driver.inbox_dropped},
         "overlay": {
@@ -214,6 +218,31 @@ def _problems(daemon: "Daemon", clan: Clan) -> list[dict[str, str]]:
         found.append(
             (f"mDNS: {clan.discovery_failure}", "connect this device to a network, or set `mdns = false`")
         )
-    if clan.status.value.rollout.text in ("rolled-back", "failed", "held"):
-        found.append((f"rollout: {clan.status.value.rollout.text}", "see `clanctl rollout status`"))
+    complaint = clan.rollout.complaint
+    if complaint is not None:
+        found.append((f"rollout: {complaint}", "see `clanctl rollout status`"))
     return [{"what": what, "remedy": remedy, "kind": "device", "severity": "problem"} for what, remedy in found]
+
+
+def _fork_problems(clan: Clan) -> list[dict[str, str]]:
+    """Heads that diverge, with who signed them: nothing moves anywhere until somebody decides."""
+    fork = clan.rollout.fork
+    if not fork:
+        return []
+    named = " and ".join(f"{commit.hex()[:COMMIT_DIGITS]} by {signer}" for commit, signer in fork)
+    what = f"the configuration has diverging heads, {named}: no device moves until that ends"
+    return [{"what": what, "remedy": FORK_REMEDY, "kind": "fork", "severity": "problem"}]
+
+
+def _pause_notices(clan: Clan) -> list[dict[str, str]]:
+    mesh = clan.mesh
+    return [
+        {
+            "what": f"{order.by} paused the rollout{f' ({order.reason})' if order.reason else ''}",
+            "remedy": "when it shall go on: `clanctl rollout resume` on an admin's device",
+            "kind": "paused",
+            "severity": "notice",
+        }
+        for order in standing(mesh.authority, mesh.ledger)
+        if order.verb is Verb.PAUSE
+    ]

@@ -29,7 +29,9 @@ from clanmeshd.rollout.activation import (
     request_bytes,
 )
 from clanmeshd.rollout.build import BuildFailed, Place, build, prune_checkouts, read_config, revision_of
-from clanmeshd.rollout.journal import Entry, Journal, Memory
+from clanmeshd.rollout.journal import CURRENT, Entry, Journal, Memory
+from clanmeshd.rollout.journal import FAILED as ENTRY_FAILED
+from clanmeshd.rollout.journal import ROLLED_BACK as ENTRY_ROLLED_BACK
 from clanmeshd.rollout.repository import GOOD as GOOD_REF
 from clanmeshd.rollout.repository import RefChange, Repository
 from clanmeshd.rollout.selection import short
@@ -40,7 +42,7 @@ LAUNCHES_MAX: Final = 3  # of one activation: it dies each time, or cannot be st
 
 log = logging.getLogger(__name__)
 
-_STATES: Final = {GOOD: "current", ROLLED_BACK: "rolled-back", FAILED: "failed"}
+_STATES: Final = {GOOD: CURRENT, ROLLED_BACK: ENTRY_ROLLED_BACK, FAILED: ENTRY_FAILED}
 
 
 class Attempt:
@@ -72,12 +74,12 @@ class Attempt:
         return commit != memory.good and memory.failure_of(commit) is None
 
     def keep_only(self, target: bytes | None) -> None:
-        """Give a build up that is for another commit than this."""
+        """Give a build up that is for another commit than this; with None any."""
         if self._building is not None and self.commit != target:
             self._building.cancel()
 
-    async def run(self, commit: bytes, place: Place) -> None:
-        """Take a commit to a result. A build that is given up ends without one."""
+    async def run(self, commit: bytes, place: Place, soak_s: int = 0) -> None:
+        """Take a commit to a result, to be watched for `soak_s` then. A build that is given up has none."""
         self.commit = commit
         started = time.monotonic()
         try:
@@ -91,9 +93,10 @@ class Attempt:
                     await self._remember(commit, FAILED, str(failure), started, activation="")
                     return
             if self._building.cancelled_caught:
-                log.info("%s: given up for a newer commit", short(commit))
+                log.info("%s: given up, as it is not to be run now", short(commit))
                 return
             self._building = None
+            await self._save(lambda memory: memory.with_soak(commit, soak_s))
             await self._activate(
                 Activation(os.urandom(8).hex(), revision, last_good, place.environment(), str(path))
             )
@@ -210,15 +213,25 @@ class Attempt:
         """Let failed commits be tried again."""
         await self._save(lambda memory: replace(memory, bad=()))
 
+    async def heed_retry(self, author: str, seq: int, commit: bytes) -> None:
+        """Let a commit be tried again that failed, once for each time that an admin says so."""
+        await self._save(lambda memory: memory.with_retry(author, seq, commit))
+
+    async def end_watch(self) -> None:
+        """The running revision was watched for long enough."""
+        await self._save(lambda memory: memory.watched())
+        self._changed()
+
     async def remember_anchor_keys(self, keys: frozenset[str]) -> None:
         """Keep under which signers the anchor was verified."""
         ordered = tuple(sorted(keys))
-        if ordered != self._journal.memory.anchor_keys:
-            await self._save(lambda memory: replace(memory, anchor_keys=ordered))
+        await self._save(lambda memory: replace(memory, anchor_keys=ordered))
 
     async def _save(self, change: Callable[[Memory], Memory]) -> None:
         async with self._saving:
-            await trio.to_thread.run_sync(lambda: self._journal.save(change(self._journal.memory)))
+            changed = change(self._journal.memory)
+            if changed != self._journal.memory:
+                await trio.to_thread.run_sync(self._journal.save, changed)
 
     def _enter(self, state: RolloutState | None) -> None:
         if state is not self.state:

@@ -16,7 +16,7 @@ from typing import Final
 from clanmesh_protocol.control import Fault
 from clanmesh_protocol.errors import MalformedError
 from clanmesh_protocol.keys import ClanId
-from clanmesh_protocol.records import HEAD_NAMESPACE, head_statement
+from clanmesh_protocol.records import HEAD_NAMESPACE, Resolution, head_statement
 from clanmeshd import process
 from clanmeshd.core.effects import SetRollout
 from clanmeshd.rollout.git import GitFailed, one_line, run_git
@@ -52,16 +52,19 @@ SIGNING_HELP: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """Who may sign for a clan, and which history is accepted by hash."""
+    """Who may sign for a clan, which history is accepted by hash, and which heads were left for ever."""
 
     clan: ClanId
     signers: tuple[Signer, ...]
     checkpoints: tuple[bytes, ...]  # of the followed ref, newest last
+    resolutions: tuple[Resolution, ...] = ()  # likewise
 
     @property
     def digest(self) -> bytes:
-        """The same for the same signers and checkpoints: verdicts are cached under it."""
+        """The same for the same signers, checkpoints and resolutions: verdicts are cached under it."""
         parts = [signer.blob for signer in self.signers] + [b"checkpoints", *self.checkpoints]
+        for resolution in self.resolutions:
+            parts += [b"resolution", resolution.head, *resolution.abandoned]
         return blake2b(b"".join(len(part).to_bytes(4, "big") + part for part in parts), digest_size=16).digest()
 
     def signer_of(self, signature: Signature) -> Signer | None:
@@ -72,7 +75,8 @@ class Authority:
 def authority_of(wanted: SetRollout, ref: str) -> Authority:
     """Who may sign, by the core's word."""
     checkpoints = tuple(commit for name, commit in wanted.checkpoints if name == ref)
-    return Authority(wanted.clan, read_signers(wanted.signers), checkpoints)
+    resolutions = tuple(each for each in wanted.resolutions if each.ref == ref)
+    return Authority(wanted.clan, read_signers(wanted.signers), checkpoints, resolutions)
 
 
 @asynccontextmanager

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from clanmesh_protocol.control import Fault
+from clanmesh_protocol.names import TAG_ALL, is_label
+from clanmeshd.rollout.rings import HEALTHY_MAX, RINGS_MAX, SOAK_S, SOAK_S_MAX, Ring
 
 FILE_NAME: Final = "clan.toml"
 FILE_BYTES_MAX: Final = 65_536  # a page of settings
@@ -22,8 +24,9 @@ ACTIVATE_TIMEOUT_S_MAX: Final = 3600
 EXAMPLE: Final = '[rollout] with driver = "command", activate = ["./activate"] and health = ["./health"]'
 _TABLES: Final = frozenset({"rollout"})
 _KEYS: Final = frozenset(
-    {"driver", "build", "activate", "health", "health_timeout_s", "build_timeout_s", "activate_timeout_s"}
+    {"driver", "build", "activate", "health", "health_timeout_s", "build_timeout_s", "activate_timeout_s", "ring"}
 )
+_RING_KEYS: Final = frozenset({"tag", "healthy", "soak_s"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,7 @@ class RolloutConfig:
     health_timeout_s: int
     build_timeout_s: int
     activate_timeout_s: int
+    rings: tuple[Ring, ...] = ()  # who goes before whom; in order
 
 
 def parse_config_untrusted(data: bytes | None) -> RolloutConfig:
@@ -69,7 +73,30 @@ def parse_config_untrusted(data: bytes | None) -> RolloutConfig:
         health_timeout_s=_seconds(table, "health_timeout_s", HEALTH_TIMEOUT_S, HEALTH_TIMEOUT_S_MAX),
         build_timeout_s=_seconds(table, "build_timeout_s", BUILD_TIMEOUT_S, BUILD_TIMEOUT_S_MAX),
         activate_timeout_s=_seconds(table, "activate_timeout_s", ACTIVATE_TIMEOUT_S, ACTIVATE_TIMEOUT_S_MAX),
+        rings=_rings(table.get("ring", []), data),
     )
+
+
+def _rings(value: Any, data: bytes) -> tuple[Ring, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise _refused("rollout.ring is no list of tables", "begin each ring with a line [[rollout.ring]]")
+    if len(value) > RINGS_MAX:
+        raise _refused(f"it has over {RINGS_MAX} rings", "join some of them")
+    rings = tuple(_ring(table, data) for table in value)
+    tags = [ring.tag for ring in rings]
+    if len(set(tags)) != len(tags):
+        raise _refused("two rings are of one tag", "name each tag once")
+    return rings
+
+
+def _ring(table: dict[str, Any], data: bytes) -> Ring:
+    _check_keys(table, _RING_KEYS, "rollout.ring.", data)
+    tag = table.get("tag")
+    if not isinstance(tag, str) or not is_label(tag) or tag == TAG_ALL:
+        remedy = 'give the tag of the devices that go first, as in tag = "testers"'
+        raise _refused(f"rollout.ring.tag is {tag!r}", remedy)
+    healthy = _number(table, "ring.healthy", 0, 1, HEALTHY_MAX, "a number")
+    return Ring(tag, healthy, _number(table, "ring.soak_s", SOAK_S, 0, SOAK_S_MAX, "whole seconds"))
 
 
 def _check_keys(table: dict[str, Any], known: frozenset[str], prefix: str, data: bytes) -> None:
@@ -111,9 +138,15 @@ def _command(table: dict[str, Any], key: str, *, required: bool) -> tuple[str, .
 
 
 def _seconds(table: dict[str, Any], key: str, default: int, maximum: int) -> int:
-    value = table.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= maximum:
-        raise _refused(f"rollout.{key} is {value!r}", f"give whole seconds from 1 to {maximum}")
+    return _number(table, key, default, 1, maximum, "whole seconds")
+
+
+def _number(table: dict[str, Any], key: str, default: int, minimum: int, maximum: int, what: str) -> int:
+    value = table.get(key.rpartition(".")[2])
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
+        raise _refused(f"rollout.{key} is {value!r}", f"give {what} from {minimum} to {maximum}")
     return value
 
 

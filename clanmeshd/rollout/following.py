@@ -20,6 +20,7 @@ from clanmeshd.core.effects import HeadClaim, Holder, SetRollout
 from clanmeshd.rollout.commits import Authority, authority_of, verify_commits, verify_head_untrusted
 from clanmeshd.rollout.objects import Objects, is_commit_id
 from clanmeshd.rollout.repository import PUSHED_MAX, Quarantine, Repository
+from clanmeshd.rollout.resolutions import left, refusal
 from clanmeshd.rollout.selection import Decision, Follow, Held, Nothing, select, short
 from clanmeshd.rollout.transfer import fetch_untrusted
 
@@ -54,6 +55,7 @@ class Following:
         self._fetch = fetch
         self._signatures: dict[tuple[bytes, bytes], str | Fault] = {}
         self._verdicts: dict[tuple[bytes, bytes], Fault | None] = {}
+        self._refusals: dict[tuple[bytes, bytes], Fault | None] = {}
         self._pending: list[bytes] = []  # pushed here in this life of the daemon, not yet seen as a claim
         self.anchor_keys: frozenset[str] = frozenset()  # under which the anchor was verified; kept by the journal
 
@@ -65,10 +67,22 @@ class Following:
         if anchor is not None and await self._anchor_holds(anchor, authority):
             return anchor
         here = await self._repository.commits_here(set(authority.checkpoints))
-        return next((commit for commit in reversed(authority.checkpoints) if commit in here), None)
+        for commit in reversed(authority.checkpoints):
+            if commit in here and await self._refusal(commit, authority) is None:
+                return commit
+        return None
+
+    async def _refusal(self, commit: bytes, authority: Authority) -> Fault | None:
+        """Whether a published commit is on a side that was left for another head."""
+        key = (authority.digest, commit)
+        if key not in self._refusals:
+            _remember(self._refusals, key, await refusal(self._repository, commit, authority.resolutions))
+        return self._refusals[key]
 
     async def _anchor_holds(self, anchor: bytes, authority: Authority) -> bool:
         keys = frozenset(signer.fingerprint for signer in authority.signers)
+        if await self._refusal(anchor, authority) is not None:
+            return False  # for once the way does not lead forward
         if self.anchor_keys and self.anchor_keys <= keys:
             return True  # nobody who may have signed it has been removed
         if await self._verdict(self._repository, anchor, authority, base=None) is not None:
@@ -94,8 +108,9 @@ class Following:
             if base is not None:
                 accepted.add(base)
             try:
-                await verify_commits(objects, authority, accepted, head)
-                verdict = None
+                verdict = await refusal(objects, head, authority.resolutions)
+                if verdict is None:
+                    await verify_commits(objects, authority, accepted, head)
             except Fault as fault:
                 verdict = fault
             _remember(self._verdicts, key, verdict)
@@ -139,7 +154,7 @@ class Following:
         decision = self._decision(base, heads, tips, authority)
         if isinstance(decision, Follow):
             await self._follow(decision.commit, authority)
-        await self._forget_unclaimed(signed)
+        await self._forget_unclaimed(set(signed) - self._refused_commits(signed, authority))
         missing = tuple(sorted(set(signed) - here - self._refused_commits(signed, authority)))
         return Outcome(decision, tuple(refused), missing)
 
@@ -154,7 +169,8 @@ class Following:
         return Nothing() if anchor is None else Held((anchor,), self._why_not(anchor, authority))
 
     def _why_not(self, anchor: bytes, authority: Authority) -> str:
-        verdict = self._verdicts.get((authority.digest, anchor))
+        key = (authority.digest, anchor)
+        verdict = self._refusals.get(key) or self._verdicts.get(key)
         return f"the head {short(anchor)} does not hold any more: {verdict}"
 
     async def _follow(self, commit: bytes, authority: Authority) -> None:
@@ -173,7 +189,7 @@ class Following:
         """The commits whose head statement a signer of now signed, with the signer's name."""
         found: dict[bytes, str] = {}
         for claim in claims[:CLAIMS_MAX]:
-            if claim.ref != REF or not is_commit_id(claim.new):
+            if claim.ref != REF or not is_commit_id(claim.new) or left(claim.new, authority.resolutions):
                 continue
             key = (authority.digest, _fingerprint(claim))
             if key not in self._signatures:

@@ -1,6 +1,7 @@
 """What the rollout remembers across restarts: one small file, replaced as a whole, and the logs of what was tried.
 
-    state.json         the running revision, the failed ones, the history, under which keys the anchor was verified
+    state.json         the running revision and whether it is still watched, the failed ones, the history, under
+                       which keys the anchor was verified, which retries were heeded
     logs/<commit>.log  what build, activation and health wrote
 
 A damaged state.json costs the memory of failures and the history, never a start: the running revision is also a
@@ -19,8 +20,14 @@ from clanmeshd.files import Files
 FORMAT: Final = 1
 HISTORY_MAX: Final = 100  # entries: months of a busy clan
 BAD_MAX: Final = 64  # failed commits that are remembered; a status names the newest few of them
+HEEDED_MAX: Final = 64  # authors of retries: twice as many as there are admins at one time
+SOAKS_MAX: Final = 2
 LOGS_MAX: Final = 20  # files
 LOG_TEXT_BYTES_MAX: Final = 1 << 20  # of a log that is shown: its end has the reason
+
+CURRENT: Final = "current"  # the states of an entry
+ROLLED_BACK: Final = "rolled-back"
+FAILED: Final = "failed"
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +44,14 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Soak:
+    """For how long a commit is to be watched once it runs. After a restart the time begins anew."""
+
+    commit: str
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
     """The content of state.json."""
 
@@ -45,6 +60,15 @@ class Memory:
     anchor_keys: tuple[str, ...] = ()  # fingerprints of the signers under which the anchor was verified
     bad: tuple[Entry, ...] = ()  # newest last
     history: tuple[Entry, ...] = ()  # newest last
+    soaks: tuple[Soak, ...] = ()  # of the running commit while it is watched, and of one that is being tried
+    heeded: tuple[tuple[str, int], ...] = ()  # (author in hex, seq) of the newest retry of each author
+
+    @property
+    def soaking(self) -> Soak | None:
+        """What is still awaited of the running revision."""
+        return next(
+            (soak for soak in self.soaks if self.good is not None and soak.commit == self.good.hex()), None
+        )
 
     def failure_of(self, commit: bytes) -> Entry | None:
         """How a commit failed here, if it did."""
@@ -58,7 +82,7 @@ class Memory:
     def with_result(self, entry: Entry, activation: str) -> "Memory":
         """Remember how a revision ended."""
         others = tuple(bad for bad in self.bad if bad.commit != entry.commit)
-        succeeded = entry.state == "current"
+        succeeded = entry.state == CURRENT
         return replace(
             self,
             good=bytes.fromhex(entry.commit) if succeeded else self.good,
@@ -66,6 +90,23 @@ class Memory:
             bad=others if succeeded else (*others, entry)[-BAD_MAX:],
             history=(*self.history, entry)[-HISTORY_MAX:],
         )
+
+    def with_soak(self, commit: bytes, seconds: int) -> "Memory":
+        """Remember for how long a commit is to be watched, should it come to run; no time is none."""
+        running = tuple(soak for soak in self.soaks if soak is self.soaking and soak.commit != commit.hex())
+        return replace(self, soaks=(*running, Soak(commit.hex(), seconds)) if seconds else running)
+
+    def watched(self) -> "Memory":
+        """The running revision was watched for long enough."""
+        return replace(self, soaks=tuple(soak for soak in self.soaks if soak is not self.soaking))
+
+    def with_retry(self, author: str, seq: int, commit: bytes) -> "Memory":
+        """Heed an admin's word to try a commit again; heeded already, it changes nothing."""
+        if dict(self.heeded).get(author, -1) >= seq:
+            return self
+        others = tuple(each for each in self.heeded if each[0] != author)
+        bad = tuple(entry for entry in self.bad if entry.commit != commit.hex())
+        return replace(self, bad=bad, heeded=(*others, (author, seq))[-HEEDED_MAX:])
 
 
 @dataclass(slots=True)
@@ -135,6 +176,10 @@ def _read(value: dict[str, Any]) -> Memory:
         anchor_keys=tuple(str(key) for key in value["anchor_keys"]),
         bad=tuple(map(_read_entry, value["bad"]))[-BAD_MAX:],
         history=tuple(map(_read_entry, value["history"]))[-HISTORY_MAX:],
+        soaks=tuple(Soak(str(soak["commit"]), int(soak["seconds"])) for soak in value.get("soaks", ()))[
+            -SOAKS_MAX:
+        ],
+        heeded=tuple((str(author), int(seq)) for author, seq in value.get("heeded", ()))[-HEEDED_MAX:],
     )
 
 

@@ -1,12 +1,14 @@
 """The rollout of one device: follow the verified head, build it, have it activated, remember how it went.
 
-Two tasks. One turns the core's claims into a target (see `following`); the other takes the newest target to a
-result, and cancels a build that a newer target has made pointless. An activation is never interrupted: it is not
-ours any more once it is launched.
+Three tasks. One heeds what admins order and others show; one turns the core's claims into a target (`following`);
+the last takes the newest target to a result when it is this device's turn (`turn`). A build that a newer target, a
+pause or the word of a ring has made pointless is given up. An activation is never interrupted: it is not ours any
+more once it is launched.
 
 - A commit that failed is remembered over restarts and not tried again until `retry`.
 - A commit that runs is not activated again.
 - An activation that was under way when the daemon died is watched to its end by the next one.
+- A device of a ring watches a commit for a while before it calls it current; a restart begins that time anew.
 - Only two checkouts stay: the running one, which is the way back, and the one being tried.
 """
 
@@ -14,6 +16,7 @@ import logging
 import math
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -29,16 +32,22 @@ from clanmeshd.rollout.following import Fetch, Following, Outcome
 from clanmeshd.rollout.journal import Journal
 from clanmeshd.rollout.receiving import Progress, Push, receive_push
 from clanmeshd.rollout.repository import Repository
+from clanmeshd.rollout.rings import Go
 from clanmeshd.rollout.selection import Follow, Held
+from clanmeshd.rollout.standing import Facts, Tips, fork_news, state_of, view, why
 from clanmeshd.rollout.transfer import SERVED_AT_ONCE_MAX, serve_upload_pack
+from clanmeshd.rollout.turn import Turn
 
 BACKOFF_FIRST_S: Final = 0.5
 BACKOFF_MAX_S: Final = 60.0
 BACKOFF_JITTER: Final = 0.25  # devices that failed together do not come back together
 PUSHES_AT_ONCE_MAX: Final = 2  # each may take the disk space of a whole quarantine
 
+_COMPLAINTS: Final = frozenset({RolloutState.HELD, RolloutState.ROLLED_BACK, RolloutState.FAILED})
+
 log = logging.getLogger(__name__)
 
+Tell = Callable[[str, str], None]  # a kind of event, what happened
 Report = Callable[[bytes | None, bytes | None, RolloutState, tuple[bytes, ...]], Awaitable[None]]
 
 
@@ -54,25 +63,36 @@ class Rollout:
     """The one door of this room.
 
     `fetch` opens a stream to a holder's `upload_pack`; it may raise OSError or ProtocolError. `report` is told
-    (running commit, wanted commit, state, failed commits with the newest last) whenever one of them changes.
+    (running commit, wanted commit, state, failed commits with the newest last) whenever one of them changes;
+    `tell`, when heads begin to diverge and when that is over.
     """
 
     def __init__(
-        self, directory: Path, runtime: Path, *, fetch: Fetch, report: Report, files: Files | None = None
+        self,
+        directory: Path,
+        runtime: Path,
+        *,
+        fetch: Fetch,
+        report: Report,
+        tell: Tell = lambda kind, text: None,
+        files: Files | None = None,
     ) -> None:
         self._directory = directory
         self._runtime = runtime
         self._report = report
+        self._tell = tell
         self._repository = Repository(directory)
         self._journal = Journal(directory, files or RealFiles())
         self._following = Following(self._repository, fetch)
         self._attempt = Attempt(directory, self._repository, self._journal, self._changed)
+        self._turn = Turn(self._repository, self._journal, self._attempt)
         self._opening = trio.Lock()
         self._opened = False
         self._serving = trio.CapacityLimiter(SERVED_AT_ONCE_MAX)
         self._pushing = trio.CapacityLimiter(PUSHES_AT_ONCE_MAX)
         self._target: bytes | None = None
-        self._place = Place("", (), runtime)
+        self._claims: SetRollout | None = None  # the newest
+        self._claimed = trio.Event()  # something else is claimed
         self._outcome: Outcome | None = None
         self._looking: RolloutState | None = None  # FETCHING or VERIFYING, while it lasts
         self._trouble: str | None = None  # of this device: a full disk, no git
@@ -129,29 +149,11 @@ class Rollout:
 
     def view(self) -> dict[str, Any]:
         """The result of `rollout-status`."""
-        memory, outcome = self._journal.memory, self._outcome
-        return {
-            "wanted": self._target.hex() if self._target else None,
-            "commit": memory.good.hex() if memory.good else None,
-            "state": self._state().text,
-            "why": self._why(),
-            "bad": [entry.commit for entry in memory.bad],
-            "last_good": memory.good.hex() if memory.good else None,
-            "refused": list(outcome.refused) if outcome else [],
-        }
+        return view(self._facts, self.fork, self._outcome.refused if self._outcome else ())
 
     def history(self) -> list[dict[str, Any]]:
         """What was tried here, oldest first."""
-        return [
-            {
-                "commit": entry.commit,
-                "state": entry.state,
-                "why": entry.why,
-                "at_unix_s": entry.at_unix_s,
-                "seconds": entry.seconds,
-            }
-            for entry in self._journal.memory.history
-        ]
+        return [asdict(entry) for entry in self._journal.memory.history]
 
     def log(self, commit: bytes | None) -> str:
         """What build, activation and health wrote for a commit, or for the newest one that was tried.
@@ -176,6 +178,24 @@ class Rollout:
             raise _failed("retrying", error) from error
         self._changed()
 
+    @property
+    def target(self) -> bytes | None:
+        """The commit to run, whether or not it is this device's turn."""
+        return self._target
+
+    @property
+    def fork(self) -> Tips:
+        """The heads that diverge, sorted, each with its signer; nothing when none do."""
+        held = self._held
+        return tuple(zip(held.tips, held.signers, strict=True)) if held is not None and held.is_fork else ()
+
+    @property
+    def complaint(self) -> str | None:
+        """Why what is wanted is not run here, when a person has to look into it; for a fork see `fork`."""
+        state = state_of(self._facts)
+        on_purpose = state is RolloutState.HELD and (self.fork or self._turn.is_paused)
+        return why(self._facts) if state in _COMPLAINTS and not on_purpose else None
+
     # --- running -------------------------------------------------------------------------------------------
 
     async def run(self, wanted: Wanted) -> None:
@@ -183,7 +203,8 @@ class Rollout:
         await self._open_patiently()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._report_changes)
-            nursery.start_soon(self._follow, wanted)
+            nursery.start_soon(self._listen, wanted)
+            nursery.start_soon(self._follow)
             nursery.start_soon(self._apply)
 
     async def _open(self) -> None:
@@ -208,24 +229,46 @@ class Rollout:
                 attempts += 1
                 await trio.sleep(_pause_s(attempts))
 
-    async def _follow(self, wanted: Wanted) -> None:
+    async def _listen(self, wanted: Wanted) -> None:
+        """Heed what is ordered and shown at once, however long it takes to fetch what is claimed.
+
+        What others show changes with each step that one of them takes: to look at all claims each time would keep
+        devices busy with each other.
+        """
+        while True:
+            value = await wanted.changed()
+            if self._claims is None or _claims_of(value) != _claims_of(self._claims):
+                self._claimed.set()
+            self._claims = value
+            try:
+                await self._turn.heed(value)
+                await self._judge()
+            except OSError as error:
+                self._note_trouble(str(error))
+            self._changed()
+
+    async def _follow(self) -> None:
         """Keep the target at what the claims say."""
-        value = await wanted.changed()
         attempts = 0
         while True:
-            try:
-                await self._look(value)
-                missing = bool(self._outcome and self._outcome.missing)
-                self._note_trouble(None)
-            except OSError as error:
-                missing = True
-                self._note_trouble(str(error))
-            attempts = attempts + 1 if missing else 0
+            self._claimed = trio.Event()
+            if self._claims is not None:
+                attempts = 0 if await self._look_patiently(self._claims) else attempts + 1
             with trio.move_on_after(_pause_s(attempts)):
-                value = await wanted.changed()
+                await self._claimed.wait()
+
+    async def _look_patiently(self, value: SetRollout) -> bool:
+        """Look at the claims; say whether all of them are here."""
+        try:
+            await self._look(value)
+        except OSError as error:
+            self._note_trouble(str(error))
+            return False
+        self._note_trouble(None)
+        return not (self._outcome and self._outcome.missing)
 
     async def _look(self, value: SetRollout) -> None:
-        self._place = Place(value.node_name, value.tags, self._runtime)
+        held = self._held
         try:
             self._outcome = await self._following.decide(value, self._look_at)
         finally:
@@ -233,11 +276,29 @@ class Rollout:
             self._changed()
         if isinstance(self._outcome.decision, Follow):
             self._target = self._outcome.decision.commit
-        self._attempt.keep_only(self._target)
+        for kind, text in fork_news(held, self._held):
+            self._tell(kind, text)
+        await self._judge()
+        self._changed()
         await self._attempt.remember_anchor_keys(self._following.anchor_keys)
 
     def _look_at(self, what: RolloutState) -> None:
         self._looking = what
+        self._dirty.set()
+
+    # --- whose turn it is ----------------------------------------------------------------------------------
+
+    @property
+    def _held(self) -> Held | None:
+        """Why no head can be followed."""
+        decision = self._outcome.decision if self._outcome is not None else None
+        return decision if isinstance(decision, Held) else None
+
+    async def _judge(self) -> None:
+        if self._target is not None:
+            await self._turn.read_rings(self._target)
+        # From here on nothing is waited for: a decision is made of what is known at one moment.
+        self._turn.judge(self._target, self._held.why if self._held is not None else None)
         self._dirty.set()
 
     async def _apply(self) -> None:
@@ -247,19 +308,32 @@ class Rollout:
             self._again = trio.Event()
             try:
                 await self._attempt.resume()
-                target = self._target
-                if target is not None and self._attempt.is_open(target):
-                    await self._attempt.run(target, self._place)
+                await self._judge()
+                await self._try_target()
                 attempts = 0
-                pause_s = math.inf
+                pause_s = await self._turn.watch()
             except OSError as error:
                 attempts += 1
                 self._note_trouble(str(error))
                 pause_s = _pause_s(attempts)
-            if self._target is not None and attempts == 0 and self._attempt.is_open(self._target):
+            if attempts == 0 and self._is_due():
                 continue  # it changed meanwhile
             with trio.move_on_after(pause_s):
                 await self._again.wait()
+
+    def _is_due(self) -> bool:
+        """Whether the target is to be tried now."""
+        target = self._target
+        return target is not None and isinstance(self._turn.verdict(target), Go) and self._attempt.is_open(target)
+
+    async def _try_target(self) -> None:
+        target, value = self._target, self._turn.wanted
+        if target is None or value is None or not self._is_due():
+            return
+        verdict = self._turn.verdict(target)
+        soak_s = verdict.soak_s if isinstance(verdict, Go) else 0
+        await self._attempt.run(target, Place(value.node_name, value.tags, self._runtime), soak_s)
+        await self._judge()  # the rings are now those of another revision
 
     # --- status --------------------------------------------------------------------------------------------
 
@@ -277,40 +351,29 @@ class Rollout:
         while True:
             self._dirty = trio.Event()
             memory = self._journal.memory
-            status = (memory.good, self._target, self._state(), memory.bad_commits)
+            status = (memory.good, self._target, state_of(self._facts), memory.bad_commits)
             if status != self._reported:
                 self._reported = status
                 await self._report(*status)
             await self._dirty.wait()
 
-    def _state(self) -> RolloutState:
-        memory, target = self._journal.memory, self._target
-        if self._attempt.state is not None:
-            return self._attempt.state
-        if self._outcome is not None and isinstance(self._outcome.decision, Held):
-            return RolloutState.HELD
-        if self._looking is RolloutState.FETCHING:
-            return self._looking
-        failure = memory.failure_of(target) if target is not None else None
-        if failure is not None:
-            return RolloutState.ROLLED_BACK if failure.state == "rolled-back" else RolloutState.FAILED
-        if target is not None and target != memory.good:
-            return RolloutState.BEHIND
-        return self._looking or RolloutState.CURRENT
+    @property
+    def _facts(self) -> Facts:
+        return Facts(
+            target=self._target,
+            memory=self._journal.memory,
+            attempt=self._attempt.state,
+            looking=self._looking,
+            held=self._held.why if self._held is not None else None,
+            gate=self._turn.verdict(self._target),
+            missing=bool(self._outcome and self._outcome.missing),
+            trouble=self._trouble,
+        )
 
-    def _why(self) -> str | None:
-        """Why it is not simply current, for people."""
-        outcome, target = self._outcome, self._target
-        if outcome is not None and isinstance(outcome.decision, Held):
-            return outcome.decision.why
-        failure = self._journal.memory.failure_of(target) if target is not None else None
-        if failure is not None:
-            return failure.why
-        if self._trouble is not None:
-            return self._trouble
-        if outcome is not None and outcome.missing:
-            return "no reachable member has the commits yet"
-        return None
+
+def _claims_of(value: SetRollout) -> SetRollout:
+    """What has to be looked at anew when it changes."""
+    return replace(value, node_name="", tags=(), orders=(), trials=())
 
 
 def _failed(what: str, error: OSError) -> Fault:

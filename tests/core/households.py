@@ -71,7 +71,7 @@ class Device:
         overlay = SimpleNamespace(
             observe=self._observe, backend=None, interface="clan0", failure=None, kind="none"
         )
-        rollout = SimpleNamespace(head=None)
+        rollout = SimpleNamespace(head=None, target=None, fork=(), complaint=None)
         status = OwnStatus(driver)
         self.clan = Clan(config, store, keys, membership, driver, status, overlay, rollout)  # type: ignore[arg-type]
         self._daemon = SimpleNamespace(

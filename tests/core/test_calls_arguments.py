@@ -26,13 +26,17 @@ CALLS = (
     "remove",
     "rename",
     "renew",
+    "rollout-pause",
+    "rollout-promote",
+    "rollout-resolve",
+    "rollout-resume",
     "signer-add",
     "signer-remove",
     "status",
     "tag",
 )
 KEYS = ("node", "name", "id", "key", "operation", "weight", "by", "govern", "routine", "value", "commit", "none")
-MORE_KEYS = ("drill", "add", "remove", "new_key", "distrust_s", "reason", "days", "after", "line")
+MORE_KEYS = ("drill", "add", "remove", "new_key", "distrust_s", "reason", "days", "after", "line", "head")
 OPERATIONS = ("add", "remove", "replace", "thresholds", "recovery", "setting", "checkpoint")
 ROUNDS = 120
 

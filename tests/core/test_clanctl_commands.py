@@ -52,7 +52,10 @@ JSON_CALLS = [
     (["rollout", "status"], "rollout-status", {"wanted": None, "commit": None, "state": "behind"}),
     (["rollout", "history"], "rollout-history", {"entries": []}),
     (["rollout", "log"], "rollout-log", {"text": "ok"}),
-    (["rollout", "retry"], "rollout-retry", {}),
+    (["rollout", "retry"], "rollout-retry", {"commit": None}),
+    (["rollout", "pause", "--reason", "holidays"], "rollout-pause", {"state": "paused", "reason": "holidays"}),
+    (["rollout", "resume"], "rollout-resume", {"state": "resumed"}),
+    (["rollout", "promote"], "rollout-promote", {"commit": "ab" * 20}),
 ]
 
 
@@ -63,6 +66,20 @@ def test_json_is_exactly_the_result(
     daemon.says(**{call: result})
     assert ctl(daemon, *words, "--json") == EXIT_DONE
     assert json.loads(capsys.readouterr().out) == result
+
+
+def test_the_head_that_stands_is_chosen_with_its_rivals_in_view(
+    daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    heads = [{"commit": "ab" * 20, "signer": "alice"}, {"commit": "cd" * 20, "signer": "bob"}]
+    done = {"state": "done", "operation": "let abababababab stand"}
+    daemon.says(rollout_status={"heads": heads}, rollout_resolve={"head": "ab" * 20, "decision": done})
+    with pytest.raises(Failure, match="confirmed"):
+        ctl(daemon, "rollout", "resolve", "abab")
+    assert [request.call for request in daemon.asked] == ["rollout-status"]
+    assert ctl(daemon, "rollout", "resolve", "abab", "--yes") == EXIT_DONE
+    assert daemon.args("rollout-resolve") == {"head": "abab"}
+    assert "done: let abababababab stand" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("words", "call", "result"), JSON_CALLS)

@@ -1,5 +1,6 @@
 """The rollout's pure parts: selection, settings, bundle headers, signers, the memory of what was tried."""
 
+import json
 import random
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +13,8 @@ from clanmesh_protocol.control import Fault
 from clanmesh_protocol.errors import MalformedError
 from clanmeshd.rollout.bundle import HEADER_BYTES_MAX, BundleReader
 from clanmeshd.rollout.config import FILE_BYTES_MAX, parse_config_untrusted
-from clanmeshd.rollout.journal import BAD_MAX, HISTORY_MAX, Entry, Journal, Memory
+from clanmeshd.rollout.journal import BAD_MAX, HISTORY_MAX, Entry, Journal, Memory, Soak
+from clanmeshd.rollout.rings import Ring
 from clanmeshd.rollout.selection import Follow, Held, Nothing, select
 from clanmeshd.rollout.signers import read_signature_untrusted, read_signer_untrusted, read_signers
 from tests.lossy import LossyFiles, PowerCut
@@ -70,6 +72,12 @@ def test_the_least_of_a_clan_toml() -> None:
     assert (config.health_timeout_s, config.build_timeout_s, config.activate_timeout_s) == (30, 1800, 300)
 
 
+def test_rings_in_their_order() -> None:
+    rings = b'[[rollout.ring]]\ntag = "testers"\nhealthy = 2\nsoak_s = 0\n[[rollout.ring]]\ntag = "canary"\n'
+    assert parse_config_untrusted(MINIMAL).rings == ()
+    assert parse_config_untrusted(MINIMAL + rings).rings == (Ring("testers", 2, 0), Ring("canary", 0, 300))
+
+
 @pytest.mark.parametrize(
     ("data", "why"),
     [
@@ -94,6 +102,17 @@ def test_the_least_of_a_clan_toml() -> None:
         (MINIMAL + b"health_timeout_s = true\n", "rollout.health_timeout_s is True"),
         (MINIMAL + b"health_timeout_s = 1.5\n", "rollout.health_timeout_s is 1.5"),
         (MINIMAL + b"health_timeout_s = 99999\n", "rollout.health_timeout_s is 99999"),
+        (MINIMAL + b"ring = 1\n", "rollout.ring is no list of tables"),
+        (MINIMAL + b"ring = [1]\n", "rollout.ring is no list of tables"),
+        (MINIMAL + b"[[rollout.ring]]\n", "rollout.ring.tag is None"),
+        (MINIMAL + b"[[rollout.ring]]\ntag = 'all'\n", "rollout.ring.tag is 'all'"),
+        (MINIMAL + b"[[rollout.ring]]\ntag = 'Testers'\n", "rollout.ring.tag is 'Testers'"),
+        (MINIMAL + b"[[rollout.ring]]\ntag = 't'\nsoak = 1\n", "no setting rollout.ring.soak (line 7)"),
+        (MINIMAL + b"[[rollout.ring]]\ntag = 't'\nhealthy = 0\n", "rollout.ring.healthy is 0"),
+        (MINIMAL + b"[[rollout.ring]]\ntag = 't'\nsoak_s = -1\n", "rollout.ring.soak_s is -1"),
+        (MINIMAL + b"[[rollout.ring]]\ntag = 't'\nsoak_s = 604801\n", "rollout.ring.soak_s is 604801"),
+        (MINIMAL + 2 * b"[[rollout.ring]]\ntag = 't'\n", "two rings are of one tag"),
+        (MINIMAL + b"".join(b"[[rollout.ring]]\ntag = 't%d'\n" % number for number in range(9)), "over 8 rings"),
         (b"#" * (FILE_BYTES_MAX + 1), "over 65536 bytes"),
         (b"a = " + b"[" * 20_000, "nests too deeply"),
         (MINIMAL + b"a." * 200 + b"a = 1\n", "line 5 has over 128 dots"),
@@ -227,6 +246,40 @@ def test_success_clears_an_earlier_failure() -> None:
     assert memory.activation == "y"
 
 
+def test_a_retry_is_heeded_once() -> None:
+    failed = Memory().with_result(entry(1), "").with_result(entry(2), "")
+    heeded = failed.with_retry("aa", 5, bytes.fromhex(entry(1).commit))
+    assert [bad.commit for bad in heeded.bad] == [entry(2).commit]
+    again = heeded.with_result(entry(1), "")
+    assert again.with_retry("aa", 5, bytes.fromhex(entry(1).commit)) is again
+    assert again.with_retry("bb", 1, bytes.fromhex(entry(1).commit)).bad == heeded.bad
+    assert again.with_retry("aa", 6, bytes.fromhex(entry(2).commit)).bad == (again.bad[-1],)
+
+
+def test_what_is_watched_stays_so_until_another_commit_runs() -> None:
+    first, second = (bytes.fromhex(entry(number).commit) for number in (1, 2))
+    memory = Memory().with_soak(first, 60)
+    assert memory.soaking is None, "it does not run yet"
+    memory = memory.with_result(entry(1, "current"), "")
+    assert memory.soaking == Soak(first.hex(), 60)
+    tried = memory.with_soak(second, 30)
+    assert tried.with_result(entry(2), "").soaking == Soak(first.hex(), 60), "it went back to the first"
+    assert tried.with_result(entry(2, "current"), "").soaking == Soak(second.hex(), 30)
+    assert memory.watched().soaking is None
+    assert memory.with_soak(second, 0).with_result(entry(2, "current"), "").soaking is None
+
+
+def test_the_memory_of_an_earlier_version_is_read() -> None:
+    files = LossyFiles()
+    journal = Journal(Path("/r"), files)
+    journal.save(Memory(good=A))
+    value = json.loads(files.read(Path("/r/state.json")))
+    del value["soaks"], value["heeded"]
+    files.write_atomic(Path("/r/state.json"), json.dumps(value).encode())
+    assert journal.load(None) is None
+    assert journal.memory == Memory(good=A)
+
+
 @pytest.mark.parametrize("cut_after", range(4))
 def test_a_power_cut_leaves_the_old_or_the_new(cut_after: int) -> None:
     files = LossyFiles()
@@ -235,7 +288,9 @@ def test_a_power_cut_leaves_the_old_or_the_new(cut_after: int) -> None:
     files.cut_after = cut_after
     try:
         for number in range(4):
-            states.append(states[-1].with_result(entry(number), str(number)))
+            states.append(
+                states[-1].with_result(entry(number), str(number)).with_retry("aa", number, A).with_soak(B, 9)
+            )
             journal.save(states[-1])
     except PowerCut:
         pass

@@ -11,8 +11,8 @@ from pathlib import Path
 import trio
 
 from clanmesh_protocol.keys import ClanId, NodeId
-from clanmesh_protocol.records import RolloutState, head_statement
-from clanmeshd.core.effects import HeadClaim, Holder, SetRollout
+from clanmesh_protocol.records import Resolution, RolloutState, head_statement
+from clanmeshd.core.effects import HeadClaim, Holder, Order, SetRollout, Trial
 from clanmeshd.reconcile import Latest
 from clanmeshd.rollout.machine import Rollout
 
@@ -173,6 +173,11 @@ class Device:
     peers: "list[Device]" = field(default_factory=list)  # nearest first
     slot: Latest[SetRollout] = field(default_factory=Latest)
     checkpoints: tuple[bytes, ...] = ()
+    tags: tuple[str, ...] = ("all", "backup")
+    resolutions: tuple[Resolution, ...] = ()
+    orders: tuple[Order, ...] = ()
+    trials: tuple[Trial, ...] = ()
+    told: list[tuple[str, str]] = field(default_factory=list)
     before_serving: Callable[[trio.SocketStream], None] = lambda stream: None
     served: int = 0
 
@@ -182,7 +187,11 @@ class Device:
         self.rollout = self._make()
 
     def _make(self) -> Rollout:
-        return Rollout(self.root / "rollout", self.runtime, fetch=self._fetch, report=self._report)
+        directory = self.root / "rollout"
+        return Rollout(directory, self.runtime, fetch=self._fetch, report=self._report, tell=self._tell)
+
+    def _tell(self, kind: str, text: str) -> None:
+        self.told.append((kind, text))
 
     def restart(self) -> None:
         """A new life of the daemon on the same state. The old one's tasks must have been cancelled."""
@@ -221,11 +230,14 @@ class Device:
         return SetRollout(
             clan=CLAN,
             node_name=f"node{self.number}",
-            tags=("all", "backup"),
+            tags=self.tags,
             signers=self.signers,
             checkpoints=tuple(("main", commit) for commit in self.checkpoints),
             heads=tuple(sorted(claims, key=lambda one: one.author)),
             holders=tuple(Holder(peer.node, (), commits) for peer in sources),
+            resolutions=self.resolutions,
+            orders=self.orders,
+            trials=self.trials,
         )
 
     async def push(

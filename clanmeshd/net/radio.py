@@ -131,9 +131,8 @@ class Radio:
                 await trio.sleep(RETRY_S)
                 continue
             # Most of what a LAN says is about printers and the like; and who speaks mDNS does so from its port.
-            if MARK in data and source[1] == PORT:
-                if self.hear(data):
-                    voice.asked.set()
+            if MARK in data and source[1] == PORT and self.hear(data):
+                voice.asked.set()
 
     def hear(self, data: bytes) -> bool:
         """Take a message of a stranger. Whether it wants our answer."""

@@ -150,7 +150,7 @@ def test_a_secret_is_sent_byte_by_byte(daemon: FakeDaemon, tmp_path: Path) -> No
         (["--mode", "1777"], b"x", "0777"),
         ([], b"", "empty"),
         ([], bytes(32_769), "32768"),
-        (["--file", "/nonexistent"], b"x", "No such file"),
+        (["--file", "/nonexistent/value"], b"x", "No such file"),
     ],
 )
 def test_a_value_that_is_none(

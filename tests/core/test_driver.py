@@ -33,13 +33,18 @@ class Wire:
         return Port(self, own)
 
 
+def is_first(own: Endpoint) -> bool:
+    """Whether it is the first of the pair, whose deeds are looked at."""
+    return own == endpoint("192.0.2.1", 51871)
+
+
 class Port:
     def __init__(self, wire: Wire, own: Endpoint) -> None:
         self._wire = wire
         self._own = own
 
     def send(self, data: bytes, destination: Endpoint) -> None:
-        self._wire.happened.append("send")
+        self._wire.happened.append("send" if is_first(self._own) else "the other sends")
         receiver = self._wire.drivers.get(destination)
         if receiver is not None:
             trio.lowlevel.spawn_system_task(receiver.deliver, [(data, self._own)])
@@ -128,7 +133,8 @@ async def test_a_record_is_durable_before_it_is_sent(tmp_path: Path) -> None:
         wire.happened.clear()
         published = one.mesh.withdraw(Kind.SECRET, "gone", instant())
         await one.settle()
-        assert wire.happened[:2] == ["stored", "send"]
+        own = [what for what in wire.happened if what != "the other sends"]
+        assert own[:2] == ["stored", "send"]
         assert published.data in store.load_records().records
         await _until_heard(two, published)
         nursery.cancel_scope.cancel()

@@ -40,7 +40,7 @@ PARTED_S: Final = 10.0  # in which each half has agreed on its own
 COLD_S_MAX: Final = 120.0
 NODES_OF_TARGETS: Final = 1000
 
-PARTS: Final = ("steady", "loss", "partition", "cold")
+PARTS: Final = ("steady", "partition", "loss", "cold")
 
 
 class Sends:
@@ -186,11 +186,11 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
         gc.enable()
         say(f"{collapse() >> 20} MiB in huge pages")
         do("steady", lambda: steady(world, target))
+        do("partition", lambda: partition(world, rng, target))  # before loss, of which suspicions are left
         for rate, target_s, sends in LOSSES:
             if "loss" in parts:
                 say(f"{rate:.0%} loss")
                 keep(spread(world, rng, rate, target_s if target else None, sends if target else None))
-        do("partition", lambda: partition(world, rng, target))
     do("cold", lambda: cold(size, seed, target))
     return figures
 

@@ -46,6 +46,7 @@ def part(world: World, *groups: range) -> None:
         for index in group:
             membership = world.mesh(index)._membership
             for node in lost:
+                membership._settle(membership._subjects[node], world.now_s)
                 membership._change(membership._subjects[node], State.DOWN)
             membership._revival.lose(world.now_s)
             world.settle(index)

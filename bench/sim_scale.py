@@ -1,12 +1,12 @@
 """Large clans in the simulator: whole cores with real cryptography, on a virtual clock, on one core.
 
-`python -m bench.sim_scale [--nodes 1000] [--parts steady,loss,partition,cold] [--seed 1] [--json] [--check]`.
+`python -m bench.sim_scale [--nodes 1000] [--parts steady,partition,loss,cold] [--seed 1] [--json] [--check]`.
 
 - steady: what a clan that is quiet costs, for a minute of its time; sessions begin in it.
-- loss: small records by devices chosen at random, at 1, 5 and 25 % loss: how long until the last device has each,
-  and how often its bytes were sent for each device.
 - partition: two halves that have taken each other for down long ago, and write 100 records each; how long after
   they can reach each other again each record is everywhere.
+- loss: small records by devices chosen at random, at 1, 5 and 25 % loss: how long until the last device has each,
+  and how often its bytes were sent for each device.
 - cold: all start at once, with nothing but who is a member, and the address of one.
 """
 

@@ -27,6 +27,7 @@ from clanmeshd.core.mesh import Peer
 from clanmeshd.core.subjects import State
 from clanmeshd.core.wanted import node_record, overlay_address, overlay_prefix
 from clanmeshd.driver import instant
+from clanmeshd.nearby import settled_secret
 from clanmeshd.store import Membership
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ async def invite(daemon: "Daemon", args: dict[str, Any], conversation: Conversat
 async def _make_token(clan: Clan, args: dict[str, Any], uses: int, expires_unix_s: int) -> Token:
     seed = os.urandom(32)
     content = _invite(clan, args, signing_public(seed), uses, expires_unix_s)
+    discovery = await settled_secret(clan.driver, clan.keys, lambda: clan.membership)
     record = clan.mesh.publish(content, slot=fingerprint_slot(content.key), now=instant())
     await clan.driver.settle()
     return Token(
@@ -102,7 +104,7 @@ async def _make_token(clan: Clan, args: dict[str, Any], uses: int, expires_unix_
         authority_head=clan.mesh.authority.head,
         inviter=clan.keys.node,
         floor=record.seq,
-        discovery=clan.membership.discovery,
+        discovery=discovery,
         expires_unix_s=expires_unix_s,
         endpoints=_doors(clan),
     )

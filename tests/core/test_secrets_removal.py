@@ -1,19 +1,21 @@
 """Secrets when a device is removed: what it could read gets a new epoch that it cannot, and that comes to rest."""
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+import trio
 
 from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.limits import DISCOVERY_BYTES, RECIPIENTS_MAX
 from clanmesh_protocol.records import Secret
 from clanmeshd.core.audience import EVERYONE, recipients
+from clanmeshd.core.mesh import Mesh
 from clanmeshd.core.roster import Member
-from clanmeshd.driver import instant
-from clanmeshd.nearby import FORMER_MAX, FORMER_S, former_secrets, renewed, told_secret
+from clanmeshd.driver import Driver, instant
+from clanmeshd.nearby import FORMER_MAX, FORMER_S, former_secrets, renewed, settled_secret, told_secret
 from clanmeshd.resealing import REROLL_PAUSE_S, Keeper
 from clanmeshd.secrets.grants import DISCOVERY_NAME, MARK, MARKS_MAX, exposed_to, holders, marked
 from tests.core.households import Device, Household
@@ -214,6 +216,31 @@ async def test_the_discovery_secret_changes_with_each_removal(house: Household) 
     assert told[0] != told[1]
     assert (await house["desk"].call("secrets-list"))["secrets"] == [], "it is none of the people's"
     assert await keepers.rest() == 0
+
+
+@dataclass
+class Inviting:
+    """A driver as far as an invite asks for news: with each, the clan's secrets are kept."""
+
+    mesh: Mesh
+    keepers: Keepers
+    news: trio.Event = field(default_factory=trio.Event)
+    asked: int = 0
+
+    async def quiet(self, news: trio.Event, within_s: float, pause_s: float) -> None:
+        self.asked += 1
+        await self.keepers.rest()
+
+
+async def test_who_is_invited_right_after_a_removal_gets_the_new_one(house: Household) -> None:
+    desk, keepers = house["desk"], Keepers(house)
+    for name in ("phone", "tv"):
+        former = told_secret(desk.mesh, desk.keys) or desk.clan.membership.discovery
+        await remove(house, name)
+        driver = Inviting(desk.mesh, keepers)
+        secret = await settled_secret(cast(Driver, driver), desk.keys, lambda: desk.clan.membership)
+        assert driver.asked == 1
+        assert secret == told_secret(desk.mesh, desk.keys) != former
 
 
 async def test_a_withdrawn_invite_changes_it_too_and_later_members_get_it(house: Household) -> None:

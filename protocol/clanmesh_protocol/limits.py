@@ -100,6 +100,7 @@ STREAM_NONCE_BYTES: Final = 32
 STREAM_WANTS_MAX: Final = 1024  # short ids of one request; the asker asks again for the rest
 STREAM_LINES_MAX: Final = 1000  # of one LOG frame
 STREAM_LINE_BYTES_MAX: Final = 4096
+STORE_LINE_BYTES_MAX: Final = 128  # a name of 64 and 44 of base64, with what stands between and behind
 PURPOSE_BYTES_MAX: Final = 16
 REFUSAL_CODE_BYTES_MAX: Final = 32
 REFUSAL_WHY_BYTES_MAX: Final = 256  # one sentence for a person

@@ -53,6 +53,7 @@ class Purpose(StrEnum):
     RECORDS = "records"
     GIT = "git"  # raw bytes behind the Accept
     LOG = "log"
+    STORE = "store"  # one line, then raw bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
-"""Vectors of what grows from keys: certificates, addresses, tunnel proofs, secrets, statements, mDNS tags."""
+"""Vectors of what grows from keys: certificates, addresses, tunnel proofs, secrets, statements, tags, lines."""
 
+import base64
 import hmac
 from collections.abc import Iterator
 from hashlib import blake2b
@@ -36,6 +37,7 @@ def all_cases() -> Iterator[Vector]:
     yield from secrets()
     yield from statements()
     yield from tags()
+    yield from store_lines()
 
 
 def certificates() -> Iterator[Vector]:
@@ -208,3 +210,27 @@ def tags() -> Iterator[Vector]:
     other = hmac.new(bytes(16), nonce, "blake2b").digest()[:16]
     yield case("other-clan", "signature", "made with another secret", nonce + other)
     yield case("cut", "signature", "a byte is missing: it is nobody's tag", (nonce + mac)[:-1])
+
+
+def store_lines() -> Iterator[Vector]:
+    """The first line of purpose `store`."""
+    key = secret("store key", 32)
+    text = base64.b64encode(key)
+
+    def case(name: str, expect: str, comment: str, line: bytes) -> Vector:
+        return Vector(f"store/{name}", expect, comment, line, {"key": key.hex()} if expect == "ok" else {})
+
+    longest = b"A.9_-" + b"a" * 59
+    yield case("ok", "ok", "a name as Nix makes them", b"nas-clanmesh-1:" + text + b"\n")
+    yield case("ok-name-64-bytes", "ok", "the longest, with each kind of sign", longest + b":" + text + b"\n")
+    yield case("name-65-bytes", "malformed", "a name that is too long", longest + b"a:" + text + b"\n")
+    yield case("name-empty", "malformed", "no name", b":" + text + b"\n")
+    yield case("name-blank", "malformed", "two keys in one line", b"a:" + text + b" b:" + text[:20] + b"\n")
+    yield case("key-31-bytes", "malformed", "a byte is missing", b"a:" + base64.b64encode(key[:31]) + b"\n")
+    yield case("key-33-bytes", "malformed", "a byte too many", b"a:" + base64.b64encode(key + key[:1]) + b"\n")
+    odd = text[:42] + bytes([text[42] + 1]) + b"="
+    yield case("key-padding-bits", "malformed", "bits are set that are of none of its bytes", b"a:" + odd + b"\n")
+    yield case("no-line-feed", "malformed", "cut before its end", b"a:" + text)
+    yield case("carriage-return", "malformed", "a line end of another kind", b"a:" + text + b"\r\n")
+    yield case("second-line", "malformed", "what follows is Nix's", b"a:" + text + b"\nx")
+    yield case("129-bytes", "limit", "a line that does not end", b"a" * 129)

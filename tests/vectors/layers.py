@@ -20,6 +20,7 @@ from clanmesh_protocol.records import (
     signing_input,
 )
 from clanmesh_protocol.signing import check_signature_untrusted, read_untrusted
+from clanmesh_protocol.stores import read_store_line_untrusted
 from clanmesh_protocol.tokens import decode_recovery_untrusted, decode_token_untrusted
 from tests.vectors.form import Vector
 
@@ -113,6 +114,12 @@ def recovery(vector: Vector) -> Derived:
     return {"seed": seed.hex(), "key": signing_public(seed).hex()}
 
 
+def store(vector: Vector) -> Derived:
+    """The first line on a stream of purpose `store`."""
+    _, key = read_store_line_untrusted(vector.input)
+    return {"key": key.hex()}
+
+
 LAYERS: dict[str, Callable[[Vector], Derived]] = {
     "record": record,
     "content": content,
@@ -123,6 +130,7 @@ LAYERS: dict[str, Callable[[Vector], Derived]] = {
     "control": control,
     "token": token,
     "recovery": recovery,
+    "store": store,
 }
 
 

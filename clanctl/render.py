@@ -294,6 +294,7 @@ def rollout_text(result: Values) -> str:
         ("bad", ", ".join(short_commit(str(bad)) for bad in rows_of(result, "bad"))),
         ("heads", ", ".join(head_text(head) for head in rows_of(result, "heads"))),
         ("why", word_of(result.get("why"))),
+        ("reboot for", ", ".join(map(str, rows_of(result, "reboot")))),
     ]
     return "".join(f"{name:<11}{value}\n" for name, value in facts if value)
 

@@ -41,6 +41,7 @@ from clanmeshd.rollout.machine import Rollout
 from clanmeshd.secrets.place import PlacementError, place
 from clanmeshd.status import OwnStatus
 from clanmeshd.store import Membership, Store
+from clanmeshd.stores import MemberStores
 
 ADDRESSES_POLL_S: Final = 60.0  # changes are told by the kernel; this is for where it may not tell
 MEMORY_PAUSE_S: Final = 10.0  # after news: what brought them, such as a join, is over by then
@@ -156,8 +157,9 @@ def _assemble(config: Config, store: Store, keys: DeviceKeys, membership: Member
     def tell(kind: str, text: str) -> None:
         driver.events.add(kind, text, is_problem=kind == "alarm")
 
+    stores = MemberStores(driver, keys, membership.clan, ties)
     directory, runtime = config.state_directory / "rollout", config.runtime_directory
-    rollout = Rollout(directory, runtime, fetch=fetch, report=report, tell=tell)
+    rollout = Rollout(directory, runtime, fetch=fetch, report=report, tell=tell, stores=stores)
     overlay = Overlay(config.interface, config.overlay, applied=driver.tunnels_applied)
     return Clan(config, store, keys, membership, driver, status, overlay, rollout, ties)
 
@@ -210,7 +212,7 @@ async def _follow_discovery(clan: Clan) -> None:
 async def _serve_streams(clan: Clan, listeners: list[trio.SocketListener]) -> None:
     def may(node: NodeId, purpose: str) -> bool:
         member = clan.mesh.authority.members.get(node)
-        if purpose == Purpose.GIT:
+        if purpose in (Purpose.GIT, Purpose.STORE):
             return member is not None and member.is_current(instant().unix_s)
         return purpose == Purpose.JOIN or member is not None
 
@@ -223,6 +225,9 @@ async def _serve_streams(clan: Clan, listeners: list[trio.SocketListener]) -> No
             case Purpose.GIT:
                 async with stream.Pipe(channel) as pipe:
                     await clan.rollout.upload_pack(pipe)
+            case Purpose.STORE:
+                async with stream.Pipe(channel) as pipe:
+                    await clan.rollout.serve_store(pipe)
 
     await stream.serve(
         listeners,

@@ -42,6 +42,10 @@ in
       wantedBy = [ "multi-user.target" ];
       after = [ "network.target" ];
       startLimitIntervalSec = 0;
+      path = [
+        config.nix.package # what builds a commit's system, and sets the profile
+        "/run/current-system/sw" # what a commit's own checks may want
+      ];
       stopIfChanged = false; # a new version takes over in one go, as late as it can
       restartTriggers = [ config.environment.etc."clanmesh/clanmesh.toml".source ];
       serviceConfig = {

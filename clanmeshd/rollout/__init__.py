@@ -9,11 +9,13 @@
                           |
                      published, then followed                            repository.py, selection.py
                           |
-              checkout, build (child of the daemon)                      config.py, build.py
+              checkout, build (child of the daemon)                      config.py, build.py, drivers.py
+                          |                                              nixos.py: nix.py, store.py, bridge.py
                           |
               steward.launch(activation)                                 steward.py: the only way to root
       - - - - - - - - - - | - - - - - - - - - - - - - - - - - - - - - - -
               guard > worker: test, health, commit | rollback            activator.py, guard.py, scripts.py
+                          |                                              nixos: switching.py, toplevel.py
                           |
               activation.state.json, read by the daemon                  activation.py, machine.py, journal.py
 

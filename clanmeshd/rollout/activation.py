@@ -36,15 +36,22 @@ ROLLED_BACK = "rolled-back"
 FAILED = "failed"  # neither the new revision nor the last good one is known to be healthy
 
 
+# Drivers: how a revision is activated.
+COMMAND = "command"  # by an executable of the repository
+NIXOS = "nixos"  # by the system's own switch-to-configuration
+
+
 class Revision(NamedTuple):
     """A built checkout and how it is activated."""
 
-    commit: str
+    commit: str  # empty: the system as it was before the first commit
     checkout: str
-    activate: list[str]
-    health: list[str]
+    activate: list[str]  # empty with the driver `nixos`
+    health: list[str]  # empty: the repository has no check of its own
     health_timeout_s: int
     activate_timeout_s: int
+    driver: str = COMMAND
+    toplevel: str = ""  # the NixOS system in the store
 
 
 class Activation(NamedTuple):
@@ -99,6 +106,8 @@ def _revision(value: dict[str, Any]) -> Revision:
         health=[str(word) for word in value["health"]],
         health_timeout_s=int(value["health_timeout_s"]),
         activate_timeout_s=int(value["activate_timeout_s"]),
+        driver=str(value.get("driver", COMMAND)),  # written since there are two of them
+        toplevel=str(value.get("toplevel", "")),
     )
 
 

@@ -10,7 +10,6 @@ from typing import Final
 
 import trio
 
-from clanmesh_protocol.control import Fault
 from clanmesh_protocol.records import RolloutState
 from clanmeshd.rollout import steward
 from clanmeshd.rollout.activation import (
@@ -21,14 +20,14 @@ from clanmeshd.rollout.activation import (
     ROLLED_BACK,
     STATE_NAME,
     Activation,
-    Revision,
     State,
     activator_lives,
     read_request,
     read_state,
     request_bytes,
 )
-from clanmeshd.rollout.build import BuildFailed, Place, build, prune_checkouts, read_config, revision_of
+from clanmeshd.rollout.build import BuildFailed, Place
+from clanmeshd.rollout.drivers import Stores, Workshop
 from clanmeshd.rollout.journal import CURRENT, Entry, Journal, Memory
 from clanmeshd.rollout.journal import FAILED as ENTRY_FAILED
 from clanmeshd.rollout.journal import ROLLED_BACK as ENTRY_ROLLED_BACK
@@ -49,11 +48,17 @@ class Attempt:
     """The one attempt that is under way, if any. All methods raise OSError for this device's faults."""
 
     def __init__(
-        self, directory: Path, repository: Repository, journal: Journal, changed: Callable[[], None]
+        self,
+        directory: Path,
+        repository: Repository,
+        journal: Journal,
+        changed: Callable[[], None],
+        stores: Stores | None = None,
     ) -> None:
         self._directory = directory
         self._repository = repository
         self._journal = journal
+        self._workshop = Workshop(directory, repository, stores)
         self._changed = changed
         self._building: trio.CancelScope | None = None
         self._saving = trio.Lock()
@@ -64,14 +69,18 @@ class Attempt:
     def _request(self) -> Path:
         return self._directory / REQUEST_NAME
 
-    @property
-    def _checkouts(self) -> Path:
-        return self._directory / "checkouts"
-
     def is_open(self, commit: bytes) -> bool:
         """Say whether this commit is still to be tried: it neither runs nor has failed."""
         memory = self._journal.memory
         return commit != memory.good and memory.failure_of(commit) is None
+
+    async def serve_store(self, place: Place, stream: trio.abc.HalfCloseableStream) -> None:
+        """Give a member this device's store to read, if it is a builder."""
+        await self._workshop.serve_store(self._journal.memory.good, place, stream)
+
+    def reboot_reasons(self) -> list[str]:
+        """What of the running revision is used only after the next start, by name."""
+        return self._workshop.reboot_reasons(self._journal.memory.good)
 
     def keep_only(self, target: bytes | None) -> None:
         """Give a build up that is for another commit than this; with None any."""
@@ -87,8 +96,8 @@ class Attempt:
             path = await trio.to_thread.run_sync(self._journal.begin_log, commit)
             with trio.CancelScope() as self._building:
                 try:
-                    revision = await build(self._repository, commit, self._checkout(commit), place, path)
-                    last_good = await self._last_good(place, path)
+                    revision = await self._workshop.build(commit, place, path)
+                    last_good = await self._workshop.way_back(self._journal.memory.good, revision, place, path)
                 except BuildFailed as failure:
                     await self._remember(commit, FAILED, str(failure), started, activation="")
                     return
@@ -122,26 +131,6 @@ class Attempt:
             await self._watch(activation, launches=0)
         finally:
             self._enter(None)
-
-    # --- building ------------------------------------------------------------------------------------------
-
-    def _checkout(self, commit: bytes) -> Path:
-        return self._checkouts / commit.hex()
-
-    async def _last_good(self, place: Place, path: Path) -> Revision | None:
-        """The way back: the running revision's checkout, made again should somebody have removed it."""
-        good = self._journal.memory.good
-        if good is None:
-            return None
-        checkout = self._checkout(good)
-        try:
-            if checkout.is_dir():
-                return revision_of(await read_config(self._repository, good), good, checkout)
-            log.warning("%s: the running revision's checkout is gone; building it again", checkout)
-            return await build(self._repository, good, checkout, place, path)
-        except (BuildFailed, Fault) as error:
-            log.warning("%s, the running revision, cannot be gone back to: %s", short(good), error)
-            return None
 
     # --- activating ----------------------------------------------------------------------------------------
 
@@ -207,7 +196,7 @@ class Attempt:
         if result == GOOD:
             await self._repository.update([RefChange(GOOD_REF, commit)])
         keep = [self._journal.memory.good] if self._journal.memory.good else []
-        await trio.to_thread.run_sync(prune_checkouts, self._checkouts, keep)
+        await self._workshop.keep_only(keep)
 
     async def forget_failures(self) -> None:
         """Let failed commits be tried again."""

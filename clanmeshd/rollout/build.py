@@ -1,4 +1,4 @@
-"""A clean checkout of one revision, and its build: a bounded child of the daemon, gone with it.
+"""A clean checkout of one revision: what every driver begins with.
 
 A checkout is made where it stays, since what a build writes may hold its own path. It has no `.git`: nothing in it
 leads back to the repository.
@@ -13,11 +13,9 @@ from typing import Final
 
 import trio
 
-from clanmesh_protocol.control import Fault
 from clanmeshd import process
-from clanmeshd.rollout.activation import Revision
 from clanmeshd.rollout.config import FILE_BYTES_MAX, FILE_NAME, RolloutConfig, parse_config_untrusted
-from clanmeshd.rollout.git import GitFailed, one_line, run_git
+from clanmeshd.rollout.git import GitFailed, run_git
 from clanmeshd.rollout.objects import Objects, TooMany
 from clanmeshd.rollout.selection import short
 
@@ -28,6 +26,10 @@ _PASSED_ON: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ")
 
 class BuildFailed(Exception):
     """This revision cannot be built: the same again tomorrow, so it is not tried again by itself."""
+
+
+class BuildStalled(OSError):
+    """A build that took too long, or was killed: it may be the machine or the revision, so it has a few tries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,36 +59,33 @@ async def read_config(objects: Objects, commit: bytes) -> RolloutConfig:
     return parse_config_untrusted(await objects.read(name, FILE_BYTES_MAX))
 
 
-async def build(objects: Objects, commit: bytes, checkout: Path, place: Place, log: Path) -> Revision:
-    """Check a commit out into `checkout`, which is emptied first, and build it.
+def is_builder(config: RolloutConfig, place: Place) -> bool:
+    """Say whether a commit names this device among those that build for others."""
+    return bool({place.node_name, *place.tags} & set(config.builders))
 
-    Raises BuildFailed for what is the revision's fault, OSError for the world's.
-    """
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One revision to build, and where."""
+
+    commit: bytes
+    config: RolloutConfig
+    checkout: Path
+    place: Place
+    log: Path
+
+    def note(self, text: str, output: bytes = b"") -> None:
+        """Add to the log what is done, or what was said."""
+        with open(self.log, "ab") as file:
+            file.write(f"--- {text}\n".encode() + output)
+
+
+async def check_out(objects: Objects, commit: bytes, checkout: Path) -> None:
+    """Check a commit out into `checkout`, which is emptied first. Raises BuildFailed for one that is too large."""
     try:
-        config = await read_config(objects, commit)
         await objects.check_size(commit)
-    except (Fault, TooMany) as error:
+    except TooMany as error:
         raise BuildFailed(str(error)) from error
-    await _check_out(objects, commit, checkout)
-    if config.build:
-        await _run_build(config, commit, checkout, place, log)
-    await _sync(checkout)
-    return revision_of(config, commit, checkout)
-
-
-def revision_of(config: RolloutConfig, commit: bytes, checkout: Path) -> Revision:
-    """A built checkout as the activator wants it."""
-    return Revision(
-        commit=commit.hex(),
-        checkout=str(checkout),
-        activate=list(config.activate),
-        health=list(config.health),
-        health_timeout_s=config.health_timeout_s,
-        activate_timeout_s=config.activate_timeout_s,
-    )
-
-
-async def _check_out(objects: Objects, commit: bytes, checkout: Path) -> None:
     await trio.to_thread.run_sync(_empty, checkout)
     index = checkout.with_name(f".{checkout.name}.index")
     try:
@@ -108,27 +107,7 @@ def _empty(checkout: Path) -> None:
     checkout.mkdir(mode=0o755, parents=True)
 
 
-async def _run_build(config: RolloutConfig, commit: bytes, checkout: Path, place: Place, log: Path) -> None:
-    environment = place.environment() | {"CLAN_COMMIT": commit.hex(), "CLAN_PHASE": "build"}
-    try:
-        finished = await process.run(config.build, env=environment, cwd=checkout, timeout_s=config.build_timeout_s)
-    except OSError as error:
-        why = f"{config.build[0]} cannot be run: {error.strerror}"
-        _append(log, f"--- build: {why}\n".encode())
-        raise BuildFailed(why) from error
-    _append(log, f"--- build of {short(commit)}\n".encode() + finished.stdout + finished.stderr)
-    if finished.timed_out:
-        raise BuildFailed(f"build did not end within {config.build_timeout_s} s")
-    if not finished.ok:
-        raise BuildFailed(f"build exited with {finished.returncode}: {one_line(finished.complaint)}")
-
-
-def _append(log: Path, data: bytes) -> None:
-    with open(log, "ab") as file:
-        file.write(data)
-
-
-async def _sync(checkout: Path) -> None:
+async def sync(checkout: Path) -> None:
     """A checkout may be what a power cut finds as the last good one: all of it must be on the disk."""
     finished = await process.run(["sync", "-f", checkout], timeout_s=SYNC_TIMEOUT_S)
     if not finished.ok:

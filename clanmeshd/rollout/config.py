@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from clanmesh_protocol.control import Fault
 from clanmesh_protocol.names import TAG_ALL, is_label
+from clanmeshd.rollout.activation import COMMAND, NIXOS
 from clanmeshd.rollout.rings import HEALTHY_MAX, RINGS_MAX, SOAK_S, SOAK_S_MAX, Ring
 
 FILE_NAME: Final = "clan.toml"
@@ -16,16 +17,20 @@ ARGUMENT_BYTES_MAX: Final = 4096
 
 HEALTH_TIMEOUT_S: Final = 30
 HEALTH_TIMEOUT_S_MAX: Final = 3600
-BUILD_TIMEOUT_S: Final = 1800
 BUILD_TIMEOUT_S_MAX: Final = 86_400
-ACTIVATE_TIMEOUT_S: Final = 300
 ACTIVATE_TIMEOUT_S_MAX: Final = 3600
+BUILDERS_MAX: Final = 16  # tags and names of devices
+
+# Where nothing is said. Who builds a kernel needs hours; a switch waits for services that take their time to end.
+BUILD_TIMEOUT_S: Final = {COMMAND: 1800, NIXOS: 14_400}
+ACTIVATE_TIMEOUT_S: Final = {COMMAND: 300, NIXOS: 900}
 
 EXAMPLE: Final = '[rollout] with driver = "command", activate = ["./activate"] and health = ["./health"]'
 _TABLES: Final = frozenset({"rollout"})
-_KEYS: Final = frozenset(
-    {"driver", "build", "activate", "health", "health_timeout_s", "build_timeout_s", "activate_timeout_s", "ring"}
+_COMMON: Final = frozenset(
+    {"driver", "health", "health_timeout_s", "build_timeout_s", "activate_timeout_s", "ring"}
 )
+_KEYS: Final = {COMMAND: _COMMON | {"build", "activate"}, NIXOS: _COMMON | {"builders"}}
 _RING_KEYS: Final = frozenset({"tag", "healthy", "soak_s"})
 
 
@@ -33,9 +38,11 @@ _RING_KEYS: Final = frozenset({"tag", "healthy", "soak_s"})
 class RolloutConfig:
     """How a commit is built, activated and found healthy."""
 
-    build: tuple[str, ...]  # empty: nothing to build
-    activate: tuple[str, ...]
-    health: tuple[str, ...]
+    driver: str
+    build: tuple[str, ...]  # empty: nothing to build, or the driver knows how
+    activate: tuple[str, ...]  # empty where the driver knows how
+    health: tuple[str, ...]  # empty: the repository has no check of its own
+    builders: tuple[str, ...]  # tags and names of devices whose store paths the others believe
     health_timeout_s: int
     build_timeout_s: int
     activate_timeout_s: int
@@ -63,16 +70,20 @@ def parse_config_untrusted(data: bytes | None) -> RolloutConfig:
     table = document.get("rollout")
     if not isinstance(table, dict):
         raise _refused("it has no table [rollout]", f"the least of it is {EXAMPLE}")
-    _check_keys(table, _KEYS, "rollout.", data)
-    if table.get("driver") != "command":
-        raise _refused(f"rollout.driver is {table.get('driver')!r}", 'this version knows driver = "command"')
+    driver = table.get("driver")
+    if not isinstance(driver, str) or driver not in _KEYS:
+        raise _refused(f"rollout.driver is {driver!r}", 'this version knows driver = "command" and "nixos"')
+    _check_keys(table, _KEYS[driver], "rollout.", data)
+    build_s, activate_s = BUILD_TIMEOUT_S[driver], ACTIVATE_TIMEOUT_S[driver]
     return RolloutConfig(
+        driver=driver,
         build=_command(table, "build", required=False),
-        activate=_command(table, "activate", required=True),
-        health=_command(table, "health", required=True),
+        activate=_command(table, "activate", required=driver == COMMAND),
+        health=_command(table, "health", required=driver == COMMAND),
+        builders=_labels(table, "builders"),
         health_timeout_s=_seconds(table, "health_timeout_s", HEALTH_TIMEOUT_S, HEALTH_TIMEOUT_S_MAX),
-        build_timeout_s=_seconds(table, "build_timeout_s", BUILD_TIMEOUT_S, BUILD_TIMEOUT_S_MAX),
-        activate_timeout_s=_seconds(table, "activate_timeout_s", ACTIVATE_TIMEOUT_S, ACTIVATE_TIMEOUT_S_MAX),
+        build_timeout_s=_seconds(table, "build_timeout_s", build_s, BUILD_TIMEOUT_S_MAX),
+        activate_timeout_s=_seconds(table, "activate_timeout_s", activate_s, ACTIVATE_TIMEOUT_S_MAX),
         rings=_rings(table.get("ring", []), data),
     )
 
@@ -134,6 +145,19 @@ def _command(table: dict[str, Any], key: str, *, required: bool) -> tuple[str, .
         raise _refused(f"rollout.{key} is too long", "put it into a script of the repository")
     if any("\0" in word for word in value):
         raise _refused(f"rollout.{key} has a zero byte", "remove it")
+    return tuple(value)
+
+
+def _labels(table: dict[str, Any], key: str) -> tuple[str, ...]:
+    """Tags and names of devices."""
+    value = table.get(key, [])
+    if not isinstance(value, list) or not all(isinstance(label, str) and label for label in value):
+        raise _refused(f"rollout.{key} is not a list of tags and names", f'write it as {key} = ["a-tag"]')
+    if TAG_ALL in value:
+        remedy = "who builds for others is root on them: give those few a tag"
+        raise _refused(f"rollout.{key} names {TAG_ALL!r}", remedy)
+    if len(value) > BUILDERS_MAX:
+        raise _refused(f"rollout.{key} names over {BUILDERS_MAX}", "give these devices a tag, and name that")
     return tuple(value)
 
 

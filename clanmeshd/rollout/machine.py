@@ -28,6 +28,7 @@ from clanmeshd.core.effects import SetRollout
 from clanmeshd.files import Files, RealFiles
 from clanmeshd.rollout.attempt import Attempt
 from clanmeshd.rollout.build import Place
+from clanmeshd.rollout.drivers import Stores
 from clanmeshd.rollout.following import Fetch, Following, Outcome
 from clanmeshd.rollout.journal import Journal
 from clanmeshd.rollout.receiving import Progress, Push, receive_push
@@ -62,9 +63,9 @@ class Wanted(Protocol):
 class Rollout:
     """The one door of this room.
 
-    `fetch` opens a stream to a holder's `upload_pack`; it may raise OSError or ProtocolError. `report` is told
-    (running commit, wanted commit, state, failed commits with the newest last) whenever one of them changes;
-    `tell`, when heads begin to diverge and when that is over.
+    `fetch` opens a stream to a holder's `upload_pack`; it may raise OSError or ProtocolError. `stores` leads to
+    other members' `serve_store`. `report` is told (running commit, wanted commit, state, failed commits with the
+    newest last) whenever one of them changes; `tell`, when heads begin to diverge and when that is over.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Rollout:
         report: Report,
         tell: Tell = lambda kind, text: None,
         files: Files | None = None,
+        stores: Stores | None = None,
     ) -> None:
         self._directory = directory
         self._runtime = runtime
@@ -84,7 +86,7 @@ class Rollout:
         self._repository = Repository(directory)
         self._journal = Journal(directory, files or RealFiles())
         self._following = Following(self._repository, fetch)
-        self._attempt = Attempt(directory, self._repository, self._journal, self._changed)
+        self._attempt = Attempt(directory, self._repository, self._journal, self._changed, stores)
         self._turn = Turn(self._repository, self._journal, self._attempt)
         self._opening = trio.Lock()
         self._opened = False
@@ -147,9 +149,15 @@ class Rollout:
         except OSError as error:
             self._note_trouble(str(error))
 
+    async def serve_store(self, stream: trio.abc.HalfCloseableStream) -> None:
+        """Give one member this device's store to read, if this is a builder."""
+        if self._opened and self._claims is not None:
+            await self._attempt.serve_store(self._place(self._claims), stream)
+
     def view(self) -> dict[str, Any]:
         """The result of `rollout-status`."""
-        return view(self._facts, self.fork, self._outcome.refused if self._outcome else ())
+        shown = view(self._facts, self.fork, self._outcome.refused if self._outcome else ())
+        return {**shown, "reboot": self._attempt.reboot_reasons()}
 
     def history(self) -> list[dict[str, Any]]:
         """What was tried here, oldest first."""
@@ -195,6 +203,9 @@ class Rollout:
         state = state_of(self._facts)
         on_purpose = state is RolloutState.HELD and (self.fork or self._turn.is_paused)
         return why(self._facts) if state in _COMPLAINTS and not on_purpose else None
+
+    def _place(self, value: SetRollout) -> Place:
+        return Place(value.node_name, value.tags, self._runtime)
 
     # --- running -------------------------------------------------------------------------------------------
 
@@ -332,7 +343,7 @@ class Rollout:
             return
         verdict = self._turn.verdict(target)
         soak_s = verdict.soak_s if isinstance(verdict, Go) else 0
-        await self._attempt.run(target, Place(value.node_name, value.tags, self._runtime), soak_s)
+        await self._attempt.run(target, self._place(value), soak_s)
         await self._judge()  # the rings are now those of another revision
 
     # --- status --------------------------------------------------------------------------------------------

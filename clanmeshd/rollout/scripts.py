@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from subprocess import DEVNULL, Popen
 
-from clanmeshd.rollout.activation import MARKER, Activation, Revision
+from clanmeshd.rollout.activation import MARKER, NIXOS, Activation, Revision
 
 LOG_BYTES_MAX = 16 << 20  # of one activation; a script that writes more is ended
 LEFTOVER_ROUNDS_MAX = 50  # a process that forks while it is being looked for is found in a later round
@@ -24,12 +24,19 @@ ROLLBACK = "rollback"
 
 
 def activate(activation: Activation, revision: Revision, phase: str) -> str | None:
-    """Call a revision's activate executable. Gives None, or why it failed."""
+    """Carry out a phase by the revision's driver. Gives None, or why it failed."""
+    if revision.driver == NIXOS:
+        from clanmeshd.rollout.switching import switch  # other devices never need it
+
+        with open(activation.log, "ab") as log:
+            return switch(activation, revision, phase, log)
     return _run(activation, revision, revision.activate, phase, revision.activate_timeout_s, f"activate ({phase})")
 
 
 def check_health(activation: Activation, revision: Revision, phase: str) -> str | None:
     """Call a revision's health executable. Gives None when it is healthy, or why it is not."""
+    if not revision.health:
+        return None
     return _run(activation, revision, revision.health, phase, revision.health_timeout_s, "health")
 
 
@@ -59,13 +66,14 @@ def _run(
         except OSError as error:
             why = f"{what}: {argv[0]} cannot be run: {error.strerror}"
         else:
-            why = _wait(process, activation.id, timeout_s, log.fileno(), what)
+            why = wait_for(process, activation.id, timeout_s, log.fileno(), what)
         if why is not None:
             log.write(f"--- {why}\n".encode())
     return why
 
 
-def _wait(process: "Popen[bytes]", activation_id: str, timeout_s: int, log: int, what: str) -> str | None:
+def wait_for(process: "Popen[bytes]", activation_id: str, timeout_s: int, log: int, what: str) -> str | None:
+    """Wait for a program's end, or bring it about. Gives None for status 0, or how it ended."""
     deadline = time.monotonic() + timeout_s
     grown_max = os.fstat(log).st_size + LOG_BYTES_MAX
     with open(os.pidfd_open(process.pid), "rb", buffering=0) as pidfd:

@@ -21,6 +21,7 @@ from tests.lossy import LossyFiles, PowerCut
 
 A, B, C = (bytes([number] * 20) for number in (1, 2, 3))
 KEY = "AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
+NIXOS = b'[rollout]\ndriver = "nixos"\n'
 MINIMAL = b'[rollout]\ndriver = "command"\nactivate = ["./activate"]\nhealth = ["./health"]\n'
 
 
@@ -78,6 +79,13 @@ def test_rings_in_their_order() -> None:
     assert parse_config_untrusted(MINIMAL + rings).rings == (Ring("testers", 2, 0), Ring("canary", 0, 300))
 
 
+def test_the_least_of_a_nixos_clan_toml() -> None:
+    config = parse_config_untrusted(NIXOS)
+    assert (config.driver, config.build, config.activate, config.health) == ("nixos", (), (), ())
+    assert (config.health_timeout_s, config.build_timeout_s, config.activate_timeout_s) == (30, 14_400, 900)
+    assert parse_config_untrusted(NIXOS + b'builders = ["big", "nas"]\n').builders == ("big", "nas")
+
+
 @pytest.mark.parametrize(
     ("data", "why"),
     [
@@ -88,7 +96,14 @@ def test_rings_in_their_order() -> None:
         (b"rollout = 1", "no table [rollout]"),
         (b"[access]\nusers = []\n" + MINIMAL, "no setting access (line 1)"),
         (MINIMAL + b"relay = true\n", "no setting rollout.relay (line 5)"),
-        (MINIMAL.replace(b"command", b"nixos"), "rollout.driver is 'nixos'"),
+        (MINIMAL.replace(b'"command"', b'"guix"'), "rollout.driver is 'guix'"),
+        (MINIMAL.replace(b'"command"', b"[]"), "rollout.driver is []"),
+        (MINIMAL.replace(b"command", b"nixos"), "no setting rollout.activate (line 3)"),
+        (MINIMAL + b'builders = ["big"]\n', "no setting rollout.builders (line 5)"),
+        (NIXOS + b'build = ["./build"]\n', "no setting rollout.build (line 3)"),
+        (NIXOS + b'builders = "big"\n', "rollout.builders is not a list of tags and names"),
+        (NIXOS + b'builders = [""]\n', "rollout.builders is not a list of tags and names"),
+        (NIXOS + b"builders = [" + b'"x", ' * 17 + b"]\n", "rollout.builders names over 16"),
         (MINIMAL.replace(b'driver = "command"\n', b""), "rollout.driver is None"),
         (MINIMAL.replace(b'activate = ["./activate"]\n', b""), "rollout.activate is missing"),
         (MINIMAL.replace(b'health = ["./health"]\n', b""), "rollout.health is missing"),

@@ -58,6 +58,7 @@ let
   settled = lib.settle module.config;
   everything = {
     inherit (settled) environment;
+    nix.package = derivation "nix";
     services.clanmesh = lib.fill "services.clanmesh" module.options.services.clanmesh set;
   };
 in

@@ -104,6 +104,12 @@ def test_the_sandbox_is_that_of_the_unit(tmp_path: Path) -> None:
     assert {key: _as_unit_text(value) for key, value in service.items()} == unit
 
 
+def test_it_finds_what_builds_and_checks_systems(tmp_path: Path) -> None:
+    """Nix itself, and the running system's programs for a commit's own checks."""
+    service = evaluate("{ enable = true; }", tmp_path)["config"]["systemd"]["services"]["clanmeshd"]
+    assert service["path"] == ["/stub/nix", "/run/current-system/sw"]
+
+
 def _unit_section(path: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     inside = False

@@ -68,7 +68,7 @@ TIERS = (
     Tier("sim", 220, ("tests/sim", "tests/hostile")),
     Tier("faults", 300, ("tests/faults",)),
     Tier("net", 260, ("tests/net",)),
-    Tier("systemd", 150, ("tests/systemd", "tests/nixos")),
+    Tier("systemd", 240, ("tests/systemd", "tests/nixos")),
     Tier("kernel", 40, ("tests/kernel",)),
 )
 

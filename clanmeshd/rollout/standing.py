@@ -9,7 +9,7 @@
     the wanted commit waits: its turn, a checkout        behind
     the wanted commit runs and is being watched          soaking
     the wanted commit runs                               current
-    nothing is wanted yet                                verifying, current
+    nothing is wanted yet, as after a start              soaking, verifying, current
 
 The first line that fits is the one. `current` is what lets other devices go on, so it is never shown early, and
 `verifying` never in its place: claims are looked at again whenever anybody says anything.
@@ -52,7 +52,8 @@ def state_of(facts: Facts) -> RolloutState:
     if facts.looking is RolloutState.FETCHING:
         return facts.looking
     if facts.target is None:
-        return facts.looking or RolloutState.CURRENT
+        watched = facts.memory.soaking is not None
+        return RolloutState.SOAKING if watched else facts.looking or RolloutState.CURRENT
     return _state_of_target(facts, facts.target)
 
 

@@ -181,6 +181,7 @@ BEHIND = Memory(good=OLD)
     [
         (Facts(None, Memory()), RolloutState.CURRENT, None),
         (Facts(None, Memory(), looking=RolloutState.VERIFYING), RolloutState.VERIFYING, None),
+        (Facts(None, RUNS.with_soak(NEW, 60)), RolloutState.SOAKING, None),
         (Facts(NEW, RUNS), RolloutState.CURRENT, None),
         (Facts(NEW, RUNS, looking=RolloutState.VERIFYING), RolloutState.CURRENT, None),
         (Facts(NEW, RUNS, looking=RolloutState.FETCHING), RolloutState.FETCHING, None),

@@ -55,6 +55,7 @@ class Machine:
     trying: bytes | None = None
     run: int = 0  # of the device that is trying: one that died meanwhile begins anew
     watched_until_s: float | None = None
+    shown: Status | None = None
     ran: list[bytes] = field(default_factory=list)  # that were ever activated, even to be undone
 
 
@@ -112,7 +113,7 @@ class Rollouts:
         assert isinstance(value, SetRollout)
         del told[:-1]
         if machine.run != device.run:  # it has just started: what it was at, and since when it watched, is gone
-            machine.run, machine.trying, machine.watched_until_s = device.run, None, None
+            machine.run, machine.trying, machine.watched_until_s, machine.shown = device.run, None, None, None
         self._heed_retries(machine, value)
         target = self._target(value)
         verdict = gate(target, tags=value.tags, rings=self.rings, trials=value.trials, orders=value.orders)
@@ -161,7 +162,9 @@ class Rollouts:
             state, commit = RolloutState.CURRENT, target
             bad = () if target in self.bad else (target,)
         status = Status(commit, target, state, 0, SecretsState.CURRENT, bad)
-        mesh = device.mesh
+        if status == machine.shown:
+            return
+        machine.shown, mesh = status, device.mesh
         assert mesh is not None
         mesh.set_status(status, self.world.clock(device))
         self.world.settle(device.index)

@@ -13,7 +13,8 @@ from tests.sim.rollouts import Rollouts, clan_with_testers, commit_of
 from tests.sim.world import World
 
 RUNS = 104
-TROUBLES = 12  # in each run
+LOOKED_AT = 6  # of those, whether they show anything
+TROUBLES = 8  # in each run
 BETWEEN_S = 4.0  # two of them
 SUSPENDED_S = 10.0  # at most
 HEALED_S = 30.0  # after the last one, until the better commit runs everywhere: mostly enough
@@ -30,8 +31,8 @@ class Story:
 
     def __post_init__(self) -> None:
         self.rng = Random(f"rings {self.seed}")
-        self.testers = frozenset(range(1, 1 + self.rng.choice((3, 3, 4, 5))))
-        self.size = len(self.testers) + self.rng.randint(3, 6)
+        self.testers = frozenset(range(1, 1 + self.rng.choice((3, 3, 3, 4, 5))))
+        self.size = len(self.testers) + self.rng.randint(2, 4)
         self.others = [index for index in range(self.size) if index not in self.testers]
         self.liars = (
             frozenset(self.rng.sample(sorted(self.testers), 1)) if self.rng.random() < 0.6 else frozenset()
@@ -121,11 +122,11 @@ def test_no_other_device_ever_runs_what_testers_go_back_from(seed: int) -> None:
 def test_in_most_of_them_testers_did_try_it() -> None:
     """Else what holds above would hold for nothing."""
     tried = 0
-    for seed in seeds(RUNS)[:10]:
+    for seed in seeds(LOOKED_AT):
         story = Story(seed)
         story.tell()
-        tried += any(commit_of(BAD) in story.rollouts.machines[index].ran for index in story.testers)
-    assert tried >= 8
+        tried += any(commit_of(BAD) in story.rollouts.machines[index].ran for index in story.testers - story.liars)
+    assert tried >= LOOKED_AT - 1
 
 
 # --- what people say -----------------------------------------------------------------------------------

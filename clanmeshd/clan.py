@@ -158,8 +158,15 @@ def _assemble(config: Config, store: Store, keys: DeviceKeys, membership: Member
         driver.events.add(kind, text, is_problem=kind == "alarm")
 
     stores = MemberStores(driver, keys, membership.clan, ties)
-    directory, runtime = config.state_directory / "rollout", config.runtime_directory
-    rollout = Rollout(directory, runtime, fetch=fetch, report=report, tell=tell, stores=stores)
+    rollout = Rollout(
+        config.state_directory / "rollout",
+        config.runtime_directory,
+        fetch=fetch,
+        report=report,
+        tell=tell,
+        stores=stores,
+        hooks=config.hooks,
+    )
     overlay = Overlay(config.interface, config.overlay, applied=driver.tunnels_applied)
     return Clan(config, store, keys, membership, driver, status, overlay, rollout, ties)
 

@@ -64,8 +64,8 @@ class Rollout:
     """The one door of this room.
 
     `fetch` opens a stream to a holder's `upload_pack`; it may raise OSError or ProtocolError. `stores` leads to
-    other members' `serve_store`. `report` is told (running commit, wanted commit, state, failed commits with the
-    newest last) whenever one of them changes; `tell`, when heads begin to diverge and when that is over.
+    other members' `serve_store`, `hooks` is a directory (see `hooks.py`). `report` is told (running commit, wanted
+    commit, state, failed commits, newest last) when one of them changes; `tell`, when heads diverge, or no more.
     """
 
     def __init__(
@@ -78,15 +78,15 @@ class Rollout:
         tell: Tell = lambda kind, text: None,
         files: Files | None = None,
         stores: Stores | None = None,
+        hooks: Path | None = None,
     ) -> None:
         self._directory = directory
         self._runtime = runtime
-        self._report = report
-        self._tell = tell
+        self._report, self._tell = report, tell
         self._repository = Repository(directory)
         self._journal = Journal(directory, files or RealFiles())
         self._following = Following(self._repository, fetch)
-        self._attempt = Attempt(directory, self._repository, self._journal, self._changed, stores)
+        self._attempt = Attempt(directory, self._repository, self._journal, self._changed, stores, hooks)
         self._turn = Turn(self._repository, self._journal, self._attempt)
         self._opening = trio.Lock()
         self._opened = False

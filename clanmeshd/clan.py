@@ -8,8 +8,7 @@ import ipaddress
 import logging
 import os
 import random
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -23,7 +22,7 @@ from clanmeshd import admitting
 from clanmeshd.alerting import Alerting
 from clanmeshd.config import Config
 from clanmeshd.core.authority import Authority
-from clanmeshd.core.effects import Holder, SetNames, SetSecrets
+from clanmeshd.core.effects import SetNames, SetSecrets
 from clanmeshd.core.mesh import Mesh
 from clanmeshd.core.wanted import overlay_prefix
 from clanmeshd.driver import Driver, instant
@@ -34,6 +33,7 @@ from clanmeshd.net import stream
 from clanmeshd.net.addresses import local_endpoints, watch_addresses
 from clanmeshd.net.udp import DatagramPort
 from clanmeshd.overlays import Overlay
+from clanmeshd.reaching import Reach, serve_pack, serve_question
 from clanmeshd.reconcile import reconcile
 from clanmeshd.resealing import keep_sealed
 from clanmeshd.rollout.machine import Rollout
@@ -59,6 +59,7 @@ class Clan:
     status: OwnStatus
     overlay: Overlay
     rollout: Rollout
+    reach: Reach
     ties: stream.Ties = field(default_factory=stream.Ties)
     placement_failure: str | None = None
     discovery_failure: str | None = None
@@ -131,27 +132,15 @@ async def run_clan(
 def _assemble(config: Config, store: Store, keys: DeviceKeys, membership: Membership, driver: Driver) -> Clan:
     status, ties = OwnStatus(driver), stream.Ties()
 
-    @asynccontextmanager
-    async def fetch(holder: Holder) -> AsyncIterator[trio.abc.HalfCloseableStream]:
-        with ties.tie(holder.node):
-            channel = await stream.connect(
-                holder.endpoints,
-                server=holder.node,
-                seed=keys.identity_seed,
-                clan=membership.clan,
-                purpose=Purpose.GIT,
-            )
-            async with stream.Pipe(channel) as pipe:
-                yield pipe
-
     async def report(
         commit: bytes | None, wanted: bytes | None, state: RolloutState, bad: tuple[bytes, ...]
     ) -> None:
         await status.change(commit=commit, wanted=wanted, rollout=state, bad_commits=bad)
 
-    rollout = Rollout(config.state_directory / "rollout", config.runtime_directory, fetch=fetch, report=report)
+    reach = Reach(keys.identity_seed, membership.clan, ties)
+    rollout = Rollout(config.state_directory / "rollout", config.runtime_directory, sources=reach, report=report)
     overlay = Overlay(config.interface, config.overlay, applied=driver.tunnels_applied)
-    return Clan(config, store, keys, membership, driver, status, overlay, rollout, ties)
+    return Clan(config, store, keys, membership, driver, status, overlay, rollout, reach, ties)
 
 
 def _cut_off(clan: Clan, authority: Authority) -> None:
@@ -201,7 +190,7 @@ async def _follow_discovery(clan: Clan) -> None:
 async def _serve_streams(clan: Clan, listeners: list[trio.SocketListener]) -> None:
     def may(node: NodeId, purpose: str) -> bool:
         member = clan.mesh.authority.members.get(node)
-        if purpose == Purpose.GIT:
+        if purpose in (Purpose.GIT, Purpose.PACK, Purpose.ROLLOUT):
             return member is not None and member.is_current(instant().unix_s)
         return purpose == Purpose.JOIN or member is not None
 
@@ -214,6 +203,10 @@ async def _serve_streams(clan: Clan, listeners: list[trio.SocketListener]) -> No
             case Purpose.GIT:
                 async with stream.Pipe(channel) as pipe:
                     await clan.rollout.upload_pack(pipe)
+            case Purpose.PACK:
+                await serve_pack(clan.rollout, channel)
+            case Purpose.ROLLOUT:
+                await serve_question(clan.rollout, channel)
 
     await stream.serve(
         listeners,

@@ -63,7 +63,7 @@ TIERS = (
     Tier("core", 90, ("tests/vectors", "tests/core", "tests/golden", "tests/house")),
     Tier("sim", 220, ("tests/sim", "tests/hostile")),
     Tier("faults", 300, ("tests/faults",)),
-    Tier("net", 260, ("tests/net",)),
+    Tier("net", 320, ("tests/net", "tests/commits")),
     Tier("systemd", 150, ("tests/systemd", "tests/nixos")),
     Tier("kernel", 40, ("tests/kernel",)),
 )

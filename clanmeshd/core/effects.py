@@ -142,6 +142,7 @@ class SetRollout:
     checkpoints: tuple[tuple[str, bytes], ...]  # (ref, commit), newest last
     heads: tuple[HeadClaim, ...]  # sorted
     holders: tuple[Holder, ...]  # nearest first
+    relays: tuple[Holder, ...] = ()  # who will soon have the newest commits and pass them on, in this order
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,9 @@ from clanmeshd import process
 from clanmeshd.rollout.activation import Revision
 from clanmeshd.rollout.config import FILE_BYTES_MAX, FILE_NAME, RolloutConfig, parse_config_untrusted
 from clanmeshd.rollout.git import GitFailed, one_line, run_git
-from clanmeshd.rollout.objects import Objects, TooMany
+from clanmeshd.rollout.objects import NotAFile, Objects, TooMany
 from clanmeshd.rollout.selection import short
+from clanmeshd.rollout.tree import lay_out, sync_few
 
 CHECKOUT_TIMEOUT_S: Final = 300.0
 SYNC_TIMEOUT_S: Final = 120.0
@@ -57,17 +58,31 @@ async def read_config(objects: Objects, commit: bytes) -> RolloutConfig:
     return parse_config_untrusted(await objects.read(name, FILE_BYTES_MAX))
 
 
+async def check_content(objects: Objects, commit: bytes) -> RolloutConfig:
+    """Give a commit's settings, if it can be laid out as it is. Raises Fault."""
+    config = await read_config(objects, commit)
+    try:
+        await objects.check_tree(commit)
+    except TooMany as error:
+        remedy = "keep images and archives out of the configuration's repository"
+        raise Fault("refused", f"commit {short(commit)} is too large", str(error), remedy) from error
+    except NotAFile as error:
+        remedy = "put the files themselves into the repository (`git subtree` brings another one's)"
+        raise Fault("refused", f"commit {short(commit)}", str(error), remedy) from error
+    return config
+
+
 async def build(objects: Objects, commit: bytes, checkout: Path, place: Place, log: Path) -> Revision:
     """Check a commit out into `checkout`, which is emptied first, and build it.
 
     Raises BuildFailed for what is the revision's fault, OSError for the world's.
     """
-    try:
-        config = await read_config(objects, commit)
-        await objects.check_size(commit)
-    except (Fault, TooMany) as error:
-        raise BuildFailed(str(error)) from error
-    await _check_out(objects, commit, checkout)
+    async with objects.asking():
+        try:
+            config = await check_content(objects, commit)
+        except Fault as error:
+            raise BuildFailed(str(error)) from error
+        await _check_out(objects, commit, checkout)
     if config.build:
         await _run_build(config, commit, checkout, place, log)
     await _sync(checkout)
@@ -88,6 +103,11 @@ def revision_of(config: RolloutConfig, commit: bytes, checkout: Path) -> Revisio
 
 async def _check_out(objects: Objects, commit: bytes, checkout: Path) -> None:
     await trio.to_thread.run_sync(_empty, checkout)
+    files = await objects.few_files(commit)
+    if files is not None:
+        objects.forget_few()
+        await lay_out(files, checkout)
+        return
     index = checkout.with_name(f".{checkout.name}.index")
     try:
         finished = await run_git(
@@ -130,6 +150,8 @@ def _append(log: Path, data: bytes) -> None:
 
 async def _sync(checkout: Path) -> None:
     """A checkout may be what a power cut finds as the last good one: all of it must be on the disk."""
+    if await sync_few(checkout):
+        return
     finished = await process.run(["sync", "-f", checkout], timeout_s=SYNC_TIMEOUT_S)
     if not finished.ok:
         raise OSError(f"sync of {checkout}: {finished.complaint}")

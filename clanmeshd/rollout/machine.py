@@ -13,7 +13,8 @@ ours any more once it is launched.
 import logging
 import math
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -21,12 +22,15 @@ import trio
 
 from clanmesh_protocol.control import Fault
 from clanmesh_protocol.records import RolloutState
+from clanmesh_protocol.stream_rollout import Pack, WantPack
 from clanmeshd.core.effects import SetRollout
 from clanmeshd.files import Files, RealFiles
 from clanmeshd.rollout.attempt import Attempt
 from clanmeshd.rollout.build import Place
-from clanmeshd.rollout.following import Fetch, Following, Outcome
+from clanmeshd.rollout.fetching import Sources
+from clanmeshd.rollout.following import Following, Outcome
 from clanmeshd.rollout.journal import Journal
+from clanmeshd.rollout.packs import NoPack, Packs
 from clanmeshd.rollout.receiving import Progress, Push, receive_push
 from clanmeshd.rollout.repository import Repository
 from clanmeshd.rollout.selection import Follow, Held
@@ -35,7 +39,12 @@ from clanmeshd.rollout.transfer import SERVED_AT_ONCE_MAX, serve_upload_pack
 BACKOFF_FIRST_S: Final = 0.5
 BACKOFF_MAX_S: Final = 60.0
 BACKOFF_JITTER: Final = 0.25  # devices that failed together do not come back together
+PASSING_S: Final = 1.0  # a state on the way to another one is told of when it lasts; each telling costs all others
 PUSHES_AT_ONCE_MAX: Final = 2  # each may take the disk space of a whole quarantine
+
+_PASSING: Final = frozenset(
+    {RolloutState.FETCHING, RolloutState.VERIFYING, RolloutState.BUILDING, RolloutState.TESTING}
+)
 
 log = logging.getLogger(__name__)
 
@@ -53,19 +62,20 @@ class Wanted(Protocol):
 class Rollout:
     """The one door of this room.
 
-    `fetch` opens a stream to a holder's `upload_pack`; it may raise OSError or ProtocolError. `report` is told
+    `sources` reaches other members' `pack` and `upload_pack`. `report` is told
     (running commit, wanted commit, state, failed commits with the newest last) whenever one of them changes.
     """
 
     def __init__(
-        self, directory: Path, runtime: Path, *, fetch: Fetch, report: Report, files: Files | None = None
+        self, directory: Path, runtime: Path, *, sources: Sources, report: Report, files: Files | None = None
     ) -> None:
         self._directory = directory
         self._runtime = runtime
         self._report = report
         self._repository = Repository(directory)
         self._journal = Journal(directory, files or RealFiles())
-        self._following = Following(self._repository, fetch)
+        self._packs = Packs(self._repository, directory / "packs")
+        self._following = Following(self._repository, sources, self._packs)
         self._attempt = Attempt(directory, self._repository, self._journal, self._changed)
         self._opening = trio.Lock()
         self._opened = False
@@ -126,6 +136,17 @@ class Rollout:
                 await serve_upload_pack(self._repository, stream)
         except OSError as error:
             self._note_trouble(str(error))
+
+    @asynccontextmanager
+    async def pack(self, want: WantPack) -> AsyncIterator[tuple[Pack, Iterator[bytes]]]:
+        """Give a member a pack of published commits: the frame, and the bytes behind it. Raises NoPack."""
+        try:
+            await self._open()
+            async with self._packs.offer(want) as offered:
+                yield offered
+        except OSError as error:
+            self._note_trouble(str(error))
+            raise NoPack("absent", "this device has trouble with its disk") from error
 
     def view(self) -> dict[str, Any]:
         """The result of `rollout-status`."""
@@ -193,6 +214,7 @@ class Rollout:
                 return
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             notes = [await self._repository.open(), self._journal.load(self._repository.good)]
+            await trio.to_thread.run_sync(self._packs.open)
             for note in filter(None, notes):
                 log.warning("%s", note)
             self._following.anchor_keys = frozenset(self._journal.memory.anchor_keys)
@@ -279,6 +301,10 @@ class Rollout:
             memory = self._journal.memory
             status = (memory.good, self._target, self._state(), memory.bad_commits)
             if status != self._reported:
+                if status[2] in _PASSING:
+                    with trio.move_on_after(PASSING_S):
+                        await self._dirty.wait()
+                        continue
                 self._reported = status
                 await self._report(*status)
             await self._dirty.wait()

@@ -54,6 +54,9 @@ def all_messages(version: str) -> Iterator[tuple[str, bytes]]:
         case "v1.2":
             said = _operations()
             yield from ((f"record/{name}", said[name]) for name in ("secret-nodes", "secret-removed"))
+        case "v1.4":
+            for name, frame in cases_streams.OF_THE_ROLLOUT.items():
+                yield f"stream/{name}", streams.encode_frame(frame)
 
 
 def _first_messages() -> Iterator[tuple[str, bytes]]:

@@ -13,8 +13,6 @@ more once it is launched.
 """
 
 import logging
-import math
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -31,6 +29,7 @@ from clanmeshd.rollout.build import Place
 from clanmeshd.rollout.drivers import Stores
 from clanmeshd.rollout.following import Fetch, Following, Outcome
 from clanmeshd.rollout.journal import Journal
+from clanmeshd.rollout.patience import pause_s
 from clanmeshd.rollout.receiving import Progress, Push, receive_push
 from clanmeshd.rollout.repository import Repository
 from clanmeshd.rollout.rings import Go
@@ -39,9 +38,6 @@ from clanmeshd.rollout.standing import Facts, Tips, fork_news, state_of, view, w
 from clanmeshd.rollout.transfer import SERVED_AT_ONCE_MAX, serve_upload_pack
 from clanmeshd.rollout.turn import Turn
 
-BACKOFF_FIRST_S: Final = 0.5
-BACKOFF_MAX_S: Final = 60.0
-BACKOFF_JITTER: Final = 0.25  # devices that failed together do not come back together
 PUSHES_AT_ONCE_MAX: Final = 2  # each may take the disk space of a whole quarantine
 
 _COMPLAINTS: Final = frozenset({RolloutState.HELD, RolloutState.ROLLED_BACK, RolloutState.FAILED})
@@ -238,7 +234,7 @@ class Rollout:
             except OSError as error:
                 self._note_trouble(str(error))
                 attempts += 1
-                await trio.sleep(_pause_s(attempts))
+                await trio.sleep(pause_s(attempts))
 
     async def _listen(self, wanted: Wanted) -> None:
         """Heed what is ordered and shown at once, however long it takes to fetch what is claimed.
@@ -265,7 +261,7 @@ class Rollout:
             self._claimed = trio.Event()
             if self._claims is not None:
                 attempts = 0 if await self._look_patiently(self._claims) else attempts + 1
-            with trio.move_on_after(_pause_s(attempts)):
+            with trio.move_on_after(pause_s(attempts)):
                 await self._claimed.wait()
 
     async def _look_patiently(self, value: SetRollout) -> bool:
@@ -322,14 +318,14 @@ class Rollout:
                 await self._judge()
                 await self._try_target()
                 attempts = 0
-                pause_s = await self._turn.watch()
+                wait_s = await self._turn.watch()
             except OSError as error:
                 attempts += 1
                 self._note_trouble(str(error))
-                pause_s = _pause_s(attempts)
+                wait_s = pause_s(attempts)
             if attempts == 0 and self._is_due():
                 continue  # it changed meanwhile
-            with trio.move_on_after(pause_s):
+            with trio.move_on_after(wait_s):
                 await self._again.wait()
 
     def _is_due(self) -> bool:
@@ -390,11 +386,3 @@ def _claims_of(value: SetRollout) -> SetRollout:
 def _failed(what: str, error: OSError) -> Fault:
     """This device's own fault, as the person who asked should see it."""
     return Fault("failed", what, str(error), "see `clanctl status`, then try again")
-
-
-def _pause_s(attempts: int) -> float:
-    """How long to wait after some failures in a row; for ever after none."""
-    if attempts == 0:
-        return math.inf
-    pause: float = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(attempts - 1, 10))
-    return pause * (1 + BACKOFF_JITTER * random.random())

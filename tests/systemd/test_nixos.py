@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,8 @@ from tests.systemd.nixos_system import (
 )
 from tests.systemd.test_clan import IDENTITY, REPOSITORY, reaches, rollout
 
+PYTHON = "/opt/clanmesh/current/bin/python"
+BORROW = Path(__file__).with_name("borrow.py")
 PROFILE = "/nix/var/nix/profiles/system"
 SLEEP = service("/bin/sleep infinity")
 BROKEN = service("/bin/false", kind="oneshot")
@@ -118,10 +121,12 @@ def machine(boot: Callable[[], Container]) -> Machine:
 
 @pytest.fixture
 def good(machine: Machine) -> str:
-    """A commit that runs; give it."""
-    commit = machine.push(web=SLEEP)
-    machine.ends_in("current", commit)
-    return commit
+    """A commit that runs, and brings `web`: that of the test before, if it left one; give it."""
+    running = str(rollout(machine.container)["commit"])
+    if running != machine.version() or not machine.is_active("web.service"):
+        running = machine.push(web=SLEEP)
+        machine.ends_in("current", running)
+    return running
 
 
 def test_a_first_commit_that_is_bad_goes_back_to_what_was_there(machine: Machine) -> None:
@@ -246,6 +251,30 @@ def test_somebody_elses_switch_is_waited_for(machine: Machine, good: str) -> Non
     machine.container.run("systemd-run", "--quiet", *holding)
     commit = machine.push(web=SLEEP, more=SLEEP)
     machine.ends_in("current", commit)
+
+
+def test_a_builder_lends_what_it_signed(machine: Machine, good: str) -> None:
+    """Over a stream of the real daemon, and only once the commit that runs says so."""
+    container = machine.container
+    container.run("mkdir", "-p", "/root/borrower")
+    (container.root / "root/borrow.py").write_text(BORROW.read_text())
+    assert borrow(container, machine.link("/run/current-system")) == ""
+    tree = container.root / REPOSITORY[1:]
+    write_tree(tree, {"clan.toml": CLAN_TOML + 'builders = ["nas"]\n', "system/more": "true\n"})
+    machine.ends_in("current", machine.push_tree())
+    system = machine.link("/run/current-system")
+    assert borrow(container, system, f"/nix/store/{'0' * 32}-nobody-has-it") == system
+    told = container.run("cat", f"/root/other{system}/nixos-version")
+    assert told.strip() == machine.commit
+    unsigned = machine.link("/root/first")
+    assert borrow(container, unsigned) == "", "it was built before, and by nobody's key"
+
+
+def borrow(container: Container, *paths: str) -> str:
+    """Borrow into a store of its own; give what came."""
+    env = {"NIX_REMOTE": "local?root=/root/other", "PYTHONPATH": "/root/clanmesh:/root/clanmesh/protocol"}
+    # What serves is the daemon's own process, with the daemon's own environment.
+    return container.run(PYTHON, "-B", "/root/borrow.py", *paths, env=env).strip()
 
 
 def test_the_status_is_json(machine: Machine, good: str) -> None:

@@ -55,6 +55,14 @@ def git(
     return finished.stdout.decode("utf-8", "replace").removesuffix("\n")
 
 
+def git_with_input(data: bytes, *words: str, what: str) -> str:
+    """Run git on some input and give what it printed, without the last line break. Raises Failure."""
+    finished = run(["git", *words], stdin=data)
+    if finished.returncode != 0:
+        raise Failure(what, said(finished), "put that right and try again")
+    return finished.stdout.decode("utf-8", "replace").removesuffix("\n")
+
+
 def git_or_none(*words: str | Path, directory: Path | None = None) -> str | None:
     """Run git and give what it printed, or None when it says no (a setting or a ref is not there)."""
     finished = run(["git", *words], directory=directory)

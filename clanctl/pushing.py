@@ -57,14 +57,20 @@ def find_key(info: Mapping[str, Any]) -> SigningKey:
     return key
 
 
-def push(where: Instance, move: Move, key: SigningKey, progress: Progress) -> None:
-    """Sign and send; returns once the clan's daemon has verified and published it. Raises Failure."""
+def statement_of(move: Move) -> bytes:
+    """What is signed: the text that a branch moves."""
     from clanmesh_protocol.keys import ClanId
-    from clanmesh_protocol.records import HEAD_NAMESPACE, head_statement
+    from clanmesh_protocol.records import head_statement
 
     old = bytes.fromhex(move.old) if move.old is not None else None
-    statement = head_statement(ClanId(move.clan), BRANCH, old, bytes.fromhex(move.new))
-    signature = sign(key, HEAD_NAMESPACE, statement)
+    return head_statement(ClanId(move.clan), BRANCH, old, bytes.fromhex(move.new))
+
+
+def push(where: Instance, move: Move, key: SigningKey, progress: Progress) -> None:
+    """Sign and send; returns once the clan's daemon has verified and published it. Raises Failure."""
+    from clanmesh_protocol.records import HEAD_NAMESPACE
+
+    signature = sign(key, HEAD_NAMESPACE, statement_of(move))
     with _bundle(move) as path:
         progress(f"sending {size(path.stat().st_size)}")
         args = {"ref": BRANCH, "old": move.old, "new": move.new, "signature": signature}

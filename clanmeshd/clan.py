@@ -8,8 +8,7 @@ import ipaddress
 import logging
 import os
 import random
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import inf
 from typing import Final
@@ -24,7 +23,7 @@ from clanmeshd import admitting, memory
 from clanmeshd.alerting import Alerting
 from clanmeshd.config import Config
 from clanmeshd.core.authority import Authority
-from clanmeshd.core.effects import Holder, SetNames, SetSecrets
+from clanmeshd.core.effects import SetNames, SetSecrets
 from clanmeshd.core.mesh import Mesh
 from clanmeshd.core.wanted import overlay_prefix
 from clanmeshd.driver import Driver, instant
@@ -35,6 +34,7 @@ from clanmeshd.net import stream
 from clanmeshd.net.addresses import local_endpoints, watch_addresses
 from clanmeshd.net.udp import DatagramPort
 from clanmeshd.overlays import Overlay
+from clanmeshd.reaching import Reach, serve_pack, serve_question
 from clanmeshd.reconcile import Latest, reconcile
 from clanmeshd.resealing import keep_sealed
 from clanmeshd.rollout.machine import Rollout
@@ -42,6 +42,7 @@ from clanmeshd.secrets.place import PlacementError, place
 from clanmeshd.status import OwnStatus
 from clanmeshd.store import Membership, Store
 from clanmeshd.stores import MemberStores
+from clanmeshd.watching import watch_upstream
 
 ADDRESSES_POLL_S: Final = 60.0  # changes are told by the kernel; this is for where it may not tell
 MEMORY_PAUSE_S: Final = 10.0  # after news: what brought them, such as a join, is over by then
@@ -62,6 +63,7 @@ class Clan:
     status: OwnStatus
     overlay: Overlay
     rollout: Rollout
+    reach: Reach
     ties: stream.Ties = field(default_factory=stream.Ties)
     adopted: Latest[Membership] = field(default_factory=Latest)  # with another discovery secret, for mDNS
     placement_failure: str | None = None
@@ -126,6 +128,7 @@ async def run_clan(
             nursery.start_soon(keep_sealed, driver, keys)
             nursery.start_soon(Alerting(driver).run)
             nursery.start_soon(clan.rollout.run, driver.slots.rollout)
+            nursery.start_soon(watch_upstream, clan)
             nursery.start_soon(_follow_discovery, clan)
             nursery.start_soon(_give_back_memory, clan)
             if config.mdns:
@@ -136,19 +139,6 @@ async def run_clan(
 def _assemble(config: Config, store: Store, keys: DeviceKeys, membership: Membership, driver: Driver) -> Clan:
     status, ties = OwnStatus(driver), stream.Ties()
 
-    @asynccontextmanager
-    async def fetch(holder: Holder) -> AsyncIterator[trio.abc.HalfCloseableStream]:
-        with ties.tie(holder.node):
-            channel = await stream.connect(
-                holder.endpoints,
-                server=holder.node,
-                seed=keys.identity_seed,
-                clan=membership.clan,
-                purpose=Purpose.GIT,
-            )
-            async with stream.Pipe(channel) as pipe:
-                yield pipe
-
     async def report(
         commit: bytes | None, wanted: bytes | None, state: RolloutState, bad: tuple[bytes, ...]
     ) -> None:
@@ -158,10 +148,11 @@ def _assemble(config: Config, store: Store, keys: DeviceKeys, membership: Member
         driver.events.add(kind, text, is_problem=kind == "alarm")
 
     stores = MemberStores(driver, keys, membership.clan, ties)
+    reach = Reach(keys.identity_seed, membership.clan, ties)
     directory, runtime = config.state_directory / "rollout", config.runtime_directory
-    rollout = Rollout(directory, runtime, fetch=fetch, report=report, tell=tell, stores=stores)
+    rollout = Rollout(directory, runtime, sources=reach, report=report, tell=tell, stores=stores)
     overlay = Overlay(config.interface, config.overlay, applied=driver.tunnels_applied)
-    return Clan(config, store, keys, membership, driver, status, overlay, rollout, ties)
+    return Clan(config, store, keys, membership, driver, status, overlay, rollout, reach, ties)
 
 
 def _cut_off(clan: Clan, authority: Authority) -> None:
@@ -212,7 +203,7 @@ async def _follow_discovery(clan: Clan) -> None:
 async def _serve_streams(clan: Clan, listeners: list[trio.SocketListener]) -> None:
     def may(node: NodeId, purpose: str) -> bool:
         member = clan.mesh.authority.members.get(node)
-        if purpose in (Purpose.GIT, Purpose.STORE):
+        if purpose in (Purpose.GIT, Purpose.PACK, Purpose.ROLLOUT, Purpose.STORE):
             return member is not None and member.is_current(instant().unix_s)
         return purpose == Purpose.JOIN or member is not None
 
@@ -224,10 +215,14 @@ async def _serve_streams(clan: Clan, listeners: list[trio.SocketListener]) -> No
                 await serve_records(clan.mesh, channel)
             case Purpose.GIT:
                 async with stream.Pipe(channel) as pipe:
-                    await clan.rollout.upload_pack(pipe)
+                    await clan.rollout.offers.upload_pack(pipe)
             case Purpose.STORE:
                 async with stream.Pipe(channel) as pipe:
                     await clan.rollout.serve_store(pipe)
+            case Purpose.PACK:
+                await serve_pack(clan.rollout.offers, channel)
+            case Purpose.ROLLOUT:
+                await serve_question(clan.rollout, channel)
 
     await stream.serve(
         listeners,

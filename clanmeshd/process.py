@@ -3,7 +3,7 @@
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +24,12 @@ class Finished:
     stdout: bytes
     stderr: bytes
     timed_out: bool
+    overflowed: bool = False  # it was ended since it wrote too much
 
     @property
     def ok(self) -> bool:
-        """It exited with 0 in time."""
-        return self.returncode == 0 and not self.timed_out
+        """It exited with 0 in time, and in no more words than it was allowed."""
+        return self.returncode == 0 and not self.timed_out and not self.overflowed
 
     @property
     def complaint(self) -> str:
@@ -45,12 +46,13 @@ async def run(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     output_bytes_max: int = OUTPUT_BYTES_MAX,
+    end_at_overflow: bool = False,
     pass_fds: Sequence[int] = (),
 ) -> Finished:
     """Run a program to its end in a process group of its own, which is killed at the timeout or on cancellation.
 
-    Output beyond `output_bytes_max` is dropped from its beginning. Raises OSError when the program can't be
-    started; a failing exit is a result, not an error.
+    Output beyond `output_bytes_max` is dropped from its beginning, or ends the program. Raises OSError when that
+    can't be started; a failing exit is a result, not an error.
     """
     process = await trio.lowlevel.open_process(
         [os.fspath(word) for word in argv],
@@ -63,7 +65,14 @@ async def run(
         start_new_session=True,
     )
     stdout, stderr = bytearray(), bytearray()
-    timed_out = False
+    timed_out = overflowed = False
+
+    def overflow() -> None:
+        nonlocal overflowed
+        if end_at_overflow and not overflowed:
+            overflowed = True
+            _kill(process)
+
     try:
         with trio.move_on_after(timeout_s) as limit:
             async with trio.open_nursery() as nursery:
@@ -71,16 +80,16 @@ async def run(
                 assert process.stdout is not None
                 assert process.stderr is not None
                 nursery.start_soon(_feed, process.stdin, stdin)
-                nursery.start_soon(_collect, process.stdout, stdout, output_bytes_max)
-                nursery.start_soon(_collect, process.stderr, stderr, output_bytes_max)
+                nursery.start_soon(_collect, process.stdout, stdout, output_bytes_max, overflow)
+                nursery.start_soon(_collect, process.stderr, stderr, output_bytes_max, lambda: None)
                 await process.wait()
                 # A grandchild that holds the pipes open must not hold us: what it writes later is lost.
                 nursery.cancel_scope.deadline = trio.current_time() + _LINGER_S
         timed_out = limit.cancelled_caught
     finally:
-        await _end(process)
+        await end(process)
     assert process.returncode is not None
-    return Finished(process.returncode, bytes(stdout), bytes(stderr), timed_out)
+    return Finished(process.returncode, bytes(stdout), bytes(stderr), timed_out, overflowed)
 
 
 async def _feed(stream: trio.abc.SendStream, data: bytes) -> None:
@@ -91,15 +100,27 @@ async def _feed(stream: trio.abc.SendStream, data: bytes) -> None:
         return  # it did not want to read all: its exit code tells
 
 
-async def _collect(stream: trio.abc.ReceiveStream, into: bytearray, bytes_max: int) -> None:
+async def _collect(
+    stream: trio.abc.ReceiveStream, into: bytearray, bytes_max: int, overflow: Callable[[], None]
+) -> None:
     async with stream:
         async for chunk in stream:
             into += chunk
-            del into[: max(0, len(into) - bytes_max)]
+            if len(into) > bytes_max:
+                del into[: len(into) - bytes_max]
+                overflow()
 
 
-async def _end(process: trio.Process) -> None:
+def _kill(process: trio.Process) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
+
+
+async def end(process: trio.Process) -> None:
+    """Kill a program that leads a process group, with all of that, and wait for its end; also when cancelled."""
+    _kill(process)
     with trio.CancelScope(shield=True):
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                await pipe.aclose()
         await process.wait()

@@ -67,7 +67,7 @@ TIERS = (
     Tier("fuzz", 60, ("tests/fuzz",)),
     Tier("sim", 220, ("tests/sim", "tests/hostile")),
     Tier("faults", 300, ("tests/faults",)),
-    Tier("net", 260, ("tests/net",)),
+    Tier("net", 320, ("tests/net", "tests/commits")),
     Tier("systemd", 240, ("tests/systemd", "tests/nixos")),
     Tier("kernel", 40, ("tests/kernel",)),
 )

@@ -11,13 +11,16 @@ from clanctl import render, show
 from clanctl.client import Instance, call
 from clanctl.failures import Failure
 from clanctl.options import json_option, pass_instance
-from clanctl.programs import git, git_or_none
+from clanctl.programs import git, git_or_none, git_with_input
+from clanctl.pushing import find_key, plan_move, statement_of
 from clanctl.render_admins import waiting_text
-from clanctl.signing import SigningKey, configured_key, find_or_make_key, key_of
+from clanctl.signing import SigningKey, configured_key, find_or_make_key, key_of, sign
 from clanctl.starter import write_starter
+from clanmesh_protocol.records import HEAD_NAMESPACE
 
 REMOTE: Final = "clan"
 BRANCH: Final = "main"
+OFFERED: Final = "refs/clanmesh/head"  # at an upstream: the signed statement, as a text
 RUNTIME_SETTING: Final = "clanmesh.runtimedir"  # tells git-remote-clan which instance, where it is not the default
 
 
@@ -56,6 +59,29 @@ def init(where: Instance, path: Path, as_json: bool) -> None:
         show.as_json({**done, "checkpoint": checkpoint})
     else:
         show.lines(_next_steps(root, info, checkpoint))
+
+
+@repo.command()
+@click.argument("remote")
+@click.option("--commit", default="HEAD", help="what the clan shall follow [HEAD]")
+@json_option
+@pass_instance
+def offer(where: Instance, remote: str, commit: str, as_json: bool) -> None:
+    """Sign a commit as the clan's next head, and push both to REMOTE, the clan's upstream.
+
+    A member that watches the upstream (`upstream` in clan.toml) takes it from there: a push by way of a forge. The
+    device that this is typed on must be in the clan, since it knows what the clan follows.
+    """
+    info = call(where, "repo-info")
+    move, key = plan_move(info, commit), find_key(info)
+    statement = statement_of(move)
+    text = statement + sign(key, HEAD_NAMESPACE, statement)
+    blob = git_with_input(text, "hash-object", "-w", "--stdin", what="keeping the signed head")
+    git("push", "--quiet", "--", remote, f"{move.new}:refs/heads/{BRANCH}", f"+{blob}:{OFFERED}", what="the push")
+    if as_json:
+        show.as_json({"remote": remote, "commit": move.new, "old": move.old})
+    else:
+        show.lines(f"{remote} has {render.short_commit(move.new)} as the clan's next head, signed")
 
 
 def take_or_make(path: Path) -> Path:

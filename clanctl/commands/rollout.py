@@ -31,41 +31,56 @@ def status(where: Instance, as_json: bool) -> None:
 
 
 @rollout.command()
+@click.argument("node", required=False)
 @json_option
 @pass_instance
-def history(where: Instance, as_json: bool) -> None:
-    """Show what was tried here and how it ended."""
-    result = call(where, "rollout-history")
+def history(where: Instance, node: str | None, as_json: bool) -> None:
+    """Show what was tried at NODE [here] and how it ended."""
+    result = call(where, "rollout-history", {"node": node})
     if as_json:
         show.as_json(result)
     elif not result.get("entries"):
-        show.lines("nothing was tried yet")
+        show.lines(f"nothing was tried yet{f' at {node}' if node else ''}")
     else:
         show.table(render.history_sheet(result))
 
 
 @rollout.command()
+@click.argument("node", required=False)
 @click.argument("commit", required=False)
 @json_option
 @pass_instance
-def log(where: Instance, commit: str | None, as_json: bool) -> None:
-    """Print what building, activating and checking COMMIT said here [the last that was tried]."""
-    result = call(where, "rollout-log", {"commit": full_commit(where, commit) if commit else None})
+def log(where: Instance, node: str | None, commit: str | None, as_json: bool) -> None:
+    """Print what building, activating and checking COMMIT [the last that was tried] said at NODE [here]."""
+    if node is not None and commit is None and not _is_member(where, node):
+        node, commit = None, node
+    whole = full_commit(where, commit, node) if commit else None
+    result = call(where, "rollout-log", {"node": node, "commit": whole})
     if as_json:
         show.as_json(result)
     else:
         show.lines(str(result.get("text") or "nothing was said"))
 
 
-def full_commit(where: Instance, start: str) -> str:
-    """Find the commit that begins so among those tried here. Raises Failure."""
+def _is_member(where: Instance, name: str) -> bool:
+    """Whether a word that may be a commit is a device's name."""
+    if len(name) in COMMIT_DIGITS_FULL:
+        return False
+    return name in {str(peer.get("name")) for peer in call(where, "peers").get("peers") or []}
+
+
+def full_commit(where: Instance, start: str, node: str | None = None) -> str:
+    """Find the commit that begins so among those tried at a device. Raises Failure."""
     if len(start) in COMMIT_DIGITS_FULL:
         return start
-    entries = call(where, "rollout-history").get("entries") or []
+    entries = call(where, "rollout-history", {"node": node}).get("entries") or []
     found = sorted({str(entry["commit"]) for entry in entries if str(entry.get("commit")).startswith(start)})
     if len(found) != 1:
-        why = f"{len(found)} commits tried here begin so" if found else "no commit tried here begins so"
-        raise Failure(f"commit {start!r}", why, "see `clanctl rollout history --json`")
+        place = f"at {node}" if node else "here"
+        why = f"{len(found)} commits tried {place} begin so" if found else f"no commit tried {place} begins so"
+        raise Failure(
+            f"commit {start!r}", why, f"see `clanctl rollout history{f' {node}' if node else ''} --json`"
+        )
     return found[0]
 
 

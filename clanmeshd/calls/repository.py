@@ -1,18 +1,25 @@
 """The configuration's repository and its rollout: push, fetch, and how far this device is."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
 from clanmesh_protocol.control import Fault
+from clanmesh_protocol.errors import ProtocolError
 from clanmesh_protocol.records import Head
 from clanmeshd.calls.arguments import blob, commit, commit_or_none, number, text
 from clanmeshd.calls.decisions import decide
+from clanmeshd.calls.finding import a_member
 from clanmeshd.calls.signers import REF, checkpoint_of, need_admin
 from clanmeshd.control import Conversation
+from clanmeshd.core.effects import Holder
 from clanmeshd.driver import instant
+from clanmeshd.reaching import ask_history, ask_log
 
 if TYPE_CHECKING:
+    from clanmeshd.clan import Clan
     from clanmeshd.daemon import Daemon
 
 BUNDLE_BYTES_MAX: Final = 1 << 30  # a configuration, not an archive; the rollout has its own smaller bound
@@ -87,7 +94,7 @@ async def upload_pack(daemon: "Daemon", args: dict[str, Any], conversation: Conv
     """`git-upload-pack`: after an empty result, the connection is git's."""
     clan = daemon.need_clan()
     await conversation.result({})
-    await clan.rollout.upload_pack(conversation.stream)
+    await clan.rollout.offers.upload_pack(conversation.stream)
 
 
 async def rollout_status(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
@@ -96,11 +103,39 @@ async def rollout_status(daemon: "Daemon", args: dict[str, Any], conversation: C
 
 
 async def rollout_history(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
-    """`rollout-history`."""
-    return {"entries": daemon.need_clan().rollout.history()}
+    """`rollout-history`: of this device, or of another `node`."""
+    clan = daemon.need_clan()
+    if (holder := _other(clan, args)) is None:
+        return {"entries": clan.rollout.history()}
+    with _telling(args):
+        return {"entries": await ask_history(clan.reach, holder)}
 
 
 async def rollout_log(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
-    """`rollout-log`: of a commit, or of the last that was tried."""
-    wanted = commit_or_none(args, "commit")
-    return {"text": await trio.to_thread.run_sync(daemon.need_clan().rollout.log, wanted)}
+    """`rollout-log`: of a commit, or of the last that was tried; of this device, or of another `node`."""
+    clan, wanted = daemon.need_clan(), commit_or_none(args, "commit")
+    if (holder := _other(clan, args)) is None:
+        return {"text": await trio.to_thread.run_sync(clan.rollout.log, wanted)}
+    with _telling(args):
+        return {"text": await ask_log(clan.reach, holder, wanted)}
+
+
+def _other(clan: "Clan", args: dict[str, Any]) -> Holder | None:
+    """The member that a call is about; None for this device itself. Raises Fault."""
+    if args.get("node") is None:
+        return None
+    node = a_member(clan.mesh.authority, text(args, "node")).node
+    if node == clan.keys.node:
+        return None
+    ways = next((peer.endpoints for peer in clan.mesh.peers(instant()) if peer.node == node), ())
+    return Holder(node, ways, frozenset())
+
+
+@contextmanager
+def _telling(args: dict[str, Any]) -> Iterator[None]:
+    """Tell a person why another device did not answer."""
+    try:
+        yield
+    except (OSError, ProtocolError) as error:
+        what = f"asking {args['node']}"
+        raise Fault("unreachable", what, str(error), "see `clanctl peers`, and try again when it is up") from error

@@ -168,6 +168,7 @@ class SetRollout:
     resolutions: tuple[Resolution, ...] = ()  # of forks, newest last
     orders: tuple[Order, ...] = ()  # sorted
     trials: tuple[Trial, ...] = ()  # of the others, sorted
+    relays: tuple[Holder, ...] = ()  # who will soon have the newest commits and pass them on, in this order
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ class Peer:
     address: bytes  # on the overlay, 16 bytes
     state: str  # of State
     endpoint: Endpoint | None  # the one in use
+    endpoints: tuple[Endpoint, ...]  # that it stands for itself, best first: for streams
     rtt_ms: float | None
     last_seen_s: float | None  # ago
     status: Status | None
@@ -44,7 +45,7 @@ def describe(
     entry = ledger.get(node, Kind.STATUS, SINGLE_SLOT)
     status = entry.content if entry is not None and isinstance(entry.content, Status) else None
     if node == own:
-        return Peer(node, member.name, member.tags, address, State.UP, None, None, None, status)
+        return Peer(node, member.name, member.tags, address, State.UP, None, (), None, None, status)
     heard_s = membership.heard_s(node)
     round_trip_s = membership.round_trip_s(node)
     return Peer(
@@ -54,6 +55,7 @@ def describe(
         address=address,
         state=membership.state(node),
         endpoint=paths.best(node),
+        endpoints=paths.signed(node),
         rtt_ms=round_trip_s * 1000 if round_trip_s is not None else None,
         last_seen_s=max(0.0, now_s - heard_s) if heard_s is not None else None,
         status=status,

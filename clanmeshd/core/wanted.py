@@ -49,6 +49,7 @@ from clanmeshd.core.effects import (
     WantedSecret,
 )
 from clanmeshd.core.ledger import Ledger
+from clanmeshd.core.spreading import sources
 
 PREFIX_BITS: Final = 48
 KEEPALIVE_S: Final = 25  # below the 30 s after which common routers forget a UDP flow; none on a private network
@@ -244,6 +245,7 @@ def rollout(
         resolutions=authority.resolutions,
         orders=standing(authority, ledger),
         trials=trials(authority, ledger, node, now_unix_s),
+        relays=tuple(_relays(ledger, heads, node, others, endpoints)),
     )
 
 
@@ -264,6 +266,23 @@ def _holders(
         if short and (at := endpoints(peer)):
             wanting.subtract(short)
             yield Holder(peer, tuple(at), frozenset(commits))
+
+
+def _relays(
+    ledger: Ledger,
+    heads: Sequence[HeadClaim],
+    node: NodeId,
+    others: Sequence[NodeId],
+    endpoints: Callable[[NodeId], Sequence[Endpoint]],
+) -> Iterator[Holder]:
+    """Who passes on what this device does not have yet, of the heads that no other one moved on from."""
+    here = _commits(ledger, node) | {claim.new for claim in heads if claim.author == node}
+    left_behind = {claim.old for claim in heads}
+    for claim in heads:
+        if claim.new not in here | left_behind:
+            for peer in sources(claim.new, claim.author, node, others):
+                if at := endpoints(peer):
+                    yield Holder(peer, tuple(at), frozenset((claim.new,)))
 
 
 def _head_claims(ledger: Ledger) -> tuple[HeadClaim, ...]:

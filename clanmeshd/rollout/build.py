@@ -13,11 +13,13 @@ from typing import Final
 
 import trio
 
+from clanmesh_protocol.control import Fault
 from clanmeshd import process
 from clanmeshd.rollout.config import FILE_BYTES_MAX, FILE_NAME, RolloutConfig, parse_config_untrusted
 from clanmeshd.rollout.git import GitFailed, run_git
-from clanmeshd.rollout.objects import Objects, TooMany
+from clanmeshd.rollout.objects import NotAFile, Objects, TooMany
 from clanmeshd.rollout.selection import short
+from clanmeshd.rollout.tree import lay_out, sync_few
 
 CHECKOUT_TIMEOUT_S: Final = 300.0
 SYNC_TIMEOUT_S: Final = 120.0
@@ -59,6 +61,18 @@ async def read_config(objects: Objects, commit: bytes) -> RolloutConfig:
     return parse_config_untrusted(await objects.read(name, FILE_BYTES_MAX))
 
 
+async def check_tree(objects: Objects, commit: bytes) -> None:
+    """See that a commit can be laid out as it is. Raises Fault."""
+    try:
+        await objects.check_tree(commit)
+    except TooMany as error:
+        remedy = "keep images and archives out of the configuration's repository"
+        raise Fault("refused", f"commit {short(commit)} is too large", str(error), remedy) from error
+    except NotAFile as error:
+        remedy = "put the files themselves into the repository (`git subtree` brings another one's)"
+        raise Fault("refused", f"commit {short(commit)}", str(error), remedy) from error
+
+
 def is_builder(config: RolloutConfig, place: Place) -> bool:
     """Say whether a commit names this device among those that build for others."""
     return bool({place.node_name, *place.tags} & set(config.builders))
@@ -81,12 +95,17 @@ class Work:
 
 
 async def check_out(objects: Objects, commit: bytes, checkout: Path) -> None:
-    """Check a commit out into `checkout`, which is emptied first. Raises BuildFailed for one that is too large."""
+    """Check a commit out into `checkout`, which is emptied first. Raises BuildFailed for one that is not whole."""
     try:
-        await objects.check_size(commit)
-    except TooMany as error:
+        await check_tree(objects, commit)
+    except Fault as error:
         raise BuildFailed(str(error)) from error
     await trio.to_thread.run_sync(_empty, checkout)
+    files = await objects.few_files(commit)
+    if files is not None:
+        objects.forget_few()
+        await lay_out(files, checkout)
+        return
     index = checkout.with_name(f".{checkout.name}.index")
     try:
         finished = await run_git(
@@ -109,6 +128,8 @@ def _empty(checkout: Path) -> None:
 
 async def sync(checkout: Path) -> None:
     """A checkout may be what a power cut finds as the last good one: all of it must be on the disk."""
+    if await sync_few(checkout):
+        return
     finished = await process.run(["sync", "-f", checkout], timeout_s=SYNC_TIMEOUT_S)
     if not finished.ok:
         raise OSError(f"sync of {checkout}: {finished.complaint}")

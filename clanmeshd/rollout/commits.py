@@ -1,12 +1,13 @@
-"""Who signed what: head statements and commits, each checked by OpenSSH against the signers of now.
+"""Who signed what: head statements and commits, each checked against the signers of now.
 
 A commit's dates are the committer's own claim and play no part: the signers' file has no dates, so a key counts
-as long as it is a signer and never after. Only exit codes are trusted; what is read out of a signature explains.
+as long as it is a signer and never after. What `sshsig` cannot say yes to is for OpenSSH, of which only the exit
+code is trusted; what is read out of a signature explains.
 """
 
 import os
 import tempfile
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -20,9 +21,11 @@ from clanmesh_protocol.records import HEAD_NAMESPACE, Resolution, head_statement
 from clanmeshd import process
 from clanmeshd.core.effects import SetRollout
 from clanmeshd.rollout.git import GitFailed, one_line, run_git
+from clanmeshd.rollout.history import Commit, added, added_nearby
 from clanmeshd.rollout.objects import Objects, TooMany
 from clanmeshd.rollout.selection import short
 from clanmeshd.rollout.signers import (
+    COMMIT_NAMESPACE,
     PRINCIPAL,
     Signature,
     Signer,
@@ -30,12 +33,12 @@ from clanmeshd.rollout.signers import (
     read_signature_untrusted,
     read_signers,
 )
+from clanmeshd.rollout.sshsig import surely_signed
 
 KEYGEN_TIMEOUT_S: Final = 10.0  # 5 ms in practice
-COMMITS_PER_CALL: Final = 64  # of one verify-commit; each costs two runs of ssh-keygen
+COMMITS_PER_CALL: Final = 64  # of one verify-commit; each costs two runs of ssh-keygen, 10 ms
 VERIFY_TIMEOUT_S: Final = 30.0  # for that many
 SUBJECT_CHARACTERS_MAX: Final = 60  # enough to recognise a commit by
-COMMIT_BYTES_MAX: Final = 65_536  # of a commit object, when a refusal is explained
 
 _PROGRAMS: Final = {
     "gpg.program": "/bin/false",  # an OpenPGP key in somebody's keyring is no signer of the clan
@@ -46,8 +49,11 @@ _PROGRAMS: Final = {
 }
 SIGNING_HELP: Final = (
     "sign with `git commit -S` (gpg.format=ssh, user.signingkey=FILE; commits that exist: "
-    "`git rebase --exec 'git commit --amend --no-edit -S' COMMIT^`), or accept history with `clanctl repo init`"
+    "`git rebase --exec 'git commit --amend --no-edit -S' COMMIT^`), accept history with `clanctl repo init`, or "
+    "vouch for a branch in the signed merge that brings it: a last line `Clan-Vouches: <its commit's whole id>`"
 )
+FORGE_HELP: Final = "merge at home instead, where `git merge -S` signs with your own key"
+_FORGE: Final = b"<noreply@github.com>"  # who commits what is edited or merged there
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +114,10 @@ async def verify_head_untrusted(
     signer = authority.signer_of(claimed)
     if signer is None:
         raise _unknown_key(what, claimed.blob)
-    if not await _statement_holds(authority, head_statement(authority.clan, ref, old, new), claimed):
+    statement = head_statement(authority.clan, ref, old, new)
+    if surely_signed(signer, claimed, HEAD_NAMESPACE, statement):
+        return signer, claimed
+    if not await _statement_holds(authority, statement, claimed):
         why = f"{signer.name} signed something else: another clan, ref or commit"
         raise Fault("refused", what, why, "`git fetch clan`, then push again")
     return signer, claimed
@@ -129,30 +138,47 @@ async def _statement_holds(authority: Authority, statement: bytes, signature: Si
 # --- commits -------------------------------------------------------------------------------------------
 
 
-async def verify_commits(objects: Objects, authority: Authority, accepted: Iterable[bytes], head: bytes) -> int:
+async def verify_commits(objects: Objects, authority: Authority, accepted: Collection[bytes], head: bytes) -> int:
     """Check that every commit that `head` adds to `accepted` is signed by a signer of now; give their number.
 
     All of `accepted` must be in `objects`. Raises Fault naming the oldest commit that is not.
     """
     if not authority.signers:
         raise no_signers()
-    try:
-        commits = await objects.commits_between(accepted, head)
-    except TooMany as error:
-        raise Fault("refused", "the history", str(error), "accept it by hash with `clanctl repo init`") from error
-    async with _allowed_signers(authority.signers) as allowed:
-        for at in range(0, len(commits), COMMITS_PER_CALL):
-            batch = commits[at : at + COMMITS_PER_CALL]
-            if not await _all_signed(objects, batch, allowed):
-                raise await _explain_refusal(objects, authority, batch, allowed)
+    async with objects.asking():
+        near = await added_nearby(objects, accepted, head)
+        if near is not None and all(_surely_signed(commit, authority) for commit in near):
+            return len(near)
+        try:
+            commits = await added(objects, accepted, head)
+        except TooMany as error:
+            remedy = "accept it by hash with `clanctl repo init`"
+            raise Fault("refused", "the history", str(error), remedy) from error
+        doubtful = [commit for commit in commits if not _surely_signed(commit, authority)]
+        async with _allowed_signers(authority.signers) as allowed:
+            for at in range(0, len(doubtful), COMMITS_PER_CALL):
+                batch = doubtful[at : at + COMMITS_PER_CALL]
+                if not await _all_signed(objects, batch, allowed):
+                    raise await _explain_refusal(objects, authority, batch, allowed)
     return len(commits)
 
 
-async def _all_signed(objects: Objects, commits: Sequence[bytes], allowed: Path) -> bool:
+def _surely_signed(commit: Commit, authority: Authority) -> bool:
+    if commit.signature is None:
+        return False
+    try:
+        signature = read_signature_untrusted(commit.signature)
+    except MalformedError:
+        return False
+    signer = authority.signer_of(signature)
+    return signer is not None and surely_signed(signer, signature, COMMIT_NAMESPACE, commit.signed)
+
+
+async def _all_signed(objects: Objects, commits: Sequence[Commit], allowed: Path) -> bool:
     finished = await run_git(
         objects.path,
         "verify-commit",
-        *[commit.hex() for commit in commits],
+        *[commit.id.hex() for commit in commits],
         config={**_PROGRAMS, "gpg.ssh.allowedSignersFile": str(allowed)},
         timeout_s=VERIFY_TIMEOUT_S,
     )
@@ -161,48 +187,35 @@ async def _all_signed(objects: Objects, commits: Sequence[bytes], allowed: Path)
     return finished.returncode == 0
 
 
-async def _explain_refusal(objects: Objects, authority: Authority, batch: Sequence[bytes], allowed: Path) -> Fault:
+async def _explain_refusal(
+    objects: Objects, authority: Authority, batch: Sequence[Commit], allowed: Path
+) -> Fault:
     """Find the oldest commit of a refused batch and say what is wrong with its signature."""
     for commit in batch:
         if not await _all_signed(objects, [commit], allowed):
-            text = await objects.raw_commit(commit, COMMIT_BYTES_MAX)
-            return _explain(commit, text, authority)
+            return _explain(commit, authority)
     raise AssertionError("a batch was refused in which every commit holds alone")
 
 
-def _explain(commit: bytes, text: bytes, authority: Authority) -> Fault:
-    what = f"commit {short(commit)} ({_subject(text)})"
-    armor = _signature_header(text)
-    if armor is None:
-        return Fault("refused", what, "it is not signed", SIGNING_HELP)
+def _explain(commit: Commit, authority: Authority) -> Fault:
+    what = f"commit {short(commit.id)} ({_subject(commit)})"
+    if commit.signature is None:
+        why = "it has several signatures" if commit.signatures > 1 else "it is not signed"
+        return Fault("refused", what, why, SIGNING_HELP)
     try:
-        signature = read_signature_untrusted(armor)
+        signature = read_signature_untrusted(commit.signature)
     except MalformedError:
+        if _FORGE in commit.committer:
+            return Fault("refused", what, "it was made on the web page of a forge, by the forge's key", FORGE_HELP)
         return Fault("refused", what, "it is signed with something else than an SSH key", SIGNING_HELP)
     if authority.signer_of(signature) is None:
         return _unknown_key(what, signature.blob)
     return Fault("refused", what, "its signature does not fit its content", SIGNING_HELP)
 
 
-def _subject(text: bytes) -> str:
-    _, _, message = text.partition(b"\n\n")
-    line = message.decode(errors="replace").strip().partition("\n")[0]
+def _subject(commit: Commit) -> str:
+    line = commit.message.decode(errors="replace").strip().partition("\n")[0]
     return one_line(line)[:SUBJECT_CHARACTERS_MAX] or "no subject"
-
-
-def _signature_header(text: bytes) -> bytes | None:
-    """The `gpgsig` header of a commit object, its continuation lines joined."""
-    head, _, _ = text.partition(b"\n\n")
-    lines = head.split(b"\n")
-    for at, line in enumerate(lines):
-        if line.startswith(b"gpgsig "):
-            rows = [line.removeprefix(b"gpgsig ")]
-            for following in lines[at + 1 :]:
-                if not following.startswith(b" "):
-                    break
-                rows.append(following[1:])
-            return b"\n".join(rows) + b"\n"
-    return None
 
 
 def _unknown_key(what: str, blob: bytes) -> Fault:

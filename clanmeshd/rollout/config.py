@@ -1,5 +1,6 @@
 """`clan.toml` at the repository's root: what a commit's signer decides about its own rollout."""
 
+import re
 import tomllib
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,6 +16,9 @@ LINE_DOTS_MAX: Final = 128  # a name of n parts takes the square of n to read: 2
 ARGUMENTS_MAX: Final = 64
 ARGUMENT_BYTES_MAX: Final = 4096
 
+URL_CHARACTERS_MAX: Final = 1024
+_URL: Final = re.compile(r"(https://|ssh://|file:///)[A-Za-z0-9/][A-Za-z0-9@:/._~%+-]*")  # no host begins with `-`
+
 HEALTH_TIMEOUT_S: Final = 30
 HEALTH_TIMEOUT_S_MAX: Final = 3600
 BUILD_TIMEOUT_S_MAX: Final = 86_400
@@ -28,7 +32,7 @@ ACTIVATE_TIMEOUT_S: Final = {COMMAND: 300, NIXOS: 900}
 EXAMPLE: Final = '[rollout] with driver = "command", activate = ["./activate"] and health = ["./health"]'
 _TABLES: Final = frozenset({"rollout"})
 _COMMON: Final = frozenset(
-    {"driver", "health", "health_timeout_s", "build_timeout_s", "activate_timeout_s", "ring"}
+    {"driver", "health", "health_timeout_s", "build_timeout_s", "activate_timeout_s", "ring", "upstream"}
 )
 _KEYS: Final = {COMMAND: _COMMON | {"build", "activate"}, NIXOS: _COMMON | {"builders"}}
 _RING_KEYS: Final = frozenset({"tag", "healthy", "soak_s"})
@@ -47,6 +51,7 @@ class RolloutConfig:
     build_timeout_s: int
     activate_timeout_s: int
     rings: tuple[Ring, ...] = ()  # who goes before whom; in order
+    upstream: str = ""  # a URL where signed heads may be found, too
 
 
 def parse_config_untrusted(data: bytes | None) -> RolloutConfig:
@@ -85,7 +90,17 @@ def parse_config_untrusted(data: bytes | None) -> RolloutConfig:
         build_timeout_s=_seconds(table, "build_timeout_s", build_s, BUILD_TIMEOUT_S_MAX),
         activate_timeout_s=_seconds(table, "activate_timeout_s", activate_s, ACTIVATE_TIMEOUT_S_MAX),
         rings=_rings(table.get("ring", []), data),
+        upstream=_upstream(table.get("upstream", "")),
     )
+
+
+def _upstream(value: Any) -> str:
+    """A URL of a few kinds alone: git has others, some of which are commands."""
+    if not isinstance(value, str) or (value and not _URL.fullmatch(value)) or len(value) > URL_CHARACTERS_MAX:
+        raise _refused(
+            "rollout.upstream is no URL of https, ssh or a file", 'write it as in "https://example.org/x"'
+        )
+    return value
 
 
 def _rings(value: Any, data: bytes) -> tuple[Ring, ...]:

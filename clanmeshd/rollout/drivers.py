@@ -139,11 +139,12 @@ class Workshop:
 
     async def build(self, commit: bytes, place: Place, log: Path) -> Revision:
         """Check a commit out and build it. Raises BuildFailed for what is the revision's fault, BuildStalled."""
-        try:
-            work = await self._work(commit, place, log)
-        except Fault as fault:
-            raise BuildFailed(str(fault)) from fault
-        await check_out(self._repository, commit, work.checkout)
+        async with self._repository.asking():
+            try:
+                work = await self._work(commit, place, log)
+            except Fault as fault:
+                raise BuildFailed(str(fault)) from fault
+            await check_out(self._repository, commit, work.checkout)
         try:
             return await self._driver(work).build(work)
         except BuildStalled as stall:

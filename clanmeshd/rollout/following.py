@@ -6,35 +6,36 @@ the authority, so a change of signers or checkpoints has everything looked at an
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from hashlib import blake2b
+from pathlib import Path
 from typing import Final, TypeVar
 
 import trio
 
 from clanmesh_protocol.control import Fault
-from clanmesh_protocol.errors import ProtocolError
+from clanmesh_protocol.keys import NodeId
+from clanmesh_protocol.limits import PACK_COMMITS_MAX
 from clanmesh_protocol.records import RolloutState
 from clanmeshd.core.effects import HeadClaim, Holder, SetRollout
 from clanmeshd.rollout.commits import Authority, authority_of, verify_commits, verify_head_untrusted
+from clanmeshd.rollout.fetching import NotACommit, Sources, fetch_commit_untrusted
 from clanmeshd.rollout.objects import Objects, is_commit_id
+from clanmeshd.rollout.packs import Packs
 from clanmeshd.rollout.repository import PUSHED_MAX, Quarantine, Repository
 from clanmeshd.rollout.resolutions import left, refusal
 from clanmeshd.rollout.selection import Decision, Follow, Held, Nothing, select, short
-from clanmeshd.rollout.transfer import fetch_untrusted
 
 REF: Final = "main"  # the one that is followed
 CLAIMS_MAX: Final = 1024  # one of each member; a clan has at most a thousand
 VERDICTS_MAX: Final = 4096  # remembered; forgetting one costs a few milliseconds
-HOLDERS_MAX: Final = 8  # asked for one commit in one round
+HAVES_MAX: Final = PACK_COMMITS_MAX
 
 log = logging.getLogger(__name__)
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 
-Fetch = Callable[[Holder], AbstractAsyncContextManager[trio.abc.Stream]]
 Tell = Callable[[RolloutState], None]  # FETCHING or VERIFYING, for the status
 
 
@@ -50,9 +51,10 @@ class Outcome:
 class Following:
     """The verified heads of one ref."""
 
-    def __init__(self, repository: Repository, fetch: Fetch) -> None:
+    def __init__(self, repository: Repository, sources: Sources, packs: Packs) -> None:
         self._repository = repository
-        self._fetch = fetch
+        self._sources = sources
+        self._packs = packs
         self._signatures: dict[tuple[bytes, bytes], str | Fault] = {}
         self._verdicts: dict[tuple[bytes, bytes], Fault | None] = {}
         self._refusals: dict[tuple[bytes, bytes], Fault | None] = {}
@@ -116,14 +118,23 @@ class Following:
             _remember(self._verdicts, key, verdict)
         return self._verdicts[key]
 
-    async def publish_push(self, quarantine: Quarantine, head: bytes) -> None:
+    async def publish_push(self, quarantine: Quarantine, head: bytes, pack: Path, base: Collection[bytes]) -> None:
         """Publish a verified head that was pushed here; it is followed once its record comes back as a claim."""
         self._pending.append(head)
         try:
-            await self._repository.publish(quarantine, head)
+            await self._publish(quarantine, head, pack, base)
         except BaseException:
             self._pending.remove(head)
             raise
+
+    async def _publish(
+        self, quarantine: Quarantine, head: bytes, pack: Path | None, base: Collection[bytes]
+    ) -> None:
+        """Publish a verified head, and pass the pack that brought it on to others who ask."""
+        await self._repository.publish(quarantine, head)
+        if pack is not None and len(base) <= HAVES_MAX and await trio.Path(pack).exists():
+            self._packs.keep(pack, head, base)
+        self._packs.arrived()
 
     @property
     def head(self) -> bytes | None:
@@ -146,7 +157,7 @@ class Following:
             if commit in here:
                 continue  # it came with a newer one
             tell(RolloutState.FETCHING)
-            if await self._obtain(commit, signed[commit], wanted.holders, authority, base, refused):
+            if await self._obtain(commit, signed[commit], wanted, authority, base, refused):
                 here = await self._repository.commits_here(set(signed))
         tell(RolloutState.VERIFYING)
         heads = await self._counting(signed, here, authority, base, refused)
@@ -239,42 +250,59 @@ class Following:
         self,
         commit: bytes,
         signer: str,
-        holders: Sequence[Holder],
+        wanted: SetRollout,
         authority: Authority,
         base: bytes | None,
         refused: list[str],
     ) -> bool:
-        """Fetch a commit from the nearest holder that gives it, verify and publish it; say if it is here."""
-        known = self._verdicts.get((authority.digest, commit))
+        """Fetch a commit from whoever gives it, verify and publish it; say if it is here."""
+        key = (authority.digest, commit)
+        known = self._verdicts.get(key)
         if known is not None:
             refused.append(f"head {short(commit)}: {known}")
             return False
         if len(self._repository.pushed) >= PUSHED_MAX:
             refused.append(f"head {short(commit)} by {signer}: too many diverging heads are here already")
             return False
-        for holder in [holder for holder in holders if commit in holder.commits][:HOLDERS_MAX]:
-            async with self._repository.quarantine() as quarantine:
-                if not await self._fetch_from(holder, commit, quarantine):
-                    continue
-                fault = await self._verdict(quarantine, commit, authority, base)
-                if fault is not None:
-                    refused.append(f"head {short(commit)}: {fault}")
+        async with self._repository.quarantine() as quarantine, quarantine.asking():
+            try:
+                part = await fetch_commit_untrusted(
+                    self._sources, sources_of(commit, wanted), commit, self._haves(base), quarantine
+                )
+                if part is None:
                     return False
-                await self._repository.publish(quarantine, commit)
+                await self.verify(quarantine, commit, authority, base)
+            except NotACommit as error:
+                _remember(self._verdicts, key, Fault("refused", f"head {short(commit)}", str(error)))
+                refused.append(f"head {short(commit)}: {error}")
+            except Fault as fault:
+                refused.append(f"head {short(commit)}: {fault}")
+            else:
+                pack = part.path if part.name is not None else None
+                await self._publish(quarantine, commit, pack, part.base)
                 return True
         return False
 
-    async def _fetch_from(self, holder: Holder, commit: bytes, quarantine: Quarantine) -> bool:
-        """Fetch from one holder; give whether the commit has come."""
-        try:
-            async with self._fetch(holder) as stream:
-                why = await fetch_untrusted(quarantine, commit, stream)
-        except (ProtocolError, trio.BrokenResourceError, trio.TooSlowError, OSError) as error:
-            why = str(error) or type(error).__name__
-        if why is not None:
-            log.info("fetching %s from %s: %s", short(commit), holder.node.hex()[:8], why)
-            return False
-        return commit in await quarantine.commits_here({commit})
+    def _haves(self, base: bytes | None) -> list[bytes]:
+        """Commits that a pack may build upon, the likeliest first."""
+        likely = [commit for commit in (self._repository.main, base) if commit is not None]
+        return list(dict.fromkeys([*likely, *sorted(self._repository.pushed)]))[:HAVES_MAX]
+
+
+def sources_of(commit: bytes, wanted: SetRollout) -> list[Holder]:
+    """Whom to ask for a commit, in this order.
+
+    Others than its author that say they have it, the nearest first; where there are none yet, those who pass it on
+    (see `clanmeshd.core.spreading`); then the author, whom all others ask as well.
+    """
+    authors = {claim.author for claim in wanted.heads if claim.new == commit}
+    holders = [holder for holder in wanted.holders if commit in holder.commits]
+    relays = [holder for holder in wanted.relays if commit in holder.commits]
+    near = [holder for holder in holders if holder.node not in authors]
+    found: dict[NodeId, Holder] = {}
+    for holder in (*near, *relays, *holders):
+        found.setdefault(holder.node, holder)
+    return list(found.values())
 
 
 def _fingerprint(claim: HeadClaim) -> bytes:

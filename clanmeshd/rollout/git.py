@@ -64,6 +64,7 @@ async def run_git(
     extra: Mapping[str, str] | None = None,
     timeout_s: float = GIT_TIMEOUT_S,
     output_bytes_max: int = process.OUTPUT_BYTES_MAX,
+    end_at_overflow: bool = False,
     pass_fds: Sequence[int] = (),
 ) -> Finished:
     """Run one git command on a bare repository. `extra` adds variables to its environment. Raises OSError."""
@@ -74,6 +75,7 @@ async def run_git(
         env=env,
         timeout_s=timeout_s,
         output_bytes_max=output_bytes_max,
+        end_at_overflow=end_at_overflow,
         pass_fds=pass_fds,
     )
 

@@ -27,15 +27,17 @@ from clanmeshd.files import Files, RealFiles
 from clanmeshd.rollout.attempt import Attempt
 from clanmeshd.rollout.build import Place
 from clanmeshd.rollout.drivers import Stores
-from clanmeshd.rollout.following import Fetch, Following, Outcome
+from clanmeshd.rollout.fetching import Sources
+from clanmeshd.rollout.following import Following, Outcome
 from clanmeshd.rollout.journal import Journal
+from clanmeshd.rollout.offers import Offers
+from clanmeshd.rollout.packs import Packs
 from clanmeshd.rollout.patience import pause_s
 from clanmeshd.rollout.receiving import Progress, Push, receive_push
 from clanmeshd.rollout.repository import Repository
 from clanmeshd.rollout.rings import Go
 from clanmeshd.rollout.selection import Follow, Held
-from clanmeshd.rollout.standing import Facts, Tips, fork_news, state_of, view, why
-from clanmeshd.rollout.transfer import SERVED_AT_ONCE_MAX, serve_upload_pack
+from clanmeshd.rollout.standing import PASSING, PASSING_S, Facts, Tips, fork_news, state_of, view, why
 from clanmeshd.rollout.turn import Turn
 
 PUSHES_AT_ONCE_MAX: Final = 2  # each may take the disk space of a whole quarantine
@@ -59,9 +61,8 @@ class Wanted(Protocol):
 class Rollout:
     """The one door of this room.
 
-    `fetch` opens a stream to a holder's `upload_pack`; it may raise OSError or ProtocolError. `stores` leads to
-    other members' `serve_store`. `report` is told (running commit, wanted commit, state, failed commits with the
-    newest last) whenever one of them changes; `tell`, when heads begin to diverge and when that is over.
+    `sources` leads to others' `offers`, `stores` to their `serve_store`. `report` is told (running commit, wanted
+    commit, state, failed commits with the newest last) when one of them changes; `tell`, of forks.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Rollout:
         directory: Path,
         runtime: Path,
         *,
-        fetch: Fetch,
+        sources: Sources,
         report: Report,
         tell: Tell = lambda kind, text: None,
         files: Files | None = None,
@@ -81,12 +82,13 @@ class Rollout:
         self._tell = tell
         self._repository = Repository(directory)
         self._journal = Journal(directory, files or RealFiles())
-        self._following = Following(self._repository, fetch)
+        self._packs = Packs(self._repository, directory / "packs")
+        self._following = Following(self._repository, sources, self._packs)
         self._attempt = Attempt(directory, self._repository, self._journal, self._changed, stores)
         self._turn = Turn(self._repository, self._journal, self._attempt)
         self._opening = trio.Lock()
         self._opened = False
-        self._serving = trio.CapacityLimiter(SERVED_AT_ONCE_MAX)
+        self.offers = Offers(self._repository, self._packs, self._open, self._note_trouble)
         self._pushing = trio.CapacityLimiter(PUSHES_AT_ONCE_MAX)
         self._target: bytes | None = None
         self._claims: SetRollout | None = None  # the newest
@@ -135,15 +137,6 @@ class Rollout:
                 return await receive_push(self._repository, self._following, wanted, push, bundle, progress)
         except OSError as error:
             raise _failed("the push", error) from error
-
-    async def upload_pack(self, stream: trio.abc.Stream) -> None:
-        """Serve the published commits to one client of git, until it or git is done."""
-        try:
-            await self._open()
-            async with self._serving:
-                await serve_upload_pack(self._repository, stream)
-        except OSError as error:
-            self._note_trouble(str(error))
 
     async def serve_store(self, stream: trio.abc.HalfCloseableStream) -> None:
         """Give one member this device's store to read, if this is a builder."""
@@ -221,6 +214,7 @@ class Rollout:
                 return
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             notes = [await self._repository.open(), self._journal.load(self._repository.good)]
+            await trio.to_thread.run_sync(self._packs.open)
             for note in filter(None, notes):
                 log.warning("%s", note)
             self._following.anchor_keys = frozenset(self._journal.memory.anchor_keys)
@@ -244,7 +238,8 @@ class Rollout:
         """
         while True:
             value = await wanted.changed()
-            if self._claims is None or _claims_of(value) != _claims_of(self._claims):
+            lacks = not self._outcome or bool(self._outcome.missing)
+            if self._claims is None or _claims_of(value, lacks) != _claims_of(self._claims, lacks):
                 self._claimed.set()
             self._claims = value
             try:
@@ -360,6 +355,10 @@ class Rollout:
             memory = self._journal.memory
             status = (memory.good, self._target, state_of(self._facts), memory.bad_commits)
             if status != self._reported:
+                if status[2] in PASSING:
+                    with trio.move_on_after(PASSING_S):
+                        await self._dirty.wait()
+                        continue
                 self._reported = status
                 await self._report(*status)
             await self._dirty.wait()
@@ -378,9 +377,10 @@ class Rollout:
         )
 
 
-def _claims_of(value: SetRollout) -> SetRollout:
-    """What has to be looked at anew when it changes."""
-    return replace(value, node_name="", tags=(), orders=(), trials=())
+def _claims_of(value: SetRollout, lacks: bool) -> SetRollout:
+    """What has to be looked at anew when it changes: who has commits only as long as some are lacking here."""
+    value = replace(value, node_name="", tags=(), orders=(), trials=())
+    return value if lacks else replace(value, holders=(), relays=())
 
 
 def _failed(what: str, error: OSError) -> Fault:

@@ -34,11 +34,11 @@ import trio
 
 from clanmesh_protocol.control import Fault
 from clanmeshd.core.effects import SetRollout
-from clanmeshd.rollout.build import read_config
+from clanmeshd.rollout.build import check_tree, read_config
 from clanmeshd.rollout.bundle import BundleReader
 from clanmeshd.rollout.commits import Authority, authority_of, no_signers, verify_head_untrusted
 from clanmeshd.rollout.following import REF, Following
-from clanmeshd.rollout.objects import Objects, TooMany, is_commit_id
+from clanmeshd.rollout.objects import is_commit_id
 from clanmeshd.rollout.repository import PACK_BYTES_MAX, Quarantine, Repository
 from clanmeshd.rollout.selection import short
 
@@ -73,14 +73,15 @@ async def receive_push(
     authority = authority_of(wanted, REF)
     try:
         binary = await _check_request(authority, push)
-        async with repository.quarantine() as quarantine:
-            await _unpack(quarantine, bundle, progress)
+        async with repository.quarantine() as quarantine, quarantine.asking():
+            builds_upon = await _unpack(quarantine, bundle, progress)
             await progress("verifying signatures")
             base = await following.base(authority)
             await _check_place(repository, quarantine, push, base)
             await following.verify(quarantine, push.new, authority, base)
-            await _check_content(quarantine, push.new)
-            await following.publish_push(quarantine, push.new)
+            await read_config(quarantine, push.new)
+            await check_tree(quarantine, push.new)
+            await following.publish_push(quarantine, push.new, _pack_of(quarantine), builds_upon)
     except Fault:
         await _drain(bundle)
         raise
@@ -105,12 +106,17 @@ async def _check_request(authority: Authority, push: Push) -> bytes:
     return signature.binary
 
 
-async def _unpack(quarantine: Quarantine, bundle: AsyncIterator[bytes], progress: Progress) -> None:
-    """Write the bundle's pack to a file as it comes, then have git index and check it."""
-    reader, pack = BundleReader(), quarantine.path / "incoming.pack"
+def _pack_of(quarantine: Quarantine) -> Path:
+    return quarantine.path / "incoming.pack"
+
+
+async def _unpack(quarantine: Quarantine, bundle: AsyncIterator[bytes], progress: Progress) -> list[bytes]:
+    """Write the bundle's pack to a file as it comes, have git index and check it; give what it builds upon."""
+    reader, pack = BundleReader(), _pack_of(quarantine)
     total = await _write_pack(reader, bundle, pack)
     if total == 0 and not reader.prerequisites:
-        return  # nothing was sent: the commit may be here already
+        pack.unlink()
+        return []  # nothing was sent: the commit may be here already
     if not reader.begun:
         raise Fault("refused", "the push", "the bundle ended within its header", "push again")
     missing = set(reader.prerequisites) - await quarantine.commits_here(set(reader.prerequisites))
@@ -123,6 +129,7 @@ async def _unpack(quarantine: Quarantine, bundle: AsyncIterator[bytes], progress
         )
     await progress(f"checking {total >> 10} KiB of objects")
     await quarantine.unpack_untrusted(pack)
+    return reader.prerequisites
 
 
 async def _write_pack(reader: BundleReader, bundle: AsyncIterator[bytes], pack: Path) -> int:
@@ -161,14 +168,6 @@ def _not_fast_forward(new: bytes, head: bytes, *, is_fork: bool) -> Fault:
     if is_fork:
         remedy = f"`git fetch clan && git merge clan/pushed/{short(head)}`, then push the merge"
     return Fault("refused", "the push", f"{short(new)} does not descend from the head {short(head)}", remedy)
-
-
-async def _check_content(objects: Objects, commit: bytes) -> None:
-    await read_config(objects, commit)
-    try:
-        await objects.check_size(commit)
-    except TooMany as error:
-        raise _too_large(str(error)) from error
 
 
 def _too_large(why: str) -> Fault:

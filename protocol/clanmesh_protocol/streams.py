@@ -7,7 +7,7 @@ purpose. The order of frames is the README's; this module knows their shapes.
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar, Final, Self, TypeAlias
+from typing import ClassVar, Final, Self, TypeAlias, get_args
 
 from clanmesh_protocol.encoding import Fields, decode_untrusted, encode
 from clanmesh_protocol.errors import LimitError, MalformedError, VersionError
@@ -40,6 +40,7 @@ from clanmesh_protocol.limits import (
     STREAM_WANTS_MAX,
 )
 from clanmesh_protocol.names import check_label_untrusted
+from clanmesh_protocol.stream_rollout import Ask, Pack, Tried, WantPack
 
 STREAM_CONTEXT: Final = b"clanmesh/stream/1\0"
 LENGTH_BYTES: Final = 4
@@ -52,6 +53,8 @@ class Purpose(StrEnum):
     JOIN = "join"  # the only one that is open to strangers
     RECORDS = "records"
     GIT = "git"  # raw bytes behind the Accept
+    PACK = "pack"
+    ROLLOUT = "rollout"
     LOG = "log"
     STORE = "store"  # one line, then raw bytes
 
@@ -274,12 +277,23 @@ class End:
 
 
 Frame: TypeAlias = (
-    Greeting | Hello | Accept | Refuse | Join | Welcome | Bundle | WantRecords | RecordData | Log | End
+    Greeting
+    | Hello
+    | Accept
+    | Refuse
+    | Join
+    | Welcome
+    | Bundle
+    | WantRecords
+    | RecordData
+    | Log
+    | End
+    | WantPack
+    | Pack
+    | Ask
+    | Tried
 )
-_FRAMES: Final[dict[int, type[Frame]]] = {
-    frame.TYPE: frame
-    for frame in (Greeting, Hello, Accept, Refuse, Join, Welcome, Bundle, WantRecords, RecordData, Log, End)
-}
+_FRAMES: Final[dict[int, type[Frame]]] = {frame.TYPE: frame for frame in get_args(Frame)}
 
 
 def encode_frame(frame: Frame) -> bytes:

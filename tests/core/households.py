@@ -73,7 +73,8 @@ class Device:
         )
         rollout = SimpleNamespace(head=None, target=None, fork=(), complaint=None)
         status = OwnStatus(driver)
-        self.clan = Clan(config, store, keys, membership, driver, status, overlay, rollout)  # type: ignore[arg-type]
+        parts = status, overlay, rollout, None
+        self.clan = Clan(config, store, keys, membership, driver, *parts)  # type: ignore[arg-type]
         self._daemon = SimpleNamespace(
             need_clan=lambda: self.clan,
             watchers=trio.CapacityLimiter(2),

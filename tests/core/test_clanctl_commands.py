@@ -177,11 +177,23 @@ def test_a_secret_is_shown_as_it_is(daemon: FakeDaemon, capfdbinary: pytest.Capt
 
 def test_a_log_is_found_by_the_start_of_its_commit(daemon: FakeDaemon) -> None:
     full = "0123456789abcdef0123456789abcdef01234567"
-    daemon.says(rollout_history={"entries": [{"commit": full}, {"commit": full}]}, rollout_log={"text": "built"})
+    entries = {"entries": [{"commit": full}, {"commit": full}]}
+    daemon.says(rollout_history=entries, rollout_log={"text": "built"}, peers=PEERS)
     ctl(daemon, "rollout", "log", "0123")
-    assert daemon.args("rollout-log") == {"commit": full}
+    assert daemon.args("rollout-log") == {"node": None, "commit": full}
     with pytest.raises(Failure, match="no commit tried here"):
         ctl(daemon, "rollout", "log", "f00")
+
+
+def test_the_log_of_another_device(daemon: FakeDaemon) -> None:
+    full = "0123456789abcdef0123456789abcdef01234567"
+    name, peers = "nas", {**PEERS, "peers": [{"name": "nas"}]}
+    daemon.says(rollout_history={"entries": [{"commit": full}]}, rollout_log={"text": "built"}, peers=peers)
+    ctl(daemon, "rollout", "log", name)
+    assert daemon.args("rollout-log") == {"node": name, "commit": None}
+    ctl(daemon, "rollout", "log", name, "0123")
+    assert daemon.args("rollout-history") == {"node": name}
+    assert daemon.args("rollout-log") == {"node": name, "commit": full}
 
 
 # --- signers -------------------------------------------------------------------------------------------

@@ -4,17 +4,21 @@ import os
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import trio
+import trio.testing
 
 from clanmesh_protocol.keys import ClanId, NodeId
 from clanmesh_protocol.records import Resolution, RolloutState, head_statement
+from clanmesh_protocol.stream_rollout import Pack, WantPack
 from clanmeshd.core.effects import HeadClaim, Holder, Order, SetRollout, Trial
 from clanmeshd.reconcile import Latest
+from clanmeshd.rollout.fetching import OldVersion
 from clanmeshd.rollout.machine import Rollout
+from clanmeshd.rollout.packs import NoPack
 
 CLAN = ClanId(bytes(range(16)))
 ROOT = Path(__file__).parents[2]
@@ -114,8 +118,9 @@ class Author:
         self.git(*self._signing(key or self.key), "commit", "-q", "--allow-empty", "-m", message)
         return self.head()
 
-    def merge(self, other: bytes) -> bytes:
-        self.git(*self._signing(self.key), "merge", "-q", "--no-ff", "-m", "merge", other.hex())
+    def merge(self, *others: bytes, message: str = "merge") -> bytes:
+        ids = [other.hex() for other in others]
+        self.git(*self._signing(self.key), "merge", "-q", "--no-ff", "-m", message, *ids)
         return self.head()
 
     def head(self) -> bytes:
@@ -170,6 +175,7 @@ class Device:
     root: Path
     signers: tuple[str, ...]
     reports: list[Report] = field(default_factory=list)
+    wants: list[WantPack] = field(default_factory=list)
     peers: "list[Device]" = field(default_factory=list)  # nearest first
     slot: Latest[SetRollout] = field(default_factory=Latest)
     checkpoints: tuple[bytes, ...] = ()
@@ -180,6 +186,9 @@ class Device:
     told: list[tuple[str, str]] = field(default_factory=list)
     before_serving: Callable[[trio.SocketStream], None] = lambda stream: None
     served: int = 0
+    sent: int = 0  # bytes of packs
+    speaks_packs: bool = True  # False: a daemon of an earlier version
+    on_pack: Callable[[int], bytes | None] = lambda sent: None  # what to send in the place of the next bytes
 
     def __post_init__(self) -> None:
         self.runtime = self.root / "run"
@@ -188,7 +197,7 @@ class Device:
 
     def _make(self) -> Rollout:
         directory = self.root / "rollout"
-        return Rollout(directory, self.runtime, fetch=self._fetch, report=self._report, tell=self._tell)
+        return Rollout(directory, self.runtime, sources=self, report=self._report, tell=self._tell)
 
     def _tell(self, kind: str, text: str) -> None:
         self.told.append((kind, text))
@@ -208,9 +217,62 @@ class Device:
     ) -> None:
         self.reports.append(Report(commit, wanted, state, bad))
 
+    def _peer(self, holder: Holder) -> "Device":
+        return next(peer for peer in self.peers if peer.node == holder.node)
+
     @asynccontextmanager
-    async def _fetch(self, holder: Holder) -> AsyncIterator[trio.abc.Stream]:
-        peer = next(peer for peer in self.peers if peer.node == holder.node)
+    async def pack(self, holder: Holder, want: WantPack) -> AsyncIterator[tuple[Pack, trio.abc.ReceiveStream]]:
+        """Ask a peer for a pack, in memory."""
+        peer = self._peer(holder)
+        if not peer.speaks_packs:
+            raise OldVersion
+        peer.served += 1
+        peer.wants.append(want)
+        ours, theirs = trio.testing.memory_stream_pair()
+        opened, answers = trio.open_memory_channel[Pack | NoPack](1)
+        failure: Exception | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(peer.serve_pack, want, theirs, opened)
+            answer = await answers.receive()
+            if isinstance(answer, NoPack):
+                failure = OSError(f"{answer} ({answer.code})")
+            else:
+                try:
+                    yield answer, ours
+                except OSError as error:
+                    failure = error  # kept out of the nursery, which would wrap it up
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    async def serve_pack(
+        self,
+        want: WantPack,
+        stream: trio.testing.MemorySendStream,
+        answers: "trio.MemorySendChannel[Pack | NoPack]",
+    ) -> None:
+        """Serve a pack, or whatever a test puts in its place."""
+        async with stream:
+            try:
+                async with self.offer(want) as (frame, chunks):
+                    await answers.send(frame)
+                    for chunk in chunks:
+                        if (instead := self.on_pack(self.sent)) is not None:
+                            await stream.send_all(instead)
+                            return
+                        self.sent += len(chunk)
+                        await stream.send_all(chunk)
+            except NoPack as none:
+                await answers.send(none)
+
+    def offer(self, want: WantPack) -> AbstractAsyncContextManager[tuple[Pack, Iterator[bytes]]]:
+        """What this device's rollout gives."""
+        return self.rollout.offers.pack(want)
+
+    @asynccontextmanager
+    async def git(self, holder: Holder) -> AsyncIterator[trio.abc.Stream]:
+        """Open a stream to a peer's git, in memory."""
+        peer = self._peer(holder)
         ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in socket.socketpair())
         peer.served += 1
         async with trio.open_nursery() as nursery:
@@ -222,7 +284,7 @@ class Device:
     async def serve(self, stream: trio.SocketStream) -> None:
         async with stream:
             self.before_serving(stream)
-            await self.rollout.upload_pack(stream)
+            await self.rollout.offers.upload_pack(stream)
 
     def wanted(self, *claims: HeadClaim, holders: "Sequence[Device] | None" = None) -> SetRollout:
         commits = frozenset(one.new for one in claims)

@@ -1,5 +1,8 @@
 """Whom a device believes and where it fetches: forks, refused claims, holders that die or stall."""
 
+import secrets
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
@@ -7,8 +10,9 @@ import trio
 import trio.testing
 
 from clanmesh_protocol.records import RolloutState
+from clanmesh_protocol.stream_rollout import Pack, WantPack
 from clanmeshd.core.effects import HeadClaim
-from clanmeshd.rollout import transfer
+from clanmeshd.rollout import fetching
 from tests.net.rollout_devices import deploy, make_devices, running, wait_until
 from tests.net.rollout_world import (
     CLAN_TOML,
@@ -148,13 +152,10 @@ async def test_a_removed_signers_head_falls_back_to_the_checkpoint(
 async def test_the_next_holder_is_asked_when_one_dies(tmp_path: Path, author: Author, alice: Key) -> None:
     first, second, device = make_devices(tmp_path, alice, 3)
     new = author.commit()
-    given = await first.push(author, alice, None, new)
+    given = relay_claim(await first.push(author, alice, None, new), 9)
     await second.push(author, alice, None, new)
 
-    def hang_up(stream: trio.SocketStream) -> None:
-        stream.socket.shutdown(2)
-
-    first.before_serving = hang_up
+    first.on_pack = lambda sent: b""
     async with running(device):
         device.put(given)
         await device.reaches(RolloutState.CURRENT, new)
@@ -164,17 +165,92 @@ async def test_the_next_holder_is_asked_when_one_dies(tmp_path: Path, author: Au
 async def test_a_stalling_holder_is_left(
     tmp_path: Path, author: Author, alice: Key, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfer, "STALL_S", 0.3)
+    monkeypatch.setattr(fetching, "ANSWER_S", 0.3)
     first, second, device = make_devices(tmp_path, alice, 3)
     new = author.commit()
-    given = await first.push(author, alice, None, new)
+    given = relay_claim(await first.push(author, alice, None, new), 9)
     await second.push(author, alice, None, new)
 
-    async def stall(stream: trio.SocketStream) -> None:
-        async with stream:
-            await trio.sleep_forever()
+    async def stall(*arguments: object) -> None:
+        await trio.sleep_forever()
 
-    monkeypatch.setattr(first, "serve", stall)
+    monkeypatch.setattr(first, "serve_pack", stall)
+    async with running(device):
+        device.put(given)
+        await device.reaches(RolloutState.CURRENT, new)
+    assert second.served == 1
+
+
+@pytest.mark.parametrize("cut", [1, 70_000, 300_000])
+async def test_another_holder_goes_on_where_one_died(tmp_path: Path, author: Author, alice: Key, cut: int) -> None:
+    """All have the pack as it was pushed, so that it goes on in the middle."""
+    first, second, device = make_devices(tmp_path, alice, 3)
+    new = author.commit({"noise": secrets.token_hex(400_000)})
+    given = relay_claim(await first.push(author, alice, None, new), 9)
+    async with running(second):
+        second.put(given)
+        await second.reaches(RolloutState.CURRENT, new)
+        whole = first.sent
+        first.sent = 0
+        first.on_pack = lambda sent: b"" if sent >= cut else None
+        async with running(device):
+            device.put(given, holders=[first, second])
+            await device.reaches(RolloutState.CURRENT, new)
+    assert second.wants[-1].offset == first.sent > 0 or cut == 1
+    assert first.sent + second.sent == whole
+
+
+async def test_a_part_that_was_made_up_is_begun_anew(tmp_path: Path, author: Author, alice: Key) -> None:
+    """A holder that sends something else in the middle cannot keep others from being asked."""
+    first, second, device = make_devices(tmp_path, alice, 3)
+    new = author.commit({"noise": secrets.token_hex(400_000)})
+    given = relay_claim(await first.push(author, alice, None, new), 9)
+    await second.push(author, alice, None, new)
+    third = make_devices(tmp_path / "more", alice, 4)[3]
+    await third.push(author, alice, None, new)
+    device.peers = [first, second, third]
+    first.on_pack = lambda sent: bytes(50_000) if sent > 100_000 else None
+    async with running(device):
+        device.put(given)
+        await device.reaches(RolloutState.CURRENT, new)
+    assert third.wants[-1].pack is None
+
+
+async def test_a_member_of_an_earlier_version_serves_git(tmp_path: Path, author: Author, alice: Key) -> None:
+    holder, device = make_devices(tmp_path, alice, 2)
+    holder.speaks_packs = False
+    new = author.commit()
+    given = await holder.push(author, alice, None, new)
+    async with running(device):
+        device.put(given)
+        await device.reaches(RolloutState.CURRENT, new)
+    assert holder.served == 1
+
+
+async def test_who_asks_early_waits(tmp_path: Path, author: Author, alice: Key) -> None:
+    """A holder that has heard of a commit, too, gives it as soon as it is there."""
+    holder, device = make_devices(tmp_path, alice, 2)
+    new = author.commit()
+    async with running(device):
+        device.put(claim(alice, None, new))
+        await wait_until(lambda: holder.served > 0)
+        await holder.push(author, alice, None, new)
+        await device.reaches(RolloutState.CURRENT, new)
+    assert holder.served == 1
+
+
+async def test_a_pack_that_builds_upon_what_nobody_asked_about(tmp_path: Path, author: Author, alice: Key) -> None:
+    first, second, device = make_devices(tmp_path, alice, 3)
+    old = author.commit()
+    new = author.commit({"more": "1"})
+    for holder in (first, second):
+        await holder.push(author, alice, None, old)
+        given = relay_claim(await holder.push(author, alice, old, new), 9)
+
+    def thin(want: WantPack) -> AbstractAsyncContextManager[tuple[Pack, Iterator[bytes]]]:
+        return first.rollout.offers.pack(WantPack(want.commit, (old,)))
+
+    first.offer = thin  # type: ignore[method-assign]
     async with running(device):
         device.put(given)
         await device.reaches(RolloutState.CURRENT, new)
@@ -198,7 +274,7 @@ async def test_a_fetch_beyond_the_bound_is_cut(
     holder, device = make_devices(tmp_path, alice, 2)
     new = author.commit({"noise": "".join(map(str, range(100_000)))})
     given = await holder.push(author, alice, None, new)
-    monkeypatch.setattr(transfer, "FETCH_BYTES_MAX", 10_000)
+    monkeypatch.setattr(fetching, "PACK_BYTES_MAX", 10_000)
     async with running(device):
         device.put(given)
         await wait_until(lambda: holder.served > 0)

@@ -284,7 +284,7 @@ async def careless_claim(device: Device, author: Author, key: Key, old: bytes, n
     """What a member claims and serves that has not heard which head was left."""
     fresh = Device(9, device.root.parent / "careless", device.signers)
     given = await fresh.push(author, key, old, new, author.bundle(new))
-    device.serve = fresh.serve  # type: ignore[method-assign]
+    device.serve_pack = fresh.serve_pack  # type: ignore[method-assign]
     return replace(given, author=device.node)
 
 

@@ -66,7 +66,7 @@ async def test_an_ext_url_in_gitmodules_does_nothing(tmp_path: Path, author: Aut
     pusher, other = make_devices(tmp_path, alice, 2)
     marker = tmp_path / "executed"
     text = f'[submodule "a"]\n\tpath = a\n\turl = ext::sh -c touch% {marker}\n\tupdate = checkout\n'
-    new = author.commit({".gitmodules": text, ".gitattributes": "* filter=lfs\n"})
+    new = author.commit({".gitmodules": text})
     async with running(pusher, other):
         given = await pusher.push(author, alice, None, new)
         pusher.put(given)

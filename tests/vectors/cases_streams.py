@@ -6,6 +6,7 @@ from typing import Any
 import msgpack
 
 from clanmesh_protocol.encoding import encode
+from clanmesh_protocol.stream_rollout import Ask, Pack, Tried, WantPack
 from clanmesh_protocol.streams import (
     Accept,
     Bundle,
@@ -38,6 +39,7 @@ from tests.vectors.people import (
 )
 
 NONCE = secret("nonce")
+COMMIT, OLD_COMMIT = secret("commit", 20), secret("old commit", 20)
 HELLO = make_hello(MEMBER, CLAN, FOUNDER_ID, NONCE, Purpose.RECORDS)
 FRAMES: dict[str, Frame] = {
     "greeting": Greeting(1, NONCE, FOUNDER_ID),
@@ -51,6 +53,14 @@ FRAMES: dict[str, Frame] = {
     "record": RecordData(GOOD_DATA),
     "log": Log(("building", "done")),
     "end": End(),
+}
+OF_THE_ROLLOUT: dict[str, Frame] = {
+    "want-pack": WantPack(COMMIT, (OLD_COMMIT,)),
+    "want-rest-of-pack": WantPack(COMMIT, (OLD_COMMIT, bytes(32)), secret("pack", 20), 70_000),
+    "pack": Pack(secret("pack", 20), (OLD_COMMIT,), 80_000, 70_000),
+    "ask": Ask("log", COMMIT),
+    "ask-history": Ask("history"),
+    "tried": Tried(COMMIT, "rolled-back", "health exited with 3", 1_800_000_000, 1234),
 }
 
 
@@ -73,7 +83,7 @@ def frames() -> Iterator[Vector]:
     def case(name: str, expect: str, comment: str, data: bytes, fill: int = 0) -> Vector:
         return Vector(f"stream/{name}", expect, comment, data, fill=fill)
 
-    for name, frame in FRAMES.items():
+    for name, frame in (FRAMES | OF_THE_ROLLOUT).items():
         yield case(f"ok-{name}", "ok", f"one {name} frame", encode_frame(frame))
     yield case("ok-trailing-field", "ok", "a field of a later version", raw(4, encode(["used", "why", 1])))
     yield case(
@@ -120,12 +130,27 @@ def faulty_fields() -> Iterator[Vector]:
         "want-1025-records": ("want-records", 0, [bytes(8)] * 1025, "limit", "more than 1024"),
         "record-nil": ("record", 0, None, "malformed", "no record"),
         "log-line-end": ("log", 0, ["one\ntwo"], "malformed", "lines have no line ends"),
+        "want-pack-commit-21-bytes": ("want-pack", 0, bytes(21), "malformed", "no name of git's"),
+        "want-pack-17-haves": ("want-pack", 1, [COMMIT] * 17, "limit", "more than 16"),
+        "want-pack-have-nil": ("want-pack", 1, [None], "malformed", "no commit"),
+        "want-pack-offset-alone": ("want-pack", 3, 1, "malformed", "an offset into no pack"),
+        "want-pack-name-33-bytes": ("want-rest-of-pack", 2, bytes(33), "limit", "a name over 32 bytes"),
+        "pack-name-nil": ("pack", 0, None, "malformed", "no name"),
+        "pack-17-commits": ("pack", 1, [COMMIT] * 17, "limit", "more than 16"),
+        "pack-offset-behind-end": ("pack", 3, 80_001, "malformed", "a rest that begins behind the end"),
+        "ask-capital": ("ask", 0, "Log", "malformed", "what is asked is a lower-case label"),
+        "ask-commit-text": ("ask", 1, "main", "malformed", "a commit that is text"),
+        "tried-state-space": ("tried", 1, "rolled back", "malformed", "a state that is no label"),
+        "tried-why-1025-bytes": ("tried", 2, "x" * 1025, "limit", "a reason over 1024 bytes"),
+        "tried-why-escape": ("tried", 2, "\x1b[2J", "malformed", "a terminal escape"),
+        "tried-at-negative": ("tried", 3, -1, "malformed", "a time before 1970"),
         "log-1001-lines": ("log", 0, [""] * 1001, "limit", "more than 1000 lines"),
     }
     for name, (frame, position, value, expect, comment) in wrong.items():
-        fields = FRAMES[frame].fields()
+        whole = (FRAMES | OF_THE_ROLLOUT)[frame]
+        fields = whole.fields()
         fields[position] = value
-        yield Vector(f"stream/{name}", expect, comment, raw(FRAMES[frame].TYPE, encode(fields)))
+        yield Vector(f"stream/{name}", expect, comment, raw(whole.TYPE, encode(fields)))
 
 
 def hellos() -> Iterator[Vector]:

@@ -59,6 +59,9 @@ def all_messages(version: str) -> Iterator[tuple[str, bytes]]:
             directives = cases_rollout.SOUND.items()
             yield from ((f"record/directive-{name}", cases_rollout.directive(*each)) for name, each in directives)
             yield "record/resolution", cases_operations.operation(cases_rollout.RESOLUTION)
+        case "v1.4":
+            for name, frame in cases_streams.OF_THE_ROLLOUT.items():
+                yield f"stream/{name}", streams.encode_frame(frame)
 
 
 def _first_messages() -> Iterator[tuple[str, bytes]]:

@@ -38,7 +38,7 @@ from tests.vectors.meaning import meaning_of
 
 FOLDER = Path(__file__).parents[2] / "protocol" / "vectors"
 FROZEN = Path(__file__).parent / "frozen"
-VERSIONS = ("v1", "v1.1", "v1.2", "v1.3")  # each has what it was the first to say
+VERSIONS = ("v1", "v1.1", "v1.2", "v1.3", "v1.4")  # each has what it was the first to say
 NEVER_EDIT = "never edit: what devices of this version say"
 MODULES = (
     cases_records,

@@ -47,11 +47,11 @@ def clan(
                 form(lab, nodes)
                 yield lab, nodes
             except (Failure, LabError):
-                _show_ended(lab, nodes)
+                show_ended(lab, nodes)
                 raise
 
 
-def _show_ended(lab: Lab, nodes: list[Node]) -> None:
+def show_ended(lab: Lab, nodes: list[Node]) -> None:
     """Show the last words of daemons that ended: the folder that holds them goes now."""
     for node in nodes:
         if node.daemon is None or node.daemon.poll() is not None:

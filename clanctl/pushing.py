@@ -17,6 +17,7 @@ from clanctl.failures import Failure
 from clanctl.programs import git, git_or_none, run, said
 from clanctl.render import size
 from clanctl.signing import SigningKey, configured_key, key_of, sign
+from clanmesh_protocol.heads import HEAD_NAMESPACE, head_statement
 
 BRANCH: Final = "main"
 REF: Final = f"refs/heads/{BRANCH}"
@@ -59,17 +60,12 @@ def find_key(info: Mapping[str, Any]) -> SigningKey:
 
 def statement_of(move: Move) -> bytes:
     """What is signed: the text that a branch moves."""
-    from clanmesh_protocol.keys import ClanId
-    from clanmesh_protocol.records import head_statement
-
     old = bytes.fromhex(move.old) if move.old is not None else None
-    return head_statement(ClanId(move.clan), BRANCH, old, bytes.fromhex(move.new))
+    return head_statement(move.clan, BRANCH, old, bytes.fromhex(move.new))
 
 
 def push(where: Instance, move: Move, key: SigningKey, progress: Progress) -> None:
     """Sign and send; returns once the clan's daemon has verified and published it. Raises Failure."""
-    from clanmesh_protocol.records import HEAD_NAMESPACE
-
     signature = sign(key, HEAD_NAMESPACE, statement_of(move))
     with _bundle(move) as path:
         progress(f"sending {size(path.stat().st_size)}")

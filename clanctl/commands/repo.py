@@ -16,7 +16,7 @@ from clanctl.pushing import find_key, plan_move, statement_of
 from clanctl.render_admins import waiting_text
 from clanctl.signing import SigningKey, configured_key, find_or_make_key, key_of, sign
 from clanctl.starter import write_starter
-from clanmesh_protocol.records import HEAD_NAMESPACE
+from clanmesh_protocol.heads import HEAD_NAMESPACE
 
 REMOTE: Final = "clan"
 BRANCH: Final = "main"

@@ -152,7 +152,7 @@ class Following:
         refused: list[str] = []
         signed = await self._signed_claims(wanted.heads, authority, refused)
         base = await self.base(authority)
-        here = await self._repository.commits_here(set(signed))
+        here = await self._repository.commits_here(set(signed) - self._surely_new(wanted.heads))
         for commit in _newest_first(wanted.heads, set(signed) - here):
             if commit in here:
                 continue  # it came with a newer one
@@ -168,6 +168,11 @@ class Following:
         await self._forget_unclaimed(set(signed) - self._refused_commits(signed, authority))
         missing = tuple(sorted(set(signed) - here - self._refused_commits(signed, authority)))
         return Outcome(decision, tuple(refused), missing)
+
+    def _surely_new(self, claims: Sequence[HeadClaim]) -> set[bytes]:
+        """Heads that move on from the one that is followed, and were not pushed here: git need not be asked."""
+        moved = {claim.new for claim in claims if claim.old is not None and claim.old == self._repository.main}
+        return moved - self._repository.pushed - {self._repository.main}
 
     def _decision(
         self, base: bytes | None, heads: dict[bytes, str], tips: frozenset[bytes], authority: Authority

@@ -13,7 +13,7 @@ more once it is launched.
 """
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -37,7 +37,8 @@ from clanmeshd.rollout.receiving import Progress, Push, receive_push
 from clanmeshd.rollout.repository import Repository
 from clanmeshd.rollout.rings import Go
 from clanmeshd.rollout.selection import Follow, Held
-from clanmeshd.rollout.standing import PASSING, PASSING_S, Facts, Tips, fork_news, state_of, view, why
+from clanmeshd.rollout.standing import Facts, Tips, fork_news, state_of, view, why
+from clanmeshd.rollout.telling import Report, Telling, Told
 from clanmeshd.rollout.turn import Turn
 
 PUSHES_AT_ONCE_MAX: Final = 2  # each may take the disk space of a whole quarantine
@@ -47,7 +48,6 @@ _COMPLAINTS: Final = frozenset({RolloutState.HELD, RolloutState.ROLLED_BACK, Rol
 log = logging.getLogger(__name__)
 
 Tell = Callable[[str, str], None]  # a kind of event, what happened
-Report = Callable[[bytes | None, bytes | None, RolloutState, tuple[bytes, ...]], Awaitable[None]]
 
 
 class Wanted(Protocol):
@@ -78,8 +78,8 @@ class Rollout:
     ) -> None:
         self._directory = directory
         self._runtime = runtime
-        self._report = report
         self._tell = tell
+        self._telling = Telling(self._told, report)
         self._repository = Repository(directory)
         self._journal = Journal(directory, files or RealFiles())
         self._packs = Packs(self._repository, directory / "packs")
@@ -97,8 +97,6 @@ class Rollout:
         self._looking: RolloutState | None = None  # FETCHING or VERIFYING, while it lasts
         self._trouble: str | None = None  # of this device: a full disk, no git
         self._again = trio.Event()  # the target or what is known of it has changed
-        self._dirty = trio.Event()  # the status may have changed
-        self._reported: object = None
 
     # --- what the control calls use ------------------------------------------------------------------------
 
@@ -202,7 +200,7 @@ class Rollout:
         """Follow for ever."""
         await self._open_patiently()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._report_changes)
+            nursery.start_soon(self._telling.run)
             nursery.start_soon(self._listen, wanted)
             nursery.start_soon(self._follow)
             nursery.start_soon(self._apply)
@@ -286,7 +284,7 @@ class Rollout:
 
     def _look_at(self, what: RolloutState) -> None:
         self._looking = what
-        self._dirty.set()
+        self._telling.changed()
 
     # --- whose turn it is ----------------------------------------------------------------------------------
 
@@ -301,7 +299,7 @@ class Rollout:
             await self._turn.read_rings(self._target)
         # From here on nothing is waited for: a decision is made of what is known at one moment.
         self._turn.judge(self._target, self._held.why if self._held is not None else None)
-        self._dirty.set()
+        self._telling.changed()
 
     async def _apply(self) -> None:
         """Take the newest target to a result, one after the other."""
@@ -340,28 +338,18 @@ class Rollout:
     # --- status --------------------------------------------------------------------------------------------
 
     def _changed(self) -> None:
-        self._dirty.set()
+        self._telling.changed()
         self._again.set()
 
     def _note_trouble(self, why: str | None) -> None:
         if why != self._trouble and why is not None:
             log.warning("rollout: %s", why)
         self._trouble = why
-        self._dirty.set()
+        self._telling.changed()
 
-    async def _report_changes(self) -> None:
-        while True:
-            self._dirty = trio.Event()
-            memory = self._journal.memory
-            status = (memory.good, self._target, state_of(self._facts), memory.bad_commits)
-            if status != self._reported:
-                if status[2] in PASSING:
-                    with trio.move_on_after(PASSING_S):
-                        await self._dirty.wait()
-                        continue
-                self._reported = status
-                await self._report(*status)
-            await self._dirty.wait()
+    def _told(self) -> Told:
+        memory = self._journal.memory
+        return memory.good, self._target, state_of(self._facts), memory.bad_commits
 
     @property
     def _facts(self) -> Facts:

@@ -26,11 +26,6 @@ from clanmeshd.rollout.selection import Held
 
 Tips: TypeAlias = tuple[tuple[bytes, str], ...]  # heads that diverge, sorted, each with its signer
 
-PASSING_S: Final = 1.0  # a state on the way to another one is told of when it lasts; each telling costs all others
-PASSING: Final = frozenset(
-    {RolloutState.FETCHING, RolloutState.VERIFYING, RolloutState.BUILDING, RolloutState.TESTING}
-)
-
 _OPEN: Final = Go()
 
 

@@ -6,7 +6,7 @@ keys than the author's.
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import ClassVar, Final, Self
+from typing import ClassVar, Self
 
 from clanmesh_protocol.encoding import UINT32_MAX, Fields
 from clanmesh_protocol.endpoints import Endpoint, endpoint_from_fields_untrusted
@@ -340,15 +340,6 @@ class Directive:
 def tunnel_proof_input(clan: ClanId, node: NodeId, number: int) -> bytes:
     """What a tunnel key signs to prove that its owner is `node`: nobody can claim another's key."""
     return b"clanmesh/tunnel/1\0" + clan + node + number.to_bytes(8, "big")
-
-
-HEAD_NAMESPACE: Final = "head@clanmesh"
-
-
-def head_statement(clan: ClanId, ref: str, old: bytes | None, new: bytes) -> bytes:
-    """The text that `ssh-keygen -Y sign -n head@clanmesh` signs when a ref is moved."""
-    before = old.hex() if old is not None else "0"
-    return f"clanmesh head 1\nclan {clan.hex()}\nref {ref}\nold {before}\nnew {new.hex()}\n".encode()
 
 
 def _commit(fields: Fields, name: str) -> bytes:

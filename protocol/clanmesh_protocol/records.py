@@ -23,6 +23,7 @@ from clanmesh_protocol.authority import (
 )
 from clanmesh_protocol.encoding import UINT32_MAX, Fields, decode_untrusted, encode
 from clanmesh_protocol.errors import LimitError, MalformedError, VersionError
+from clanmesh_protocol.heads import HEAD_NAMESPACE, head_statement
 from clanmesh_protocol.keys import CLAN_ID_NONE, ClanId, NodeId, RecordId, clan_id_of, fingerprint_slot
 from clanmesh_protocol.kinds import GENESIS_SLOT, PERMANENT_KINDS, SINGLE_SLOT, VOLATILE_KINDS, Kind
 from clanmesh_protocol.limits import (
@@ -55,7 +56,6 @@ from clanmesh_protocol.operations import (
     is_routine,
 )
 from clanmesh_protocol.payloads import (
-    HEAD_NAMESPACE,
     Directive,
     Head,
     Node,
@@ -67,7 +67,6 @@ from clanmesh_protocol.payloads import (
     TunnelKey,
     Verb,
     Wrap,
-    head_statement,
     tunnel_proof_input,
 )
 

@@ -100,10 +100,9 @@ async def test_a_build_is_given_up_when_testers_go_back_or_an_admin_pauses(
         for trials, orders in ((shown(slow, "bad", "bad"), ()), (well, (order(Verb.PAUSE),))):
             hears(device, given, trials=well)
             await wait_for(device.runtime / "building")
-            device.reports.clear()
             (device.runtime / "building").unlink()
             hears(device, given, trials=trials, orders=orders)
-            await device.reaches(RolloutState.HELD, first)
+            await wait_until(lambda: device.rollout.view()["state"] == "held")
         assert "laptop paused the rollout (holidays)" in str(device.rollout.view()["why"])
         assert device.rollout.complaint is None, "it is on purpose"
     assert [entry["commit"] for entry in device.rollout.history()] == [first.hex()]

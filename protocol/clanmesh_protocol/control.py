@@ -43,6 +43,7 @@ WRITES: Final[dict[str, bool]] = {
     "peers": False,
     "watch": False,
     "status": False,
+    "reach": False,
     "version": False,
     "signer-list": False,
     "signer-add": True,

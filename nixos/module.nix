@@ -37,6 +37,29 @@ in
       ];
     };
 
+    # The boot after a power cut, if the daemon that it finds does not start; see systemd/clanmesh-resume.service.
+    systemd.services.clanmesh-resume = {
+      description = "clanmesh: go back from an activation that a power cut interrupted";
+      wantedBy = [ "multi-user.target" ];
+      after = [ "clanmeshd.service" ];
+      restartIfChanged = false;
+      startLimitIntervalSec = 0;
+      unitConfig.ConditionPathExistsGlob = "/var/lib/clanmesh*/rollout/activation.resume";
+      script = ''
+        status=0
+        for each in /var/lib/clanmesh*/rollout/activation.resume; do
+          sh "$each" || status=1
+        done
+        exit "$status"
+      '';
+      serviceConfig = {
+        Type = "oneshot";
+        Restart = "on-failure";
+        RestartSec = "2s";
+        KillMode = "process";
+      };
+    };
+
     systemd.services.clanmeshd = {
       description = "clanmesh: this device's part of its clan";
       wantedBy = [ "multi-user.target" ];

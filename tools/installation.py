@@ -30,6 +30,7 @@ UNITS = Path("/usr/local/lib/systemd/system")
 USERS = Path("/usr/local/lib/sysusers.d/clanmesh.conf")
 UNIT = "clanmeshd.service"
 INSTANCES = "clanmeshd@.service"
+RESUME = "clanmesh-resume.service"
 BACKOFF = Path(f"{UNIT}.d") / "backoff.conf"
 ENABLED = Path("/etc/systemd/system")
 GROUP = "clanmesh"
@@ -37,6 +38,7 @@ RUNTIME = Path("/run")
 BOOTED = Path("/run/systemd/system")  # there when systemd is the first process
 
 PROGRAMS = {"git": "git", "ssh-keygen": "openssh-client"}
+OURS = re.compile(r"clanmeshd(@.*)?\.service|clanmesh-resume\.service")
 RESTART_STEPS_SINCE = 254  # systemd's version
 
 
@@ -97,12 +99,24 @@ def build(release: Path, wheels: Path | None) -> None:
 
 
 def make_current(release: Path) -> None:
-    """Let `current` name the release, and keep one before it."""
+    """Let `current` name the release, and keep the one before it and all that something runs from."""
     before = CURRENT.resolve() if CURRENT.is_symlink() else None
     link(CURRENT, release)
+    running = command_lines()
     for path in releases():
-        if path not in (release, before):
+        if path not in (release, before) and f"{path}/" not in running:
             shutil.rmtree(path)
+
+
+def command_lines() -> str:
+    """The command lines and environments of all processes: an activation may install twice, and lives on both."""
+    texts = []
+    for path in (*Path("/proc").glob("[0-9]*/cmdline"), *Path("/proc").glob("[0-9]*/environ")):
+        try:
+            texts.append(path.read_bytes().decode(errors="replace"))
+        except OSError:
+            continue  # it has ended
+    return "\n".join(texts)
 
 
 def releases() -> list[Path]:
@@ -151,7 +165,7 @@ def make_group() -> None:
 def write_units() -> None:
     """Put the units where systemd finds them."""
     UNITS.mkdir(mode=0o755, parents=True, exist_ok=True)
-    for name in (UNIT, INSTANCES):
+    for name in (UNIT, INSTANCES, RESUME):
         write(UNITS / name, ROOT / "systemd" / name)
     if systemd_version() >= RESTART_STEPS_SINCE:
         for unit in (UNIT, INSTANCES):
@@ -178,9 +192,9 @@ def start_service(*, start: bool) -> None:
         return
     systemctl("daemon-reload")
     if not start:
-        print(f"installed, not started; to start it now and at each boot: systemctl enable --now {UNIT}")
+        print(f"installed, not started; to start it now and at each boot: systemctl enable --now {UNIT} {RESUME}")
         return
-    systemctl("enable", "--quiet", UNIT)
+    systemctl("enable", "--quiet", UNIT, RESUME)
     systemctl("restart", UNIT)
     print("clanmeshd runs. Next: `clanctl init NAME` to found a clan, or `clanctl join TOKEN` to join one.")
 
@@ -197,8 +211,8 @@ def uninstall() -> None:
     """Take away what `install` made, however much of it there is. The state stays. Raises OSError."""
     if BOOTED.is_dir():
         read(["systemctl", "stop", UNIT, "clanmeshd@*.service"])
-    remove([path for path in ENABLED.glob("*.wants/*") if re.fullmatch(r"clanmeshd(@.*)?\.service", path.name)])
-    remove([UNITS / UNIT, UNITS / INSTANCES, UNITS / f"{UNIT}.d", UNITS / f"{INSTANCES}.d", USERS])
+    remove([path for path in ENABLED.glob("*.wants/*") if OURS.fullmatch(path.name)])
+    remove([UNITS / UNIT, UNITS / INSTANCES, UNITS / RESUME, UNITS / f"{UNIT}.d", UNITS / f"{INSTANCES}.d", USERS])
     remove([COMMANDS / name for name in COMMAND_NAMES if is_ours(COMMANDS / name)])
     remove([HOME, *RUNTIME.glob("clanmesh"), *RUNTIME.glob("clanmesh-*")])
     for directory in (UNITS, UNITS.parent, USERS.parent):

@@ -149,8 +149,15 @@ def _assemble(config: Config, store: Store, keys: DeviceKeys, membership: Member
 
     stores = MemberStores(driver, keys, membership.clan, ties)
     reach = Reach(keys.identity_seed, membership.clan, ties)
-    directory, runtime = config.state_directory / "rollout", config.runtime_directory
-    rollout = Rollout(directory, runtime, sources=reach, report=report, tell=tell, stores=stores)
+    rollout = Rollout(
+        config.state_directory / "rollout",
+        config.runtime_directory,
+        sources=reach,
+        report=report,
+        tell=tell,
+        stores=stores,
+        hooks=config.hooks,
+    )
     overlay = Overlay(config.interface, config.overlay, applied=driver.tunnels_applied)
     return Clan(config, store, keys, membership, driver, status, overlay, rollout, reach, ties)
 

@@ -12,6 +12,7 @@ from clanmesh_protocol.limits import PORT_DEFAULT, TUNNEL_PORT_DEFAULT
 STATE_DIRECTORY: Final = Path("/var/lib/clanmesh")
 RUNTIME_DIRECTORY: Final = Path("/run/clanmesh")
 CONFIG_FILE: Final = Path("/etc/clanmesh/clanmesh.toml")
+HOOKS: Final = Path("/etc/clanmesh/hooks.d")
 CONFIG_BYTES_MAX: Final = 65_536  # a handful of lines in practice
 INTERFACE_BYTES_MAX: Final = 15  # IFNAMSIZ less its final zero
 
@@ -34,9 +35,10 @@ class Config:
     overlay: str = "auto"
     mdns: bool = True
     endpoints: tuple[Endpoint, ...] = field(default=())  # where others reach us, beside what we see ourselves
+    hooks: Path = HOOKS  # its programs are told how each activation ended
 
 
-_KEYS: Final = frozenset({"port", "tunnel_port", "interface", "overlay", "mdns", "endpoints"})
+_KEYS: Final = frozenset({"port", "tunnel_port", "interface", "overlay", "mdns", "endpoints", "hooks"})
 
 
 def load_config(path: Path | None, state_directory: Path | None, runtime_directory: Path | None) -> Config:
@@ -60,6 +62,7 @@ def load_config(path: Path | None, state_directory: Path | None, runtime_directo
             overlay=_overlay(values),
             mdns=_typed(values, "mdns", bool, True),
             endpoints=tuple(parse_endpoint(str(text)) for text in _typed(values, "endpoints", list, [])),
+            hooks=_absolute(values, "hooks", HOOKS),
         )
     except ValueError as error:
         raise ConfigError(f"{path or CONFIG_FILE}: {error}") from error
@@ -87,6 +90,13 @@ def _typed(values: dict[str, Any], key: str, kind: type, default: Any) -> Any:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise ValueError(f"{key} must be of type {kind.__name__}, not {type(value).__name__}")
     return value
+
+
+def _absolute(values: dict[str, Any], key: str, default: Path) -> Path:
+    path = Path(_typed(values, key, str, str(default)))
+    if not path.is_absolute():
+        raise ValueError(f"{key} must be an absolute path")
+    return path
 
 
 def _port(values: dict[str, Any], key: str, default: int) -> int:

@@ -52,5 +52,10 @@
       example = [ "203.0.113.7:51871" ];
       description = "Addresses and ports at which others reach this device, beside those that it sees itself.";
     };
+    hooks = lib.mkOption {
+      type = lib.types.str;
+      default = "/etc/clanmesh/hooks.d";
+      description = "Directory of programs that are told how each activation ended.";
+    };
   };
 }

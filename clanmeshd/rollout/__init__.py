@@ -16,6 +16,10 @@
       - - - - - - - - - - | - - - - - - - - - - - - - - - - - - - - - - -
               guard > worker: test, health, commit | rollback            activator.py, guard.py, scripts.py
                           |                                              nixos: switching.py, toplevel.py
+                          |      compared with how it was before         baseline.py, health.py, systemctl.py
+                          |      the daemon itself is restarted          renewal.py, asking.py
+                          |      the outcome is told                     hooks.py
+                          |      systemd takes over what hangs           deadman.py
                           |
               activation.state.json, read by the daemon                  activation.py, machine.py, journal.py
 

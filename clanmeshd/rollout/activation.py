@@ -1,13 +1,19 @@
-"""What the daemon hands to the activator and what it reads back: two files in one directory.
+"""What the daemon hands to the activator and what it reads back: files in one directory.
 
     activation.json        the request: complete, written once by the daemon, never changed
     activation.state.json  the step that is under way, written by the activator before it takes the step
-    activation.lock        held while an activator lives: two never run
+    activation.lock        held while an activator lives: two never run; its leader's process id is in it
+
+Beside them the activator keeps `activation.before.json` (see `baseline`), `activation.hooks.json` (see `hooks`)
+and `activation.reserve`, a little room for the next states on a disk that has become full. The daemon keeps
+`activation.resume`, a script that starts the activator of the version that began (see `steward`), until it has
+read the result.
 
 Standard library only, and little of it: the activator's start is on the way of every rollout. Fields that a reader
 does not know are ignored, so the version before a rollback still reads what the version after it wrote.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -19,7 +25,15 @@ FORMAT = 1
 REQUEST_NAME = "activation.json"
 STATE_NAME = "activation.state.json"
 LOCK_NAME = "activation.lock"
-FILE_BYTES_MAX = 1 << 20  # both are a few kilobytes
+RESERVE_NAME = "activation.reserve"
+RESUME_NAME = "activation.resume"
+FILE_BYTES_MAX = 1 << 20  # each is a few kilobytes; the names of a thousand units fit
+DISK_PAUSE_S = 1.0  # between two attempts to write to a disk that is full
+DISK_ATTEMPTS_MAX = 300  # then systemd or the daemon start over
+ROOM_BYTES = 1 << 20  # less is a full disk: no script gets far with it
+RESERVE_BYTES = 65_536  # a state takes one block of the disk, and another while it is replaced
+
+SETTLE_S = 5  # three of systemd's own pauses between two starts of what crashes at once, with some room
 
 MARKER = "CLAN_ACTIVATION"  # in the environment of all that an activation starts: how leftovers are found
 
@@ -52,6 +66,8 @@ class Revision(NamedTuple):
     activate_timeout_s: int
     driver: str = COMMAND
     toplevel: str = ""  # the NixOS system in the store
+    health_units: tuple[str, ...] = ()  # have to be active, where systemd runs the daemon
+    settle_s: int = SETTLE_S  # how long units that were started are watched
 
 
 class Activation(NamedTuple):
@@ -62,6 +78,9 @@ class Activation(NamedTuple):
     last_good: Revision | None
     environment: dict[str, str]
     log: str
+    unit: str = ""  # systemd's name for the daemon; empty where systemd does not run it
+    hooks: str = ""  # directory of programs that are told the outcome
+    refused: str = ""  # why there is nothing to activate: it could not be built, and only the hooks are due
 
 
 class State(NamedTuple):
@@ -84,7 +103,7 @@ def request_bytes(activation: Activation) -> bytes:
 
 def read_request(path: Path) -> Activation:
     """Read a request. Raises ValueError for a damaged one, OSError."""
-    value = _load(path)
+    value = load_json(path)
     try:
         last_good = _revision(value["last_good"]) if value["last_good"] is not None else None
         return Activation(
@@ -93,6 +112,9 @@ def read_request(path: Path) -> Activation:
             last_good=last_good,
             environment={str(key): str(text) for key, text in value["environment"].items()},
             log=str(value["log"]),
+            unit=str(value.get("unit", "")),
+            hooks=str(value.get("hooks", "")),
+            refused=str(value.get("refused", "")),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: not an activation") from error
@@ -108,6 +130,8 @@ def _revision(value: dict[str, Any]) -> Revision:
         activate_timeout_s=int(value["activate_timeout_s"]),
         driver=str(value.get("driver", COMMAND)),  # written since there are two of them
         toplevel=str(value.get("toplevel", "")),
+        health_units=tuple(str(name) for name in value.get("health_units", ())),
+        settle_s=int(value.get("settle_s", SETTLE_S)),
     )
 
 
@@ -115,7 +139,7 @@ def read_state(directory: Path) -> State | None:
     """The newest state; None when no activation ever began. Raises ValueError for a damaged file, OSError."""
     path = directory / STATE_NAME
     try:
-        value = _load(path)
+        value = load_json(path)
     except FileNotFoundError:
         return None
     try:
@@ -126,14 +150,65 @@ def read_state(directory: Path) -> State | None:
 
 
 def write_state(directory: Path, state: State) -> None:
-    """Replace the state, durably, before the step that it names is taken."""
+    """Replace the state, durably, before the step that it names is taken. Raises OSError."""
     value = {"format": FORMAT, **state._replace(at_unix_s=round(time.time(), 3))._asdict()}
-    temporary = directory / f".{STATE_NAME}.new"  # who writes holds the lock
+    try:
+        write_durably(directory, STATE_NAME, value)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        (directory / RESERVE_NAME).unlink(missing_ok=True)
+        write_durably(directory, STATE_NAME, value)
+
+
+def reserve(directory: Path) -> None:
+    """Keep a little room on the disk for the states to come, if there is any left."""
+    path = directory / RESERVE_NAME
+    try:
+        if not path.exists() or path.stat().st_size < RESERVE_BYTES:
+            with open(path, "wb", opener=_private) as file:
+                file.write(bytes(RESERVE_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
+    except OSError:
+        path.unlink(missing_ok=True)
+
+
+def write_patiently(directory: Path, name: str, value: dict[str, Any]) -> None:
+    """Replace a file of the activator's as soon as the disk has room for it. Raises OSError after a while."""
+    for _ in range(DISK_ATTEMPTS_MAX - 1):
+        try:
+            return write_durably(directory, name, value)
+        except OSError:
+            time.sleep(DISK_PAUSE_S)
+    return write_durably(directory, name, value)
+
+
+def has_room(directory: Path) -> bool:
+    """Say whether the disk of a directory has a little room left; also when that cannot be told."""
+    try:
+        space = os.statvfs(directory)
+    except OSError:
+        return True
+    return space.f_bavail * space.f_frsize >= ROOM_BYTES
+
+
+def wait_for_room(directory: Path) -> None:
+    """Wait until the disk has room, for a while."""
+    for _ in range(DISK_ATTEMPTS_MAX):
+        if has_room(directory):
+            return
+        time.sleep(DISK_PAUSE_S)
+
+
+def write_durably(directory: Path, name: str, value: dict[str, Any]) -> None:
+    """Replace a file of the activator's. Who writes holds the lock. Raises OSError."""
+    temporary = directory / f".{name}.new"
     with open(temporary, "wb", opener=_private) as file:
         file.write(json.dumps(value).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
-    os.rename(temporary, directory / STATE_NAME)
+    os.rename(temporary, directory / name)
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -145,7 +220,8 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def _load(path: Path) -> dict[str, Any]:
+def load_json(path: Path) -> dict[str, Any]:
+    """Read one of the files. Raises ValueError for a damaged one, OSError."""
     with open(path, "rb") as file:
         data = file.read(FILE_BYTES_MAX + 1)
     try:
@@ -166,6 +242,18 @@ def try_lock(directory: Path) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
+
+
+def sign_lock(descriptor: int) -> None:
+    """Write into the lock who holds it: this process, which leads its group."""
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+
+
+def holder(directory: Path) -> int | None:
+    """The process that signed the lock last; None when nobody did. Raises OSError."""
+    text = (directory / LOCK_NAME).read_text().strip()
+    return int(text) if text.isdigit() else None
 
 
 def activator_lives(directory: Path) -> bool:

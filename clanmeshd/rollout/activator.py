@@ -1,5 +1,8 @@
 """`python -m clanmeshd.rollout.activator [--detach] FILE`: carry one activation through, without the daemon.
 
+`--resume FILE` is what a boot calls: it leaves an activation alone that somebody is at work on.
+`--overdue FILE ID` is the dead-man's call: if FILE is still that request, whoever works on it is ended first.
+
 A short program of its own, since what it activates may stop, replace or break the daemon that asked for it. It
 reads the request in FILE, holds the lock beside it, and ends when the state file says `done`. Started again for
 the same request it does what is left to do: nothing, or go back. Standard library only.
@@ -12,7 +15,8 @@ import sys
 import time
 from pathlib import Path
 
-from clanmeshd.rollout.activation import read_request, try_lock
+from clanmeshd.rollout import deadman, scripts
+from clanmeshd.rollout.activation import Activation, activator_lives, read_request, sign_lock, try_lock
 from clanmeshd.rollout.guard import guard
 
 LOCK_WAIT_S = 5.0  # the daemon's own look at the lock is over at once; an activator at work is not
@@ -22,25 +26,68 @@ _READY = b"ready"
 
 def main(arguments: list[str]) -> int:
     """Run the program."""
-    detach = arguments[:1] == ["--detach"]
-    if len(arguments) != 1 + detach:
-        print("usage: activator [--detach] FILE", file=sys.stderr)  # noqa: T201 - a program's own usage
-        return 2
-    path = Path(arguments[-1]).absolute()
-    return _detached(path) if detach else _carry(path, None)
+    match arguments:
+        case ["--overdue", file, activation_id]:
+            return _overdue(Path(file).absolute(), activation_id)
+        case ["--resume", file]:
+            return _resume(Path(file).absolute())
+        case ["--detach", file]:
+            return _detached(Path(file).absolute())
+        case [file] if not file.startswith("-"):
+            return _carry(Path(file).absolute(), None)
+    print("usage: activator [--detach | --resume] FILE | --overdue FILE ID", file=sys.stderr)  # noqa: T201 - a program's usage
+    return 2
 
 
 def _carry(path: Path, ready: int | None) -> int:
     try:
         activation = read_request(path)
-        if _lock(path.parent) is None:
+        descriptor = _lock(path.parent)
+        if descriptor is None:
             raise OSError(f"{path}: another activator is at work")
+        sign_lock(descriptor)
     except (OSError, ValueError) as error:
         _say(ready, str(error).encode())
         return 1
     _say(ready, _READY)
-    guard(path.parent, activation)
+    if activation.unit and (why := deadman.arm(path, activation)) is not None:
+        scripts.note(activation, f"there is no dead-man's timer: {why}")
+    return _guard(path, activation)
+
+
+def _guard(path: Path, activation: Activation) -> int:
+    try:
+        guard(path.parent, activation)
+    except OSError as error:  # a full disk: systemd or the daemon start it again
+        _say(None, str(error).encode())
+        return 1
+    if activation.unit:
+        deadman.disarm(activation)
     return 0
+
+
+def _resume(path: Path) -> int:
+    try:
+        alive = activator_lives(path.parent)
+    except OSError as error:
+        _say(None, str(error).encode())
+        return 1
+    return 0 if alive else _carry(path, None)
+
+
+def _overdue(path: Path, activation_id: str) -> int:
+    try:
+        activation = read_request(path)
+        if activation.id != activation_id:
+            return 0
+        descriptor = deadman.take_over(path.parent)
+        if descriptor is None:
+            raise OSError(f"{path}: its activator could not be ended")
+        sign_lock(descriptor)
+    except (OSError, ValueError) as error:
+        _say(None, str(error).encode())
+        return 1
+    return _guard(path, activation)
 
 
 def _lock(directory: Path) -> int | None:

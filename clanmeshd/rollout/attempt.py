@@ -17,9 +17,11 @@ from clanmeshd.rollout.activation import (
     FAILED,
     GOOD,
     REQUEST_NAME,
+    RESUME_NAME,
     ROLLED_BACK,
     STATE_NAME,
     Activation,
+    Revision,
     State,
     activator_lives,
     read_request,
@@ -28,6 +30,7 @@ from clanmeshd.rollout.activation import (
 )
 from clanmeshd.rollout.build import BuildFailed, Place
 from clanmeshd.rollout.drivers import Stores, Workshop
+from clanmeshd.rollout.hooks import names
 from clanmeshd.rollout.journal import CURRENT, Entry, Journal, Memory
 from clanmeshd.rollout.journal import FAILED as ENTRY_FAILED
 from clanmeshd.rollout.journal import ROLLED_BACK as ENTRY_ROLLED_BACK
@@ -54,12 +57,14 @@ class Attempt:
         journal: Journal,
         changed: Callable[[], None],
         stores: Stores | None = None,
+        hooks: Path | None = None,
     ) -> None:
         self._directory = directory
         self._repository = repository
         self._journal = journal
         self._workshop = Workshop(directory, repository, stores)
         self._changed = changed
+        self._hooks = str(hooks) if hooks is not None else ""
         self._building: trio.CancelScope | None = None
         self._saving = trio.Lock()
         self.commit: bytes | None = None  # the newest that was tried in this life of the daemon
@@ -68,6 +73,10 @@ class Attempt:
     @property
     def _request(self) -> Path:
         return self._directory / REQUEST_NAME
+
+    @property
+    def _resumption(self) -> Path:
+        return self._directory / RESUME_NAME
 
     def is_open(self, commit: bytes) -> bool:
         """Say whether this commit is still to be tried: it neither runs nor has failed."""
@@ -99,7 +108,7 @@ class Attempt:
                     revision = await self._workshop.build(commit, place, path)
                     last_good = await self._workshop.way_back(self._journal.memory.good, revision, place, path)
                 except BuildFailed as failure:
-                    await self._remember(commit, FAILED, str(failure), started, activation="")
+                    await self._refuse(commit, str(failure), place, path, started)
                     return
             if self._building.cancelled_caught:
                 log.info("%s: given up, as it is not to be run now", short(commit))
@@ -107,7 +116,15 @@ class Attempt:
             self._building = None
             await self._save(lambda memory: memory.with_soak(commit, soak_s))
             await self._activate(
-                Activation(os.urandom(8).hex(), revision, last_good, place.environment(), str(path))
+                Activation(
+                    id=os.urandom(8).hex(),
+                    revision=revision,
+                    last_good=last_good,
+                    environment=place.environment(),
+                    log=str(path),
+                    unit=steward.unit(),
+                    hooks=self._hooks,
+                )
             )
         finally:
             self._building = None
@@ -135,8 +152,32 @@ class Attempt:
     # --- activating ----------------------------------------------------------------------------------------
 
     async def _activate(self, activation: Activation) -> None:
+        await self._wait_for_hooks()
+        self._journal.files.write_atomic(self._resumption, steward.resumption(self._request))
         self._journal.files.write_atomic(self._request, request_bytes(activation))
         await self._watch(activation, launches=0)
+
+    async def _refuse(self, commit: bytes, why: str, place: Place, path: Path, started: float) -> None:
+        """Remember what could not be built. Where the owner's hooks are to be told, the activator does that."""
+        if not names(self._hooks):
+            await self._remember(commit, FAILED, why, started, activation="")
+            return
+        await self._activate(
+            Activation(
+                id=os.urandom(8).hex(),
+                revision=Revision(commit.hex(), "/", [], [], 1, 1),
+                last_good=None,
+                environment=place.environment(),
+                log=str(path),
+                hooks=self._hooks,
+                refused=why,
+            )
+        )
+
+    async def _wait_for_hooks(self) -> None:
+        """The activator before this one has given its result, and tells it to others: it is bounded by itself."""
+        while activator_lives(self._directory):  # noqa: ASYNC110 - another process holds the lock
+            await trio.sleep(WATCH_S)
 
     async def _watch(self, activation: Activation, launches: int) -> None:
         """See an activation through: start the activator when none lives, and read how far it is."""
@@ -162,6 +203,8 @@ class Attempt:
             seen = self._state_identity()
         commit = bytes.fromhex(activation.revision.commit)
         await self._remember(commit, done.result or FAILED, done.why, started, activation=activation.id)
+        if not activator_lives(self._directory):  # else it may die while it runs hooks, and be needed again
+            self._resumption.unlink(missing_ok=True)
 
     def _result(self, activation: Activation) -> State | None:
         try:

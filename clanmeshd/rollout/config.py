@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from clanmesh_protocol.control import Fault
 from clanmesh_protocol.names import TAG_ALL, is_label
-from clanmeshd.rollout.activation import COMMAND, NIXOS
+from clanmeshd.rollout.activation import COMMAND, NIXOS, SETTLE_S
 from clanmeshd.rollout.rings import HEALTHY_MAX, RINGS_MAX, SOAK_S, SOAK_S_MAX, Ring
 
 FILE_NAME: Final = "clan.toml"
@@ -29,10 +29,24 @@ BUILDERS_MAX: Final = 16  # tags and names of devices
 BUILD_TIMEOUT_S: Final = {COMMAND: 1800, NIXOS: 14_400}
 ACTIVATE_TIMEOUT_S: Final = {COMMAND: 300, NIXOS: 900}
 
+SETTLE_S_MAX: Final = 600
+UNITS_MAX: Final = 64
+
 EXAMPLE: Final = '[rollout] with driver = "command", activate = ["./activate"] and health = ["./health"]'
+_UNIT: Final = re.compile(r"[A-Za-z0-9:_.\\@-]{1,240}\.[a-z]{4,9}")  # systemd.unit(5)
 _TABLES: Final = frozenset({"rollout"})
 _COMMON: Final = frozenset(
-    {"driver", "health", "health_timeout_s", "build_timeout_s", "activate_timeout_s", "ring", "upstream"}
+    {
+        "driver",
+        "health",
+        "health_timeout_s",
+        "health_units",
+        "settle_s",
+        "build_timeout_s",
+        "activate_timeout_s",
+        "ring",
+        "upstream",
+    }
 )
 _KEYS: Final = {COMMAND: _COMMON | {"build", "activate"}, NIXOS: _COMMON | {"builders"}}
 _RING_KEYS: Final = frozenset({"tag", "healthy", "soak_s"})
@@ -52,6 +66,8 @@ class RolloutConfig:
     activate_timeout_s: int
     rings: tuple[Ring, ...] = ()  # who goes before whom; in order
     upstream: str = ""  # a URL where signed heads may be found, too
+    health_units: tuple[str, ...] = ()  # have to be active
+    settle_s: int = SETTLE_S  # how long units that were started are watched
 
 
 def parse_config_untrusted(data: bytes | None) -> RolloutConfig:
@@ -91,6 +107,8 @@ def parse_config_untrusted(data: bytes | None) -> RolloutConfig:
         activate_timeout_s=_seconds(table, "activate_timeout_s", activate_s, ACTIVATE_TIMEOUT_S_MAX),
         rings=_rings(table.get("ring", []), data),
         upstream=_upstream(table.get("upstream", "")),
+        health_units=_units(table),
+        settle_s=_seconds(table, "settle_s", SETTLE_S, SETTLE_S_MAX, minimum=0),
     )
 
 
@@ -176,8 +194,8 @@ def _labels(table: dict[str, Any], key: str) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _seconds(table: dict[str, Any], key: str, default: int, maximum: int) -> int:
-    return _number(table, key, default, 1, maximum, "whole seconds")
+def _seconds(table: dict[str, Any], key: str, default: int, maximum: int, *, minimum: int = 1) -> int:
+    return _number(table, key, default, minimum, maximum, "whole seconds")
 
 
 def _number(table: dict[str, Any], key: str, default: int, minimum: int, maximum: int, what: str) -> int:
@@ -187,6 +205,17 @@ def _number(table: dict[str, Any], key: str, default: int, minimum: int, maximum
     if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
         raise _refused(f"rollout.{key} is {value!r}", f"give {what} from {minimum} to {maximum}")
     return value
+
+
+def _units(table: dict[str, Any]) -> tuple[str, ...]:
+    value = table.get("health_units", [])
+    if not isinstance(value, list) or not all(isinstance(name, str) and _UNIT.fullmatch(name) for name in value):
+        raise _refused(
+            "rollout.health_units is not a list of units", 'write it as health_units = ["sshd.service"]'
+        )
+    if len(value) > UNITS_MAX:
+        raise _refused(f"rollout.health_units names over {UNITS_MAX}", "name those that matter most")
+    return tuple(value)
 
 
 def _refused(why: str, remedy: str) -> Fault:

@@ -110,6 +110,8 @@ def _revision(work: Work) -> Revision:
         health=list(config.health),
         health_timeout_s=config.health_timeout_s,
         activate_timeout_s=config.activate_timeout_s,
+        health_units=config.health_units,
+        settle_s=config.settle_s,
     )
 
 

@@ -3,7 +3,8 @@
 The guard does nothing but wait. Whatever ends the worker before it wrote its result (SIGKILL, the OOM killer, a
 crash) or keeps it beyond all its own bounds, the guard ends what is left of it and starts another worker that only
 goes back. Should the guard itself be killed, the worker still finishes; should both, the daemon or systemd starts
-the activator again, which finds an activation that began and was not done, and goes back.
+the activator again, which finds an activation that began and was not done, and goes back. Should all of them hang,
+a timer of systemd's ends them at the deadline and goes back (see `deadman`); after a power cut, a unit does.
 
 Standard library only.
 """
@@ -11,11 +12,16 @@ Standard library only.
 import os
 import select
 import signal
+import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from clanmeshd.rollout import scripts
+from clanmeshd.rollout import baseline, health, hooks, renewal, scripts, systemctl
 from clanmeshd.rollout.activation import (
     COMMITTING,
+    DISK_ATTEMPTS_MAX,
+    DISK_PAUSE_S,
     DONE,
     FAILED,
     GOOD,
@@ -26,28 +32,44 @@ from clanmeshd.rollout.activation import (
     Activation,
     Revision,
     State,
+    has_room,
     read_state,
+    reserve,
+    wait_for_room,
     write_state,
 )
+from clanmeshd.rollout.baseline import Baseline
 
 RECOVERIES_MAX = 3  # a worker that only goes back and is killed each time: somebody means it
 MARGIN_S = 15  # beyond the sum of the worker's own bounds
 
 
 def guard(directory: Path, activation: Activation) -> None:
-    """Carry an activation through to a result, whatever happens to its worker. Blocks."""
+    """Carry an activation through to a result, whatever happens to its worker. Blocks. Raises OSError."""
+    reserve(directory)
     for _ in range(1 + RECOVERIES_MAX):
         state = _state_of(directory, activation)
         if state is not None and state.step == DONE:
-            return
-        if state is None:
-            _watch(directory, activation, recovering_from=None)
+            break
+        if activation.refused:
+            write_state(directory, State(activation.id, DONE, FAILED, activation.refused))
+        elif state is None:
+            _watch(partial(_work, directory, activation), deadline_s(activation))
         else:
-            _watch(directory, activation, recovering_from=state.step)
+            _watch(partial(_recover, directory, activation, state.step), deadline_s(activation))
     state = _state_of(directory, activation)
     if state is None or state.step != DONE:
-        why = f"the activator was killed {1 + RECOVERIES_MAX} times"
-        write_state(directory, State(activation.id, DONE, FAILED, why))
+        state = State(activation.id, DONE, FAILED, f"the activator was killed {1 + RECOVERIES_MAX} times")
+        write_state(directory, state)
+    _tell(directory, activation, state)
+
+
+def _tell(directory: Path, activation: Activation, state: State) -> None:
+    """Run the hooks. A worker that is killed takes only its own hook with it."""
+    for _ in range(hooks.HOOKS_MAX):
+        if not hooks.due(directory, activation):
+            return
+        _watch(partial(hooks.run, directory, activation, state), hooks.TOTAL_S + MARGIN_S)
 
 
 def _state_of(directory: Path, activation: Activation) -> State | None:
@@ -59,30 +81,31 @@ def _state_of(directory: Path, activation: Activation) -> State | None:
 
 
 def deadline_s(activation: Activation) -> int:
-    """The most that a worker can need if each of its scripts needs all its time."""
+    """The most that a worker can need if each of its parts needs all its time."""
     revisions = [activation.revision, activation.revision]  # test and commit
     if activation.last_good is not None:
         revisions.append(activation.last_good)
-    return sum(revision.activate_timeout_s + revision.health_timeout_s for revision in revisions) + MARGIN_S
+    bounds = sum(one.activate_timeout_s + one.health_timeout_s + one.settle_s for one in revisions)
+    extra = len(revisions) * health.EXTRA_S if activation.unit else 0
+    return bounds + int(extra) + MARGIN_S
 
 
-def _watch(directory: Path, activation: Activation, recovering_from: str | None) -> None:
+def _watch(work: Callable[[], None], limit_s: int) -> None:
     """Fork a worker and wait for its end, or bring it about at the deadline."""
     worker = os.fork()
     if worker == 0:
         code = 1
         try:
-            if recovering_from is None:
-                _work(directory, activation)
-            else:
-                _recover(directory, activation, recovering_from)
+            work()
             code = 0
+        except OSError as error:
+            os.write(2, f"activator: {error}\n".encode())
         finally:
             os._exit(code)
     with open(os.pidfd_open(worker), "rb", buffering=0) as pidfd:
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
-        if not poll.poll(deadline_s(activation) * 1000):
+        if not poll.poll(limit_s * 1000):
             os.kill(worker, signal.SIGKILL)
     os.waitpid(worker, 0)
 
@@ -92,43 +115,82 @@ def _watch(directory: Path, activation: Activation, recovering_from: str | None)
 
 def _work(directory: Path, activation: Activation) -> None:
     """Test, check, commit; go back at the first of them that fails."""
-    why = _try(directory, activation, activation.revision)
+    before = baseline.prepare(directory, activation)
+    why = _try(directory, activation, before)
     if why is None:
-        write_state(directory, State(activation.id, DONE, GOOD))
+        _conclude(directory, State(activation.id, DONE, GOOD))
     else:
-        _go_back(directory, activation, why)
+        _go_back(directory, activation, before, why)
 
 
-def _try(directory: Path, activation: Activation, revision: Revision) -> str | None:
-    write_state(directory, State(activation.id, TESTING))
-    why = scripts.activate(activation, revision, scripts.TEST)
+def _try(directory: Path, activation: Activation, before: Baseline) -> str | None:
+    revision = activation.revision
+    why = _enter(directory, State(activation.id, TESTING))
     if why is None:
-        write_state(directory, State(activation.id, HEALTH))
-        why = scripts.check_health(activation, revision, scripts.TEST)
+        why = scripts.activate(activation, revision, scripts.TEST)
     if why is None:
-        write_state(directory, State(activation.id, COMMITTING))
-        why = scripts.activate(activation, revision, scripts.COMMIT)
+        why = renewal.renew(activation, before.daemon)
+    if why is None:
+        why = _enter(directory, State(activation.id, HEALTH)) or health.check(
+            activation, revision, before, scripts.TEST
+        )
+    if why is None:
+        since = systemctl.identity(activation.unit) if activation.unit else None
+        why = (
+            _enter(directory, State(activation.id, COMMITTING))
+            or scripts.activate(activation, revision, scripts.COMMIT)
+            or renewal.renew(activation, since)
+        )
     return why
 
 
 def _recover(directory: Path, activation: Activation, step: str) -> None:
     """Go back after a worker that was killed: its scripts may still run."""
     scripts.end_leftovers(activation.id)
-    _go_back(directory, activation, f"the activator was killed while {step}")
+    before = baseline.read(directory, activation) or baseline.look(activation)
+    _go_back(directory, activation, before, f"the activator was killed while {step}")
 
 
-def _go_back(directory: Path, activation: Activation, why: str) -> None:
-    """Put the last good revision back and check that it is healthy."""
-    write_state(directory, State(activation.id, ROLLING_BACK, None, why))
+def _go_back(directory: Path, activation: Activation, before: Baseline, why: str) -> None:
+    """Put the last good revision back and check that it is healthy. On a full disk once more when it has room."""
+    _enter(directory, State(activation.id, ROLLING_BACK, None, why))
     last_good = activation.last_good
     if last_good is None:
-        done = State(activation.id, DONE, FAILED, f"{why}; there is no earlier revision to go back to")
+        complaint = renewal.bring_back(activation, before)
+        also = f"; {complaint}" if complaint is not None else ""
+        done = State(activation.id, DONE, FAILED, f"{why}; there is no earlier revision to go back to{also}")
     else:
-        complaint = scripts.activate(activation, last_good, scripts.ROLLBACK) or scripts.check_health(
-            activation, last_good, scripts.ROLLBACK
-        )
+        complaint = _put_back(activation, last_good, before)
+        if complaint is not None and not has_room(directory):
+            wait_for_room(directory)
+            complaint = _put_back(activation, last_good, before)
         if complaint is None:
             done = State(activation.id, DONE, ROLLED_BACK, why)
         else:
             done = State(activation.id, DONE, FAILED, f"{why}; and going back: {complaint}")
-    write_state(directory, done)
+    _conclude(directory, done)
+
+
+def _put_back(activation: Activation, last_good: Revision, before: Baseline) -> str | None:
+    return (
+        scripts.activate(activation, last_good, scripts.ROLLBACK)
+        or renewal.bring_back(activation, before)
+        or health.check(activation, last_good, before, scripts.ROLLBACK)
+    )
+
+
+def _enter(directory: Path, state: State) -> str | None:
+    """Record a step before it is taken. Gives None, or why it cannot be."""
+    try:
+        write_state(directory, state)
+    except OSError as error:
+        return f"{error.filename or directory}: {error.strerror}"
+    return None
+
+
+def _conclude(directory: Path, state: State) -> None:
+    """Record the result, as soon as the disk has room for it."""
+    for _ in range(DISK_ATTEMPTS_MAX):
+        if _enter(directory, state) is None:
+            return
+        time.sleep(DISK_PAUSE_S)

@@ -61,8 +61,9 @@ class Wanted(Protocol):
 class Rollout:
     """The one door of this room.
 
-    `sources` leads to others' `offers`, `stores` to their `serve_store`. `report` is told (running commit, wanted
-    commit, state, failed commits with the newest last) when one of them changes; `tell`, of forks.
+    `sources` leads to others' `offers`, `stores` to their `serve_store`; `hooks` is a directory (see `hooks.py`).
+    `report` is told (running commit, wanted commit, state, failed commits with the newest last) when one of them
+    changes; `tell`, of forks.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Rollout:
         tell: Tell = lambda kind, text: None,
         files: Files | None = None,
         stores: Stores | None = None,
+        hooks: Path | None = None,
     ) -> None:
         self._directory = directory
         self._runtime = runtime
@@ -84,7 +86,7 @@ class Rollout:
         self._journal = Journal(directory, files or RealFiles())
         self._packs = Packs(self._repository, directory / "packs")
         self._following = Following(self._repository, sources, self._packs)
-        self._attempt = Attempt(directory, self._repository, self._journal, self._changed, stores)
+        self._attempt = Attempt(directory, self._repository, self._journal, self._changed, stores, hooks)
         self._turn = Turn(self._repository, self._journal, self._attempt)
         self._opening = trio.Lock()
         self._opened = False

@@ -198,6 +198,8 @@ def _revision(work: Work, system: Path) -> Revision:
         health=list(work.config.health),
         health_timeout_s=work.config.health_timeout_s,
         activate_timeout_s=work.config.activate_timeout_s,
+        health_units=work.config.health_units,
+        settle_s=work.config.settle_s,
         driver=NIXOS,
         toplevel=str(system),
     )

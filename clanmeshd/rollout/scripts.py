@@ -7,10 +7,12 @@ import os
 import select
 import signal
 import time
+from contextlib import suppress
+from io import BufferedWriter
 from pathlib import Path
 from subprocess import DEVNULL, Popen
 
-from clanmeshd.rollout.activation import MARKER, NIXOS, Activation, Revision
+from clanmeshd.rollout.activation import MARKER, NIXOS, Activation, Revision, has_room
 
 LOG_BYTES_MAX = 16 << 20  # of one activation; a script that writes more is ended
 LEFTOVER_ROUNDS_MAX = 50  # a process that forks while it is being looked for is found in a later round
@@ -28,7 +30,7 @@ def activate(activation: Activation, revision: Revision, phase: str) -> str | No
     if revision.driver == NIXOS:
         from clanmeshd.rollout.switching import switch  # other devices never need it
 
-        with open(activation.log, "ab") as log:
+        with _open_log(activation) as log:
             return switch(activation, revision, phase, log)
     return _run(activation, revision, revision.activate, phase, revision.activate_timeout_s, f"activate ({phase})")
 
@@ -43,20 +45,28 @@ def check_health(activation: Activation, revision: Revision, phase: str) -> str 
 def _run(
     activation: Activation, revision: Revision, argv: list[str], phase: str, timeout_s: int, what: str
 ) -> str | None:
-    environment = {
-        **activation.environment,
-        "CLAN_COMMIT": revision.commit,
-        "CLAN_PHASE": phase,
-        MARKER: activation.id,
-    }
-    with open(activation.log, "ab") as log:
-        log.write(f"--- {what} of {revision.commit[:12]}\n".encode())
-        log.flush()
+    return call(
+        activation,
+        argv,
+        what=what,
+        cwd=revision.checkout,
+        timeout_s=timeout_s,
+        extra={"CLAN_COMMIT": revision.commit, "CLAN_PHASE": phase},
+    )
+
+
+def call(
+    activation: Activation, argv: list[str], *, what: str, cwd: str, timeout_s: int, extra: dict[str, str]
+) -> str | None:
+    """Run a program with the activation's environment, its output in the log. Gives None, or why it failed."""
+    environment = {**activation.environment, **extra, MARKER: activation.id}
+    note(activation, f"{what} of {extra['CLAN_COMMIT'][:12]}")
+    with _open_log(activation) as log:
         why: str | None
         try:
             process = Popen(
                 argv,
-                cwd=revision.checkout,
+                cwd=cwd,
                 env=environment,
                 stdin=DEVNULL,
                 stdout=log,
@@ -67,9 +77,26 @@ def _run(
             why = f"{what}: {argv[0]} cannot be run: {error.strerror}"
         else:
             why = wait_for(process, activation.id, timeout_s, log.fileno(), what)
-        if why is not None:
-            log.write(f"--- {why}\n".encode())
+    if why is not None:
+        note(activation, why)
     return why
+
+
+def note(activation: Activation, text: str) -> None:
+    """Write a line of our own into the log, if it can be written: it must hold nothing up."""
+    try:
+        with open(activation.log, "ab", buffering=0) as log:
+            log.write(f"--- {text}\n".encode())
+    except OSError:
+        return
+
+
+def _open_log(activation: Activation) -> BufferedWriter:
+    """The log for a script to write to. On a full disk it is nothing: a script must not fail for its words."""
+    if has_room(Path(activation.log).parent):
+        with suppress(OSError):
+            return open(activation.log, "ab")
+    return open(os.devnull, "ab")
 
 
 def wait_for(process: "Popen[bytes]", activation_id: str, timeout_s: int, log: int, what: str) -> str | None:

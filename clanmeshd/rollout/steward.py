@@ -1,6 +1,7 @@
 """The one way from the daemon to what needs root: start the activator on a request, and let go of it."""
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Final
@@ -16,8 +17,7 @@ _SYSTEMD_BOOTED: Final = Path("/run/systemd/system")
 
 async def launch(activation: Path) -> None:
     """Start the activator on a request file, detached from this process. Raises OSError when it did not begin."""
-    words = [sys.executable, "-S", "-P", "-m", "clanmeshd.rollout.activator"]
-    where = {"PYTHONPATH": str(_package_root()), "PATH": os.environ.get("PATH", os.defpath)}
+    words, where = _program(), _where()
     if is_systemd_service():
         finished = await process.run(
             [*_systemd_run(activation, where), *words, activation], env=where, timeout_s=LAUNCH_TIMEOUT_S
@@ -27,6 +27,33 @@ async def launch(activation: Path) -> None:
     if not finished.ok:
         why = "it took too long" if finished.timed_out else complaint(finished)
         raise OSError(f"the activator could not be started: {why}")
+
+
+def resumption(activation: Path) -> bytes:
+    """A script that starts the same activator on the same request: for the boot after a power cut.
+
+    The daemon does that itself, if it is one that starts. `systemd/clanmesh-resume.service` runs the script.
+    """
+    words = [
+        "env",
+        *(f"{key}={value}" for key, value in _where().items()),
+        *_program(),
+        "--resume",
+        str(activation),
+    ]
+    return f"#!/bin/sh\nexec {shlex.join(words)}\n".encode()
+
+
+def unit() -> str:
+    """The name of this very process's systemd service; empty when systemd did not start it as root."""
+    if not is_systemd_service():
+        return ""
+    try:
+        groups = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return ""
+    names = {Path(line.rsplit(":", 1)[-1]).name for line in groups if line.split(":")[1] in ("", "name=systemd")}
+    return next((name for name in sorted(names) if name.endswith(".service")), "")
 
 
 def is_systemd_service() -> bool:
@@ -47,6 +74,7 @@ def _systemd_run(activation: Path, environment: dict[str, str]) -> list[str]:
         "--collect",
         "--no-ask-password",
         "--service-type=exec",
+        f"--unit=clanmesh-activation-{os.urandom(4).hex()}",
         f"--description=clanmesh activation {activation}",
         "--property=KillMode=process",
         "--property=Restart=on-failure",
@@ -54,6 +82,14 @@ def _systemd_run(activation: Path, environment: dict[str, str]) -> list[str]:
         *(f"--setenv={key}={value}" for key, value in environment.items()),
         "--",
     ]
+
+
+def _program() -> list[str]:
+    return [sys.executable, "-S", "-P", "-m", "clanmeshd.rollout.activator"]
+
+
+def _where() -> dict[str, str]:
+    return {"PYTHONPATH": str(_package_root()), "PATH": os.environ.get("PATH", os.defpath)}
 
 
 def _package_root() -> Path:

@@ -27,6 +27,7 @@ from clanmeshd.rollout.activation import (
     Revision,
     State,
     activator_lives,
+    read_request,
     read_state,
     request_bytes,
     write_state,
@@ -63,8 +64,20 @@ class Stage:
         old = self.revision(OLD, timeout_s) if last_good else None
         new = self.revision(NEW, timeout_s)
         path = self.root / REQUEST_NAME
-        path.write_bytes(request_bytes(Activation("id1", new, old, environment, str(self.root / "log"))))
+        activation = Activation(
+            "id1", new, old, environment, str(self.root / "log"), hooks=str(self.root / "hooks.d")
+        )
+        path.write_bytes(request_bytes(activation))
         return path
+
+    def touch(self, name: str) -> None:
+        (self.root / name).touch()
+
+    def hook(self, name: str, body: str) -> None:
+        path = self.root / "hooks.d" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{body}\n")
+        path.chmod(0o755)
 
     async def result(self) -> State:
         """Wait for the activator's end; give what it left."""
@@ -256,6 +269,95 @@ async def test_a_vanished_checkout_is_a_failure_and_no_crash(stage: Stage) -> No
     state = await stage.result()
     assert state.result == ROLLED_BACK
     assert "cannot be run" in state.why
+
+
+OUTCOME = 'echo "$0 $CLAN_RESULT $CLAN_COMMIT $CLAN_RUNNING $CLAN_WHY" >>"$TRACE.hooks"'
+
+
+def _told(stage: Stage) -> list[list[str]]:
+    path = Path(f"{stage.trace_path}.hooks")
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [[Path(line.split()[0]).name, *line.split(maxsplit=4)[1:]] for line in lines]
+
+
+async def test_hooks_are_told_the_outcome(stage: Stage) -> None:
+    stage.hook("10-first", OUTCOME)
+    stage.hook("20-second", OUTCOME)
+    await steward.launch(stage.request())
+    assert (await stage.result()).result == GOOD
+    assert _told(stage) == [["10-first", "good", NEW, NEW], ["20-second", "good", NEW, NEW]]
+
+
+async def test_hooks_are_told_what_failed(stage: Stage) -> None:
+    stage.script(NEW, "health", "exit 3")
+    stage.hook("10-first", OUTCOME)
+    await steward.launch(stage.request())
+    assert (await stage.result()).result == ROLLED_BACK
+    assert _told(stage) == [["10-first", "rolled-back", NEW, OLD, "health exited with 3"]]
+
+
+async def test_hooks_are_told_what_could_not_be_built(stage: Stage) -> None:
+    """Nothing is activated, and nothing undone."""
+    stage.hook("10-first", OUTCOME)
+    path = stage.request()
+    path.write_bytes(request_bytes(read_request(path)._replace(refused="build exited with 1")))
+    await steward.launch(path)
+    assert (await stage.result()).why == "build exited with 1"
+    assert stage.trace() == []
+    assert _told(stage) == [["10-first", "failed", NEW, "build", "exited with 1"]]
+
+
+@pytest.mark.parametrize("who", [WORKER, f"{GUARD} {WORKER}"])
+async def test_each_hook_runs_once_whatever_is_killed(stage: Stage, who: str) -> None:
+    """The one that was under way is not run again, those behind it are run."""
+    stage.hook("10-first", OUTCOME)
+    stage.hook("20-second", f"{OUTCOME}; kill -9 {who}; exit 1")
+    stage.hook("30-third", OUTCOME)
+    path = stage.request()
+    await steward.launch(path)
+    stage.wait(lambda: not activator_lives(stage.root))
+    await steward.launch(path)
+    assert (await stage.result()).result == GOOD
+    assert [line[0] for line in _told(stage)] == ["10-first", "20-second", "30-third"]
+
+
+async def test_a_result_is_there_before_the_hooks_have_ended(stage: Stage) -> None:
+    """They may take a minute each; nobody waits for them but the next activation."""
+    stage.hook("10-first", 'while [ ! -e "$TRACE.go" ]; do sleep 0.02; done')
+    await steward.launch(stage.request())
+    stage.wait(stage._is_done)
+    assert activator_lives(stage.root)
+    stage.touch("trace.go")
+    stage.wait(lambda: not activator_lives(stage.root))
+
+
+@pytest.mark.parametrize("step", [TESTING, HEALTH])
+async def test_an_overdue_activation_is_taken_over(stage: Stage, step: str) -> None:
+    """Guard and worker both hang: what the timer of systemd's starts ends them and goes back."""
+    name = "activate" if step == TESTING else "health"
+    stage.script(NEW, name, f"kill -STOP {GUARD} {WORKER}; sleep 1000")
+    path = stage.request()
+    await steward.launch(path)
+    stage.wait(lambda: len(_leftovers(stage)) >= 2)  # the script and its sleep
+    module = ("-m", "clanmeshd.rollout.activator", "--overdue", path)
+    assert run_program(sys.executable, *module, "another").returncode == 0
+    assert _leftovers(stage)
+    assert run_program(sys.executable, *module, "id1").returncode == 0
+    state = await stage.result()
+    assert state.result == ROLLED_BACK
+    assert step in state.why
+    assert stage.trace()[-1] == "rollback old"
+    assert not _leftovers(stage)
+
+
+async def test_the_next_boot_goes_back(stage: Stage) -> None:
+    """What the daemon leaves beside the request starts the activator by itself."""
+    path = stage.request()
+    write_state(stage.root, State("id1", TESTING))
+    script = stage.root / "activation.resume"
+    script.write_bytes(steward.resumption(path))
+    assert run_program("sh", script).returncode == 0
+    assert (await stage.result()).result == ROLLED_BACK
 
 
 def test_the_program_needs_the_standard_library_alone() -> None:

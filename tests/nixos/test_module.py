@@ -57,7 +57,7 @@ def test_the_defaults_are_the_daemons(tmp_path: Path) -> None:
 
 
 def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    return list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
 
 
 @pytest.mark.parametrize(
@@ -90,6 +90,21 @@ def test_it_opens_what_others_have_to_reach(tmp_path: Path) -> None:
     assert firewall == {"allowedTCPPorts": [7], "allowedUDPPorts": [7, 51872, 5353]}
     closed = evaluate("{ enable = true; openFirewall = false; }", tmp_path)["config"]
     assert closed["networking"]["firewall"] == {}
+
+
+def test_the_way_back_after_a_power_cut_is_that_of_the_unit(tmp_path: Path) -> None:
+    """The same condition, the same order, the same loop over what was begun."""
+    service = evaluate("{ enable = true; }", tmp_path)["config"]["systemd"]["services"]["clanmesh-resume"]
+    text = (CHECKOUT / "systemd" / "clanmesh-resume.service").read_text()
+    unit = _unit_section(CHECKOUT / "systemd" / "clanmesh-resume.service")
+    condition = service["unitConfig"]["ConditionPathExistsGlob"]
+    assert f"ConditionPathExistsGlob={condition}" in text
+    assert f"After={service['after'][0]}" in text
+    [command] = unit.pop("ExecStart")
+    assert "".join(command.split("'")[1].split()).replace(";", "") == "".join(service["script"].split()).replace(
+        ";", ""
+    )
+    assert {key: _as_unit_text(value) for key, value in service["serviceConfig"].items()} == unit
 
 
 def test_the_sandbox_is_that_of_the_unit(tmp_path: Path) -> None:

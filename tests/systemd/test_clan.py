@@ -74,7 +74,7 @@ def test_a_pushed_commit_is_activated_outside_of_the_daemons_sandbox(machine: Co
     """In a unit of its own: it may write where the daemon may not, and outlives the daemon."""
     assert reaches(machine, "current", commit=head(machine)), rollout(machine)
     groups = machine.run("cat", WITNESS)
-    assert "run-" in groups
+    assert "clanmesh-activation-" in groups
     assert UNIT not in groups
     assert machine.run("cat", "/root/phases").split()[:2] == ["test", "commit"]
 

@@ -1,0 +1,118 @@
+"""What was well before an activation: health is judged against it, and going back leads to it.
+
+Written once per activation, durably, before the first step. Standard library only.
+"""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from clanmeshd.rollout import asking, systemctl
+from clanmeshd.rollout.activation import FORMAT, Activation, load_json, write_durably
+
+BASELINE_NAME = "activation.before.json"
+ASK_TIMEOUT_S = 5.0  # for `version`
+REACH_TIMEOUT_S = 8.0  # for `reach`, which gives up by itself before
+
+_REJECT = 0x0200  # RTF_REJECT: an entry of /proc/net/ipv6_route that leads nowhere
+
+
+class Baseline(NamedTuple):
+    """The state of things before an activation."""
+
+    id: str
+    units: dict[str, systemctl.Unit]  # empty where systemd does not run the daemon
+    daemon: systemctl.Identity | None  # likewise
+    routes: list[str]  # of `IPv4` and `IPv6`, those that had a default route
+    answers: bool  # the daemon did, on its control socket
+    reached: bool  # a peer was, over a new connection
+
+
+def prepare(directory: Path, activation: Activation) -> Baseline:
+    """The baseline of this activation: the one on disk, or a new one."""
+    before = read(directory, activation)
+    if before is None:
+        before = look(activation)
+        with suppress(OSError):  # a full disk: the first step's record will say so
+            write_durably(directory, BASELINE_NAME, {"format": FORMAT, **_plain(before)})
+    return before
+
+
+def look(activation: Activation) -> Baseline:
+    """How things are at this moment."""
+    runtime = runtime_of(activation)
+    answers = runtime is not None and daemon_answers(runtime)
+    return Baseline(
+        id=activation.id,
+        units=(systemctl.units() or {}) if activation.unit else {},
+        daemon=systemctl.identity(activation.unit) if activation.unit else None,
+        routes=default_routes(),
+        answers=answers,
+        reached=runtime is not None and answers and peer_reached(runtime),
+    )
+
+
+def read(directory: Path, activation: Activation) -> Baseline | None:
+    """The baseline on disk, if it is of this activation and whole."""
+    try:
+        value = load_json(directory / BASELINE_NAME)
+        if value["id"] != activation.id:
+            return None
+        return Baseline(
+            id=activation.id,
+            units={str(name): systemctl.Unit(*unit) for name, unit in value["units"].items()},
+            daemon=systemctl.Identity(*value["daemon"]) if value["daemon"] is not None else None,
+            routes=[str(family) for family in value["routes"]],
+            answers=bool(value["answers"]),
+            reached=bool(value["reached"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _plain(before: Baseline) -> dict[str, Any]:
+    return {**before._asdict(), "units": {name: list(unit) for name, unit in before.units.items()}}
+
+
+def runtime_of(activation: Activation) -> Path | None:
+    """The daemon's runtime directory."""
+    text = activation.environment.get("CLAN_RUNTIME_DIR")
+    return Path(text) if text else None
+
+
+def daemon_answers(runtime: Path) -> bool:
+    """Ask the daemon for its version."""
+    try:
+        asking.ask(runtime, "version", ASK_TIMEOUT_S)
+    except OSError:
+        return False
+    return True
+
+
+def peer_reached(runtime: Path) -> bool:
+    """Let the daemon open a new connection to a peer."""
+    try:
+        result = asking.ask(runtime, "reach", REACH_TIMEOUT_S)
+    except OSError:
+        return False
+    return isinstance(result, dict) and bool(result.get("reached"))
+
+
+def default_routes(proc: Path = Path("/proc/net")) -> list[str]:
+    """The address families that have a default route."""
+    found = []
+    if any(fields[1] == fields[7] == "00000000" for fields in _rows(proc / "route", 8)):
+        found.append("IPv4")
+    for fields in _rows(proc / "ipv6_route", 10):
+        if fields[0] == "0" * 32 and fields[1] == "00" and fields[9] != "lo" and not int(fields[8], 16) & _REJECT:
+            found.append("IPv6")
+            break
+    return found
+
+
+def _rows(path: Path, fields_min: int) -> list[list[str]]:
+    try:
+        rows = [line.split() for line in path.read_text().splitlines()]
+    except OSError:
+        return []  # a kernel without this family
+    return [row for row in rows if len(row) >= fields_min]

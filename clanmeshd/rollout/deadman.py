@@ -1,0 +1,82 @@
+"""The last line: a timer of systemd's that takes over an activation which is not done when it must be.
+
+It is armed before the first step and disarmed with the result, and it is of use when the activator's own unit was
+stopped by the revision, or when guard and worker both hang. A plain argument vector, no shell: systemd 252 mangles
+`;` and `$?` in a transient unit's command, and a guard that fails silently is none. Standard library only.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from clanmeshd.rollout import hooks, systemctl
+from clanmeshd.rollout.activation import Activation, holder, try_lock
+from clanmeshd.rollout.guard import deadline_s
+
+ROUNDS = 2  # of a worker: the activation, and going back after it was ended at its deadline
+ARM_TIMEOUT_S = 15  # 30 ms in practice
+KILLED_WAIT_S = 5.0  # for a killed process to let go of the lock
+_PAUSE_S = 0.02
+PROGRAM = ("-S", "-P", "-m", "clanmeshd.rollout.activator")  # see `steward` for what is around it
+
+
+def unit_of(activation: Activation) -> str:
+    """The name of its timer and service, without the ending."""
+    return f"clanmesh-guard-{activation.id}"
+
+
+def arm(path: Path, activation: Activation) -> str | None:
+    """Let systemd take over when the time is up. Gives None, also if it was armed before, or why it can't be."""
+    limit_s = ROUNDS * deadline_s(activation) + len(hooks.names(activation.hooks)) * hooks.HOOK_TIMEOUT_S
+    words = [
+        "systemd-run",
+        "--quiet",
+        "--collect",
+        "--no-ask-password",
+        f"--on-active={limit_s}s",
+        "--timer-property=AccuracySec=1s",
+        f"--unit={unit_of(activation)}",
+        f"--description=clanmesh dead-man of {path}",
+        "--property=KillMode=process",
+        "--property=Restart=on-failure",
+        f"--setenv=PYTHONPATH={os.environ.get('PYTHONPATH', '')}",
+        f"--setenv=PATH={os.environ.get('PATH', os.defpath)}",
+        *("--", sys.executable, *PROGRAM, "--overdue", str(path), activation.id),
+    ]
+    try:
+        finished = subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, timeout=ARM_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    said = finished.stderr.decode(errors="replace").strip()
+    return None if finished.returncode == 0 or "already" in said else said
+
+
+def disarm(activation: Activation) -> None:
+    """There is a result: the timer has nothing to do any more."""
+    systemctl.run("stop", f"{unit_of(activation)}.timer")
+
+
+def take_over(directory: Path) -> int | None:
+    """End whoever holds the lock and take it; give its descriptor, or None when it does not come free.
+
+    The holder leads a process group with its worker in it, whose number nobody else has while one of them lives.
+    """
+    deadline = time.monotonic() + KILLED_WAIT_S
+    while (descriptor := try_lock(directory)) is None and time.monotonic() < deadline:
+        leader = holder(directory)
+        if leader is not None and leader > 1:
+            _kill(leader)
+        time.sleep(_PAUSE_S)
+    return descriptor
+
+
+def _kill(leader: int) -> None:
+    try:
+        os.killpg(leader, signal.SIGKILL)
+    except ProcessLookupError:
+        return

@@ -1,0 +1,117 @@
+"""Whether a machine is well with a revision: every check named, every check bounded. Standard library only.
+
+    health   the repository's own executable says so
+    daemon   clanmeshd runs and answers, whatever version it is now
+    units    none has failed that had not before, the declared ones are active; after going back, all run that ran
+    route    a default route of each address family that had one
+    peers    one was reached over a new connection, if one was before
+    settle   services that were started stay up for a while
+
+What was not well before is not the revision's fault, so all but the first compare with the `Baseline`.
+"""
+
+import time
+from collections.abc import Callable
+
+from clanmeshd.rollout import baseline, scripts, systemctl
+from clanmeshd.rollout.activation import Activation, Revision
+from clanmeshd.rollout.baseline import Baseline
+
+DAEMON_WAIT_S = 45.0  # to come up again: its unit has 30 s to start, and systemd pauses before
+PEERS_WAIT_S = 20.0  # a daemon that has just started hears of its peers within seconds
+POLL_S = 0.1
+SETTLE_POLL_S = 1.0  # each look is a question to systemd
+NAMED_MAX = 5  # units in one line for people
+_UNKNOWN = ""  # it was not well before, or is not there at all
+EXTRA_S = DAEMON_WAIT_S + PEERS_WAIT_S + systemctl.RESTART_TIMEOUT_S  # beside the repository's own bounds
+
+
+def check(activation: Activation, revision: Revision, before: Baseline, phase: str) -> str | None:
+    """Look at everything. Gives None, or which checks failed and why, in one line."""
+    complaints = [why for why in [scripts.check_health(activation, revision, phase)] if why is not None]
+    for name, look in _CHECKS:
+        why = look(activation, revision, before, phase)
+        scripts.note(activation, f"{name}: {'nothing to compare with' if why == _UNKNOWN else why or 'well'}")
+        if why:
+            complaints.append(f"{name}: {why}")
+    if not complaints and (why := _settle(activation, revision, before)) is not None:
+        scripts.note(activation, f"settle: {why}")
+        complaints.append(f"settle: {why}")
+    return "; ".join(complaints) or None
+
+
+def _daemon(activation: Activation, revision: Revision, before: Baseline, phase: str) -> str | None:
+    runtime = baseline.runtime_of(activation)
+    if runtime is None or not (before.answers or activation.unit):
+        return _UNKNOWN
+    if _within(DAEMON_WAIT_S, lambda: baseline.daemon_answers(runtime)):
+        return None
+    return f"clanmeshd does not answer within {DAEMON_WAIT_S:.0f} s"
+
+
+def _units(activation: Activation, revision: Revision, before: Baseline, phase: str) -> str | None:
+    if not activation.unit or not before.units:
+        return _UNKNOWN
+    now = systemctl.units()
+    if now is None:
+        return "systemd does not answer"
+    if failed := systemctl.newly_failed(before.units, now):
+        return f"{_named(failed)} failed"
+    declared = [name for name in revision.health_units if name not in now or now[name].active != "active"]
+    if declared:
+        return f"{_named(declared)} not active"
+    lost = systemctl.stopped(before.units, now) if phase == scripts.ROLLBACK else []
+    return f"{_named(lost)} ran before and did not come back" if lost else None
+
+
+def _route(activation: Activation, revision: Revision, before: Baseline, phase: str) -> str | None:
+    if not before.routes:
+        return _UNKNOWN
+    lost = [family for family in before.routes if family not in baseline.default_routes()]
+    return f"no default route for {' and '.join(lost)} any more" if lost else None
+
+
+def _peers(activation: Activation, revision: Revision, before: Baseline, phase: str) -> str | None:
+    runtime = baseline.runtime_of(activation)
+    if runtime is None or not before.reached:
+        return _UNKNOWN
+    if _within(PEERS_WAIT_S, lambda: baseline.peer_reached(runtime)):
+        return None
+    return "none is reached over a new connection any more"
+
+
+_Look = Callable[[Activation, Revision, Baseline, str], "str | None"]
+_CHECKS: list[tuple[str, _Look]] = [
+    ("daemon", _daemon),
+    ("units", _units),
+    ("route", _route),
+    ("peers", _peers),
+]
+
+
+def _settle(activation: Activation, revision: Revision, before: Baseline) -> str | None:
+    """Watch what was started: a service that crashes a second later looked well at first."""
+    first = systemctl.units() if activation.unit and before.units else None
+    if first is None or not systemctl.started(before.units, first):
+        return None
+    deadline = time.monotonic() + revision.settle_s
+    while time.monotonic() < deadline:
+        time.sleep(min(SETTLE_POLL_S, max(0.0, deadline - time.monotonic())))
+        now = systemctl.units() or first
+        if crashed := systemctl.crashing(first, now) or systemctl.newly_failed(before.units, now):
+            return f"{_named(crashed)} did not stay up"
+    return None
+
+
+def _within(limit_s: float, holds: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + limit_s
+    while not holds():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
+def _named(names: list[str]) -> str:
+    more = len(names) - NAMED_MAX
+    return ", ".join(names[:NAMED_MAX]) + (f" and {more} more" if more > 0 else "")

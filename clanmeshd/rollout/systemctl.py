@@ -1,0 +1,172 @@
+"""What systemd says of its units; starting and restarting them. Standard library only, every call bounded.
+
+All of it is for a daemon that systemd runs: elsewhere nothing here is called, and no unit is looked at.
+"""
+
+import os
+import re
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+QUERY_TIMEOUT_S = 10  # 30 ms for three hundred units
+RESTART_TIMEOUT_S = 60  # the daemon's unit has 10 s to stop and 30 s to start
+UNIT_FILE_BYTES_MAX = 65_536
+
+_PROPERTIES = "Id,ActiveState,SubState,InvocationID,NRestarts,FragmentPath"
+_TRANSIENT = "/run/systemd/transient/"  # made on the spot: there is nothing to start them from again
+_KINDS = (".service", ".socket", ".timer", ".path")  # what a revision stops and starts
+_OURS = ("clanmesh-activation-", "clanmesh-guard-", "clanmesh-resume")  # who looks is not looked at
+_OF_SESSIONS = ("user@", "user-runtime-dir@", "session-")  # come and go with people, not with revisions
+
+
+class Unit(NamedTuple):
+    """One unit's state."""
+
+    active: str  # `active`, `inactive`, `failed`, `activating`, …
+    sub: str
+    invocation: str  # changes with each start
+    restarts: int  # by systemd itself, since somebody last started it
+    file: str
+
+
+class Identity(NamedTuple):
+    """Which program and settings a unit's next start takes, and which start it had last."""
+
+    content: str
+    invocation: str
+    active: str
+
+
+def run(*words: str, timeout_s: float = QUERY_TIMEOUT_S) -> tuple[str, str | None]:
+    """Run systemctl; give what it printed, and None or why it failed."""
+    try:
+        finished = subprocess.run(
+            ["systemctl", "--no-pager", "--no-ask-password", *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return "", f"systemctl {words[0]} did not end within {timeout_s:.0f} s"
+    except OSError as error:
+        return "", f"systemctl cannot be run: {error.strerror}"
+    if finished.returncode == 0:
+        return finished.stdout.decode(errors="replace"), None
+    lines = finished.stderr.decode(errors="replace").strip().splitlines()
+    return "", lines[0] if lines else f"systemctl {words[0]} exited with {finished.returncode}"
+
+
+def units() -> dict[str, Unit] | None:
+    """All units that are loaded but for the activators', by name; None when systemd does not say."""
+    told, trouble = run("show", "--all", f"--property={_PROPERTIES}", "*")
+    if trouble is not None:
+        return None
+    found = {}
+    for block in told.split("\n\n"):
+        value = _properties(block)
+        if value.get("Id") and not value["Id"].startswith(_OURS):
+            found[value["Id"]] = Unit(
+                value.get("ActiveState", ""),
+                value.get("SubState", ""),
+                value.get("InvocationID", ""),
+                int(value.get("NRestarts") or 0),
+                value.get("FragmentPath", ""),
+            )
+    return found
+
+
+def _properties(text: str) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+
+def newly_failed(before: dict[str, Unit], now: dict[str, Unit]) -> list[str]:
+    """Units that have failed now and had not before."""
+    return sorted(
+        name
+        for name, unit in now.items()
+        if unit.active == "failed" and (name not in before or before[name].active != "failed")
+    )
+
+
+def stopped(before: dict[str, Unit], now: dict[str, Unit]) -> list[str]:
+    """Units that were active before, are not now, and can be started again."""
+    return sorted(
+        name
+        for name, unit in before.items()
+        if unit.active == "active"
+        and name.endswith(_KINDS)
+        and not name.startswith(_OF_SESSIONS)
+        and not unit.file.startswith(_TRANSIENT)
+        and unit.file
+        and (name not in now or now[name].active in ("inactive", "failed"))
+    )
+
+
+def started(before: dict[str, Unit], now: dict[str, Unit]) -> list[str]:
+    """Services that were started, or started again, since before."""
+    return sorted(
+        name
+        for name, unit in now.items()
+        if name.endswith(".service")
+        and unit.active in ("active", "activating", "reloading")
+        and (name not in before or before[name].invocation != unit.invocation)
+        and not unit.file.startswith(_TRANSIENT)
+    )
+
+
+def crashing(then: dict[str, Unit], now: dict[str, Unit]) -> list[str]:
+    """Services that systemd itself had to start again between the two."""
+    return sorted(name for name, unit in now.items() if name in then and unit.restarts > then[name].restarts)
+
+
+def start(names: Iterable[str]) -> str | None:
+    """Start units. Gives None, or why one of them did not start."""
+    return run("start", *names, timeout_s=RESTART_TIMEOUT_S)[1]
+
+
+def reload() -> str | None:
+    """Let systemd read its unit files again. Gives None, or why it does not.
+
+    What NeedDaemonReload says is not enough: systemd 252 does not see a drop-in whose folder is new.
+    """
+    return run("daemon-reload", timeout_s=RESTART_TIMEOUT_S)[1]
+
+
+def restart(name: str) -> str | None:
+    """Restart a unit, whatever state it is in. Gives None, or why it does not run."""
+    run("reset-failed", name)
+    return run("restart", name, timeout_s=RESTART_TIMEOUT_S)[1]
+
+
+def identity(name: str) -> Identity | None:
+    """What a unit is made of: its files and the real path of its program. None when systemd does not say."""
+    told, trouble = run("show", f"--property={_PROPERTIES},DropInPaths,ExecStart", name)
+    if trouble is not None:
+        return None
+    value = _properties(told)
+    files = [value.get("FragmentPath", ""), *value.get("DropInPaths", "").split()]
+    program = re.search(r"path=(\S+)", value.get("ExecStart", ""))
+    parts = [f"{os.path.realpath(path)}\n{_text(Path(path))}" for path in files if path]
+    parts.append(os.path.realpath(_executed(files) or (program[1] if program else "")))
+    return Identity("\n".join(parts), value.get("InvocationID", ""), value.get("ActiveState", ""))
+
+
+def _executed(files: list[str]) -> str | None:
+    """The program that the files name; systemd itself knows only what it last read."""
+    found = None
+    for path in files:
+        for line in _text(Path(path)).splitlines() if path else []:
+            if match := re.match(r"\s*ExecStart\s*=\s*[-@:+!|]*(/\S+)", line):
+                found = match[1]
+    return found
+
+
+def _text(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            return file.read(UNIT_FILE_BYTES_MAX).decode(errors="replace")
+    except OSError:
+        return ""

@@ -68,7 +68,7 @@ TIERS = (
     Tier("sim", 220, ("tests/sim", "tests/hostile")),
     Tier("faults", 300, ("tests/faults",)),
     Tier("net", 320, ("tests/net", "tests/commits")),
-    Tier("systemd", 240, ("tests/systemd", "tests/nixos")),
+    Tier("systemd", 300, ("tests/systemd", "tests/nixos")),
     Tier("kernel", 40, ("tests/kernel",)),
 )
 

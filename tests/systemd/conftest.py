@@ -1,15 +1,13 @@
 """The containers of the systemd tier, and what it takes to have them."""
 
-import hashlib
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.systemd.container import CHECKOUT, Container
+from tests.systemd.container import Container, folder_of_wheels
 
 _PROGRAMS = {"systemd-nspawn": "systemd-container", "nsenter": "util-linux", "make": "make"}
 
@@ -26,12 +24,7 @@ def wheels() -> Path:
     """A folder with all packages that an installation needs: containers have no network."""
     if _missing():
         pytest.skip(_missing())
-    digest = hashlib.sha256((CHECKOUT / "requirements.lock").read_bytes()).hexdigest()[:16]
-    directory = CHECKOUT / ".cache" / f"wheels-{digest}"
-    if not (directory / "complete").exists():
-        subprocess.run([CHECKOUT / "tools/install", "wheels", "--wheels", directory], check=True)
-        (directory / "complete").touch()
-    return directory
+    return folder_of_wheels()
 
 
 @pytest.fixture(scope="module")

@@ -3,12 +3,15 @@
 Everything that an installation writes lands in that root, so it can be compared with what was there before.
 """
 
+import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -48,6 +51,16 @@ _OFF: Final = (  # units that a host's own /usr brings along and that want more 
 )
 
 
+def folder_of_wheels() -> Path:
+    """A folder with all packages that an installation needs, filled once: containers have no network."""
+    digest = hashlib.sha256((CHECKOUT / "requirements.lock").read_bytes()).hexdigest()[:16]
+    directory = CHECKOUT / ".cache" / f"wheels-{digest}"
+    if not (directory / "complete").exists():
+        subprocess.run([CHECKOUT / "tools/install", "wheels", "--wheels", directory], check=True)
+        (directory / "complete").touch()
+    return directory
+
+
 def wait_until(holds: Callable[[], bool], timeout_s: float) -> bool:
     """Poll until something holds; False when it does not within the time."""
     deadline = time.monotonic() + timeout_s
@@ -64,21 +77,38 @@ class Container:
     def __init__(self, directory: Path, wheels: Path) -> None:
         self.root = directory / "root"
         self.local = directory / "usr-local"
+        self._directory = directory
+        self._wheels = wheels
         self._log = directory / "console.log"
-        _make_root(self.root)
-        for folder in ("bin", "lib"):
-            (self.local / folder).mkdir(parents=True)
-        _copy_checkout(self.root / "root" / "clanmesh")
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                self._words(directory.name, wheels), stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
         self._first = 0
+        if not (self.root / "etc").exists():
+            _make_root(self.root)
+            for folder in ("bin", "lib"):
+                (self.local / folder).mkdir(parents=True)
+            _copy_checkout(self.root / "root" / "clanmesh")
+        self.boot()
+
+    def boot(self) -> None:
+        """Switch it on."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._words(self._directory.name, self._wheels), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
         try:
             self._wait_for_boot()
         except BaseException:
             self.end()
             raise
+
+    @property
+    def inside(self) -> Path:
+        """Its root as it sees it itself, with what is mounted there."""
+        return Path(f"/proc/{self._first}/root")
+
+    def processes(self, unit: str) -> list[int]:
+        """The processes of a unit, by their numbers out here."""
+        space = os.readlink(f"/proc/{self._first}/ns/pid")
+        return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _is_in(pid, space, unit)]
 
     def _words(self, name: str, wheels: Path) -> list[str]:
         return [
@@ -87,7 +117,7 @@ class Container:
             "--register=no",
             "--keep-unit",
             "--private-network",
-            f"--machine=clanmesh-{os.getpid()}-{name}",
+            f"--machine=clanmesh-{os.getpid()}-{re.sub('[^a-z0-9]+', '', name)}",
             f"--directory={self.root}",
             "--bind-ro=/usr",
             f"--bind={self.local}:/usr/local",
@@ -123,6 +153,24 @@ class Container:
         told = self.run("systemctl", "show", unit, *(f"--property={name}" for name in names))
         return dict(line.split("=", 1) for line in told.splitlines() if "=" in line)
 
+    def processes_with(self, *words: bytes) -> list[int]:
+        """The processes with these among the words of their command line, by their numbers out here."""
+        space = os.readlink(f"/proc/{self._first}/ns/pid")
+        found = []
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            with suppress(OSError):  # it has ended
+                line = Path(f"/proc/{name}/cmdline").read_bytes().split(b"\0")
+                if set(words) <= set(line) and os.readlink(f"/proc/{name}/ns/pid") == space:
+                    found.append(int(name))
+        return found
+
+    def cut(self) -> None:
+        """Pull the plug: every process is gone at once. What was not written to a disk is still in memory."""
+        os.kill(self._first, signal.SIGKILL)  # the first process takes all others with it
+        assert wait_until(lambda: not Path(f"/proc/{self._first}").exists(), END_TIMEOUT_S)
+        self._process.kill()
+        self._process.wait()
+
     def end(self) -> None:
         """Power it off; by force when it does not go."""
         if self._process.poll() is None:
@@ -148,9 +196,19 @@ class Container:
         return status == 0 or said.strip() == "degraded"
 
 
+def _is_in(pid: int, space: str, unit: str) -> bool:
+    try:
+        if os.readlink(f"/proc/{pid}/ns/pid") != space:
+            return False
+        groups = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    except OSError:
+        return False  # it has ended
+    return any(line.endswith(f"/{unit}") for line in groups)
+
+
 def _make_root(root: Path) -> None:
     for folder in _FOLDERS:
-        (root / folder).mkdir(parents=True)
+        (root / folder).mkdir(parents=True, exist_ok=True)
     for name in ("bin", "sbin", "lib", "lib64"):
         (root / name).symlink_to(f"usr/{name}")
     for name in _FROM_ETC:

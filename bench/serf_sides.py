@@ -137,6 +137,8 @@ class Ours(_Machines):
         self.logs = RecordLogs(ClanId(bytes.fromhex(founded["clan"]["id"])), states)
         self.watch.add(founder.name, EventFollower(founder))
         for node in others:
+            self.watch.pump(0)  # what is known by now is not to be read behind the last join
+            self.logs.refresh()
             token = self.lab.call(founder, "invite", {"tags": [], "uses": 1, "ttl_s": 600})["token"]
             self.lab.call(node, "join", {"token": token, "name": node.name})
             joined_s = time.monotonic()
@@ -145,8 +147,10 @@ class Ours(_Machines):
 
     def agree(self) -> bool:
         """Everybody sees everybody up, and holds the same records."""
+        if not super().agree():
+            return False
         self.logs.refresh()
-        return super().agree() and self.logs.equal()
+        return self.logs.equal()
 
     def update(self, name: str) -> None:
         """Let one more key sign commits: an operation, which each daemon tells as an event."""

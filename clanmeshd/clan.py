@@ -222,7 +222,7 @@ async def _serve_streams(clan: Clan, listeners: list[trio.SocketListener]) -> No
                 await serve_records(clan.mesh, channel)
             case Purpose.GIT:
                 async with stream.Pipe(channel) as pipe:
-                    await clan.rollout.offers.upload_pack(pipe)
+                    await clan.rollout.offers.upload_pack(pipe, channel.peer)
             case Purpose.STORE:
                 async with stream.Pipe(channel) as pipe:
                     await clan.rollout.serve_store(pipe)

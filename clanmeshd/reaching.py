@@ -88,7 +88,7 @@ async def serve_pack(offers: Offers, channel: stream.Stream) -> None:
     if not isinstance(want, WantPack):
         return
     try:
-        async with offers.pack(want) as (frame, chunks), stream.Pipe(channel) as pipe:
+        async with offers.pack(want, channel.peer) as (frame, chunks), stream.Pipe(channel) as pipe:
             await channel.send(frame)
             for chunk in chunks:
                 await pipe.send_all(chunk)

@@ -255,9 +255,10 @@ class Attempt:
         self._changed()
 
     async def remember_anchor_keys(self, keys: frozenset[str]) -> None:
-        """Keep under which signers the anchor was verified."""
-        ordered = tuple(sorted(keys))
-        await self._save(lambda memory: replace(memory, anchor_keys=ordered))
+        """Keep what the anchor was verified upon."""
+        ordered, anchor = tuple(sorted(keys)), self._repository.main
+        named = anchor.hex() if anchor is not None else ""
+        await self._save(lambda memory: replace(memory, anchor_keys=ordered, anchor=named))
 
     async def _save(self, change: Callable[[Memory], Memory]) -> None:
         async with self._saving:

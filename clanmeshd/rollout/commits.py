@@ -73,6 +73,13 @@ class Authority:
             parts += [b"resolution", resolution.head, *resolution.abandoned]
         return blake2b(b"".join(len(part).to_bytes(4, "big") + part for part in parts), digest_size=16).digest()
 
+    @property
+    def grounds(self) -> frozenset[str]:
+        """All that makes commits count, by name: what counted upon some of it counts as long as that stays."""
+        return frozenset(
+            [signer.fingerprint for signer in self.signers] + [commit.hex() for commit in self.checkpoints]
+        )
+
     def signer_of(self, signature: Signature) -> Signer | None:
         """Which signer a signature names."""
         return next((signer for signer in self.signers if signer.blob == signature.blob), None)

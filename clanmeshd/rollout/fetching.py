@@ -1,10 +1,14 @@
 """Getting a commit from other members, one after the other: each goes on where the last one was cut off.
 
+A holder costs little, whatever it does: one that gives nothing, or little, is left for the next one after seconds.
+Where all of them give little the line is slow, and they are asked again with patience.
+
 What comes is a pack that nobody vouches for. It lies in a quarantine until it is whole, and counts only once git
 has checked every object in it and the signatures hold.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -15,13 +19,17 @@ import trio
 
 from clanmesh_protocol.control import Fault
 from clanmesh_protocol.errors import ProtocolError
+from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.stream_rollout import Pack, WantPack
 from clanmeshd.core.effects import Holder
+from clanmeshd.rollout.git import DiskFull
 from clanmeshd.rollout.repository import PACK_BYTES_MAX, Quarantine
 from clanmeshd.rollout.selection import short
 from clanmeshd.rollout.transfer import fetch_untrusted
 
 STALL_S: Final = 5.0  # without a byte: the holder is gone, and another one goes on with the rest
+FAIR_BYTES: Final = 65_536  # in that time, or the next holder is asked: others may have a better line
+GIT_TRIAL_S: Final = 30.0  # likewise where git's own protocol tells nothing until all has come
 ANSWER_S: Final = 6.0  # to the first byte: a holder may wait for the commit itself
 FETCH_TIMEOUT_S: Final = 600.0  # of one holder, however slow its line
 HOLDERS_MAX: Final = 8  # asked for one commit in one round
@@ -38,7 +46,11 @@ class NotACommit(Exception):
     """What was asked for is an object of another kind, whoever has it."""
 
 
-class _Disk(Exception):
+class _Slow(OSError):
+    """It goes on, and takes long."""
+
+
+class _Disk(OSError):
     """This device's own fault, and no holder's."""
 
 
@@ -66,79 +78,132 @@ class Part:
     size: int = 0  # bytes that are here
 
 
+@dataclass(slots=True)
+class _Round:
+    """One commit that is asked for, and what has come of it."""
+
+    sources: Sources
+    commit: bytes
+    haves: tuple[bytes, ...]
+    quarantine: Quarantine
+    part: Part
+    patient: bool = False  # nobody gives it fast
+
+
 async def fetch_commit_untrusted(
-    sources: Sources, holders: Sequence[Holder], commit: bytes, haves: Sequence[bytes], quarantine: Quarantine
+    sources: Sources,
+    holders: Sequence[Holder],
+    commit: bytes,
+    haves: Sequence[bytes],
+    quarantine: Quarantine,
+    failures: Counter[NodeId],
 ) -> Part | None:
     """Bring a commit into the quarantine from the first holder that gives it, or from several in turn.
 
+    Those of whom `failures` has the fewest are asked first; it is kept from one round to the next.
     Gives the pack that brought it (one without a name when git's own protocol did); None when nobody had it.
     Raises OSError for this device's faults, NotACommit.
     """
-    part = Part(quarantine.path / "incoming.pack")
-    for holder in holders[:HOLDERS_MAX]:
+    asked = sorted(holders, key=lambda holder: failures[holder.node])[:HOLDERS_MAX]
+    failures.update(holder.node for holder in asked)
+    this = _Round(sources, commit, tuple(haves), quarantine, Part(quarantine.path / "incoming.pack"))
+    slow = await _ask_each(this, asked)
+    if slow is not None:
+        this.patient = True
+        slow = await _ask_each(this, slow)
+    return this.part if slow is None else None
+
+
+async def _ask_each(this: _Round, holders: Sequence[Holder]) -> list[Holder] | None:
+    """Ask some holders. Gives None when the commit is here, or else those that were slow, the fastest first."""
+    slow: list[tuple[int, Holder]] = []
+    for holder in holders:
+        before = this.part.size
         try:
-            why = await _ask(sources, holder, commit, haves, part, quarantine)
-        except _Disk as error:
-            raise OSError(str(error)) from error
+            why = await _ask(this, holder)
+        except _Slow as error:
+            slow.append((max(0, this.part.size - before), holder))
+            why = str(error)
         if why is None:
-            return part
-        log.info("fetching %s from %s: %s", short(commit), holder.node.hex()[:8], why)
-    return None
+            return None
+        log.info("fetching %s from %s: %s", short(this.commit), holder.node.hex()[:8], why)
+    return [holder for _, holder in sorted(slow, key=lambda each: -each[0])]
 
 
-async def _ask(
-    sources: Sources,
-    holder: Holder,
-    commit: bytes,
-    haves: Sequence[bytes],
-    part: Part,
-    quarantine: Quarantine,
-) -> str | None:
-    """Ask one holder. Gives None, or why the commit is still not here."""
+async def _ask(this: _Round, holder: Holder) -> str | None:
+    """Ask one holder. Gives None, or why the commit is still not here. Raises _Slow."""
+    part = this.part
     try:
-        await _receive(sources, holder, WantPack(commit, tuple(haves), part.name, part.size), part)
+        continued = await _receive(this, holder)
     except OldVersion:
-        return await _ask_git(sources, holder, commit, part, quarantine)
+        return await _ask_git(this, holder)
+    except (_Slow, _Disk):
+        raise
     except (ProtocolError, trio.BrokenResourceError, trio.TooSlowError, OSError) as error:
         return _text(error)
     try:
-        await quarantine.unpack_untrusted(part.path)
+        await this.quarantine.unpack_untrusted(part.path)
     except Fault as fault:
-        part.name, part.size = None, 0  # whoever of them it was: the next one begins anew
-        return fault.why
-    return await _missing(commit, part, quarantine)
+        await _begin_anew(this)
+        # It may be the others' part that is wrong, who may be asked first each time.
+        return await _ask(this, holder) if continued else fault.why
+    return await _missing(this)
 
 
-async def _missing(commit: bytes, part: Part, quarantine: Quarantine) -> str | None:
+async def _begin_anew(this: _Round) -> None:
+    """Forget what has come, and what git has left of it."""
+    this.part.name, this.part.size = None, 0
+    await this.quarantine.clear()
+
+
+async def _missing(this: _Round) -> str | None:
     """Whether all of it came and still not the commit: that is taken back then."""
-    found = await quarantine.reader.find(commit.hex())
+    found = await this.quarantine.reader.find(this.commit.hex())
     if found is not None and found.kind == "commit":
         return None
     if found is not None:
         raise NotACommit(f"it names no commit but a {found.kind}")
-    part.name, part.size = None, 0
-    await quarantine.clear()
+    await _begin_anew(this)
     return "it sent something else"
 
 
-async def _receive(sources: Sources, holder: Holder, want: WantPack, part: Part) -> None:
-    with trio.fail_after(FETCH_TIMEOUT_S), trio.fail_after(ANSWER_S) as patience:
-        async with sources.pack(holder, want) as (pack, stream):
-            if pack.size > PACK_BYTES_MAX:
-                raise OSError(f"its pack has over {PACK_BYTES_MAX >> 20} MiB")
-            if not set(pack.base) <= set(want.haves):
-                raise OSError("its pack builds upon commits that were not asked about")
-            if pack.offset not in (0, want.offset) or (pack.offset and pack.name != want.pack):
-                raise OSError("it goes on with another pack")
+async def _receive(this: _Round, holder: Holder) -> bool:
+    """Get the rest of a pack; say whether it goes on with what had come before."""
+    part = this.part
+    want = WantPack(this.commit, this.haves, part.name, part.size)
+    with trio.fail_after(FETCH_TIMEOUT_S), trio.move_on_after(ANSWER_S) as patience:
+        async with this.sources.pack(holder, want) as (pack, stream):
+            _check(pack, want)
             part.name, part.base, part.size = pack.name, pack.base, pack.offset
+            patience.deadline = trio.current_time() + STALL_S
+            enough = 1 if this.patient else FAIR_BYTES
+            come = 0
 
-            def alive() -> None:
-                patience.deadline = trio.current_time() + STALL_S
+            def alive(count: int) -> None:
+                nonlocal come
+                come += count
+                if come >= enough:
+                    come, patience.deadline = 0, trio.current_time() + STALL_S
 
             await _write(part, pack.size, stream, alive)
+    if not patience.cancelled_caught:
+        return pack.offset > 0
+    if part.name == want.pack and part.size <= want.offset:
+        raise OSError("nothing came")
+    raise _Slow("too little came, and too slowly")
 
 
-async def _write(part: Part, size: int, stream: trio.abc.ReceiveStream, alive: Callable[[], None]) -> None:
+def _check(pack: Pack, want: WantPack) -> None:
+    """See that an answer is one to the question. Raises OSError."""
+    if pack.size > PACK_BYTES_MAX:
+        raise OSError(f"its pack has over {PACK_BYTES_MAX >> 20} MiB")
+    if not set(pack.base) <= set(want.haves):
+        raise OSError("its pack builds upon commits that were not asked about")
+    if pack.offset not in (0, want.offset) or (pack.offset and pack.name != want.pack):
+        raise OSError("it goes on with another pack")
+
+
+async def _write(part: Part, size: int, stream: trio.abc.ReceiveStream, alive: Callable[[int], None]) -> None:
     """Write what comes behind what is here; what has come stays when it ends early."""
     file = await trio.open_file(part.path, "r+b" if part.size else "wb")
     async with file:
@@ -161,7 +226,7 @@ async def _write(part: Part, size: int, stream: trio.abc.ReceiveStream, alive: C
                 chunk = await stream.receive_some(left)
                 if not chunk:
                     raise OSError(f"it ended {left} bytes early")
-                alive()
+                alive(len(chunk))
                 waiting += chunk
                 if len(waiting) >= WRITE_BYTES:
                     await flush()
@@ -169,16 +234,21 @@ async def _write(part: Part, size: int, stream: trio.abc.ReceiveStream, alive: C
             await flush()
 
 
-async def _ask_git(
-    sources: Sources, holder: Holder, commit: bytes, part: Part, quarantine: Quarantine
-) -> str | None:
-    try:
-        async with sources.git(holder) as stream:
-            why = await fetch_untrusted(quarantine, commit, stream)
-    except (ProtocolError, trio.BrokenResourceError, trio.TooSlowError, OSError) as error:
-        return _text(error)
-    part.name, part.size = None, 0
-    return await _missing(commit, part, quarantine) if why is None else why
+async def _ask_git(this: _Round, holder: Holder) -> str | None:
+    """Have git fetch from one holder, which brings all or nothing."""
+    await _begin_anew(this)
+    why: str | None = None
+    with trio.move_on_after(FETCH_TIMEOUT_S if this.patient else GIT_TRIAL_S) as patience:
+        try:
+            async with this.sources.git(holder) as stream:
+                why = await fetch_untrusted(this.quarantine, this.commit, stream)
+        except DiskFull:
+            raise
+        except (ProtocolError, trio.BrokenResourceError, trio.TooSlowError, OSError) as error:
+            why = _text(error)
+    if patience.cancelled_caught:
+        raise _Slow("git's protocol takes long")
+    return await _missing(this) if why is None else why
 
 
 def _text(error: Exception) -> str:

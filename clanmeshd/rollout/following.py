@@ -5,6 +5,7 @@ the authority, so a change of signers or checkpoints has everything looked at an
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -58,8 +59,9 @@ class Following:
         self._signatures: dict[tuple[bytes, bytes], str | Fault] = {}
         self._verdicts: dict[tuple[bytes, bytes], Fault | None] = {}
         self._refusals: dict[tuple[bytes, bytes], Fault | None] = {}
+        self._failures: dict[bytes, Counter[NodeId]] = {}  # how often members were asked for a commit
         self._pending: list[bytes] = []  # pushed here in this life of the daemon, not yet seen as a claim
-        self.anchor_keys: frozenset[str] = frozenset()  # under which the anchor was verified; kept by the journal
+        self.anchor_keys: frozenset[str] = frozenset()  # what it was verified upon; kept by the journal
 
     # --- what both a push and a claim need ---------------------------------------------------------------
 
@@ -82,11 +84,11 @@ class Following:
         return self._refusals[key]
 
     async def _anchor_holds(self, anchor: bytes, authority: Authority) -> bool:
-        keys = frozenset(signer.fingerprint for signer in authority.signers)
+        keys = authority.grounds
         if await self._refusal(anchor, authority) is not None:
             return False  # for once the way does not lead forward
         if self.anchor_keys and self.anchor_keys <= keys:
-            return True  # nobody who may have signed it has been removed
+            return True  # no signer and no checkpoint that it may rest upon has gone
         if await self._verdict(self._repository, anchor, authority, base=None) is not None:
             return False
         self.anchor_keys = keys
@@ -118,11 +120,11 @@ class Following:
             _remember(self._verdicts, key, verdict)
         return self._verdicts[key]
 
-    async def publish_push(self, quarantine: Quarantine, head: bytes, pack: Path, base: Collection[bytes]) -> None:
+    async def publish_push(self, quarantine: Quarantine, head: bytes, pack: Path) -> None:
         """Publish a verified head that was pushed here; it is followed once its record comes back as a claim."""
         self._pending.append(head)
         try:
-            await self._publish(quarantine, head, pack, base)
+            await self._publish(quarantine, head, pack, self._published)
         except BaseException:
             self._pending.remove(head)
             raise
@@ -130,7 +132,10 @@ class Following:
     async def _publish(
         self, quarantine: Quarantine, head: bytes, pack: Path | None, base: Collection[bytes]
     ) -> None:
-        """Publish a verified head, and pass the pack that brought it on to others who ask."""
+        """Publish a verified head, and pass the pack that brought it on to others who have `base`.
+
+        That is all that was here to fill its gaps: what its sender says that it builds upon, nobody has checked.
+        """
         await self._repository.publish(quarantine, head)
         if pack is not None and len(base) <= HAVES_MAX and await trio.Path(pack).exists():
             self._packs.keep(pack, head, base)
@@ -167,6 +172,7 @@ class Following:
             await self._follow(decision.commit, authority)
         await self._forget_unclaimed(set(signed) - self._refused_commits(signed, authority))
         missing = tuple(sorted(set(signed) - here - self._refused_commits(signed, authority)))
+        self._failures = {commit: self._failures.get(commit, Counter()) for commit in missing}
         return Outcome(decision, tuple(refused), missing)
 
     def _surely_new(self, claims: Sequence[HeadClaim]) -> set[bytes]:
@@ -192,7 +198,7 @@ class Following:
     async def _follow(self, commit: bytes, authority: Authority) -> None:
         if commit != self._repository.main:
             await self._repository.follow(commit)
-        self.anchor_keys = frozenset(signer.fingerprint for signer in authority.signers)
+        self.anchor_keys = authority.grounds
 
     async def _forget_unclaimed(self, signed: Collection[bytes]) -> None:
         """Drop heads that were pushed to a daemon that died before it could tell anybody."""
@@ -269,11 +275,11 @@ class Following:
         if len(self._repository.pushed) >= PUSHED_MAX:
             refused.append(f"head {short(commit)} by {signer}: too many diverging heads are here already")
             return False
+        haves, holders = self._haves(base), sources_of(commit, wanted)
+        failures = self._failures.setdefault(commit, Counter())
         async with self._repository.quarantine() as quarantine, quarantine.asking():
             try:
-                part = await fetch_commit_untrusted(
-                    self._sources, sources_of(commit, wanted), commit, self._haves(base), quarantine
-                )
+                part = await fetch_commit_untrusted(self._sources, holders, commit, haves, quarantine, failures)
                 if part is None:
                     return False
                 await self.verify(quarantine, commit, authority, base)
@@ -284,9 +290,15 @@ class Following:
                 refused.append(f"head {short(commit)}: {fault}")
             else:
                 pack = part.path if part.name is not None else None
-                await self._publish(quarantine, commit, pack, part.base)
+                await self._publish(quarantine, commit, pack, haves)
                 return True
         return False
+
+    @property
+    def _published(self) -> frozenset[bytes]:
+        """The heads behind which all that is published here lies."""
+        anchor = self._repository.main
+        return self._repository.pushed | ({anchor} if anchor is not None else set())
 
     def _haves(self, base: bytes | None) -> list[bytes]:
         """Commits that a pack may build upon, the likeliest first."""

@@ -10,10 +10,15 @@ from clanmeshd.process import Finished
 
 GIT_TIMEOUT_S: Final = 60.0  # any one local command; transfers have bounds of their own
 LINE_CHARACTERS_MAX: Final = 300  # of a reason; the log has the rest
+MEMORY_KIB_MAX: Final = 1 << 20  # of address space: a delta bomb ends here and not in the OOM killer
 HASH_BYTES: Final = 20  # SHA-1; repositories in SHA-256 form are refused by name
 
 # Odd but harmless traits of commits that real histories have; everything else that fsck knows is refused.
 FSCK_TOLERATED: Final = ("zeroPaddedFilemode", "badTimezone", "missingSpaceBeforeDate")
+
+_BLOCK_BYTES: Final = 512  # the unit of `ulimit -f`
+_BOUNDED: Final = 'ulimit -v "$1"; ulimit -f "$2"; shift 2; exec "$@"'
+_NO_SPACE: Final = (b"No space left on device", b"Disk quota exceeded")
 
 _CONFIG: Final = {
     "core.hooksPath": "/dev/null",
@@ -46,6 +51,7 @@ def environment(*, protocols: str = "", config: Mapping[str, str] | None = None)
         "HOME": "/nonexistent",
         "LC_ALL": "C",
         "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_ATTR_NOSYSTEM": "1",
         "GIT_CONFIG_GLOBAL": "/dev/null",
         "GIT_CONFIG_COUNT": str(len(settings)),
         **numbered,
@@ -80,6 +86,12 @@ async def run_git(
     )
 
 
+def bounded(argv: Sequence[str | Path], *, file_bytes_max: int) -> list[str | Path]:
+    """A program that reads what strangers send: it takes MEMORY_KIB_MAX at most, and writes no larger file."""
+    blocks = file_bytes_max // _BLOCK_BYTES
+    return ["/bin/sh", "-c", _BOUNDED, "bounded", str(MEMORY_KIB_MAX), str(blocks), *argv]
+
+
 class GitFailed(OSError):
     """A git command that should have worked did not: a full disk, a damaged repository, a missing object."""
 
@@ -87,6 +99,16 @@ class GitFailed(OSError):
         why = "it took too long" if finished.timed_out else complaint(finished)
         super().__init__(f"git {what}: {why}")
         self.why = why
+
+
+class DiskFull(GitFailed):
+    """This device has no room: nobody else's fault."""
+
+
+def check_space(what: str, finished: Finished) -> None:
+    """Raise DiskFull when that is why a command failed."""
+    if not finished.ok and any(words in finished.stderr for words in _NO_SPACE):
+        raise DiskFull(what, finished)
 
 
 def complaint(finished: Finished) -> str:

@@ -57,11 +57,17 @@ class Memory:
 
     good: bytes | None = None
     activation: str = ""  # id of the newest activation whose result is in here
-    anchor_keys: tuple[str, ...] = ()  # fingerprints of the signers under which the anchor was verified
+    anchor_keys: tuple[str, ...] = ()  # signers' fingerprints and checkpoints upon which the anchor was verified
+    anchor: str = ""  # which that was: the repository may be a step ahead after a crash
     bad: tuple[Entry, ...] = ()  # newest last
     history: tuple[Entry, ...] = ()  # newest last
     soaks: tuple[Soak, ...] = ()  # of the running commit while it is watched, and of one that is being tried
     heeded: tuple[tuple[str, int], ...] = ()  # (author in hex, seq) of the newest retry of each author
+
+    def keys_of(self, anchor: bytes | None) -> frozenset[str]:
+        """What this anchor was verified upon, if that was remembered of it."""
+        same = anchor is not None and anchor.hex() == self.anchor
+        return frozenset(self.anchor_keys) if same else frozenset()
 
     @property
     def soaking(self) -> Soak | None:
@@ -174,6 +180,7 @@ def _read(value: dict[str, Any]) -> Memory:
         good=bytes.fromhex(value["good"]) if value["good"] is not None else None,
         activation=str(value["activation"]),
         anchor_keys=tuple(str(key) for key in value["anchor_keys"]),
+        anchor=str(value.get("anchor", "")),
         bad=tuple(map(_read_entry, value["bad"]))[-BAD_MAX:],
         history=tuple(map(_read_entry, value["history"]))[-HISTORY_MAX:],
         soaks=tuple(Soak(str(soak["commit"]), int(soak["seconds"])) for soak in value.get("soaks", ()))[

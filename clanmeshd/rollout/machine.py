@@ -217,7 +217,7 @@ class Rollout:
             await trio.to_thread.run_sync(self._packs.open)
             for note in filter(None, notes):
                 log.warning("%s", note)
-            self._following.anchor_keys = frozenset(self._journal.memory.anchor_keys)
+            self._following.anchor_keys = self._journal.memory.keys_of(self._repository.main)
             self._opened = True
 
     async def _open_patiently(self) -> None:

@@ -1,14 +1,20 @@
 """The published commits, as others get them: as packs, or by git's own protocol."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final
 
 import trio
 
+from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.stream_rollout import Pack, WantPack
 from clanmeshd.rollout.objects import Objects
 from clanmeshd.rollout.packs import NoPack, Packs
 from clanmeshd.rollout.transfer import SERVED_AT_ONCE_MAX, serve_upload_pack
+
+SERVED_EACH_MAX: Final = 2  # of one member at once: what it gets now, and what was cut off a moment ago
+SERVE_PACK_TIMEOUT_S: Final = 600.0  # whoever reads this slowly has left by then
 
 
 class Offers:
@@ -26,27 +32,52 @@ class Offers:
         self._prepare = prepare
         self._note_trouble = note_trouble
         self._serving = trio.CapacityLimiter(SERVED_AT_ONCE_MAX)
+        self._clients: Counter[NodeId] = Counter()
 
-    async def upload_pack(self, stream: trio.abc.Stream) -> None:
-        """Serve one client of git, until it or git is done."""
+    async def upload_pack(self, stream: trio.abc.Stream, client: NodeId | None = None) -> None:
+        """Serve one client of git (None: a user of this device), until it or git is done."""
         try:
             await self._prepare()
-            async with self._serving:
-                await serve_upload_pack(self._objects, stream)
+            with self._count(client):
+                async with self._serving:
+                    await serve_upload_pack(self._objects, stream)
+        except NoPack:
+            return  # git has no words for that: it sees the stream end, and asks another member
         except OSError as error:
             self._note_trouble(str(error))
+
+    @contextmanager
+    def _count(self, client: NodeId | None) -> Iterator[None]:
+        """Count a member in, so that none takes the place of all others. Raises NoPack."""
+        if client is None:
+            yield
+            return
+        if self._clients[client] >= SERVED_EACH_MAX:
+            raise NoPack("busy", "this member is served already")
+        self._clients[client] += 1
+        try:
+            yield
+        finally:
+            self._clients[client] -= 1
+            if not self._clients[client]:
+                del self._clients[client]
 
     @asynccontextmanager
-    async def pack(self, want: WantPack) -> AsyncIterator[tuple[Pack, Iterator[bytes]]]:
-        """Give a member a pack: the frame, and the bytes behind it. Raises NoPack, and what the block raises."""
-        try:
-            await self._prepare()
-            offer = self._packs.offer(want)
-            offered = await offer.__aenter__()
-        except OSError as error:
-            self._note_trouble(str(error))
-            raise NoPack("absent", "this device has trouble with its disk") from error
-        try:
-            yield offered
-        finally:
-            await offer.__aexit__(None, None, None)
+    async def pack(self, want: WantPack, client: NodeId) -> AsyncIterator[tuple[Pack, Iterator[bytes]]]:
+        """Give a member a pack: the frame, and the bytes behind it. Raises NoPack, and what the block raises.
+
+        The block is left early when it takes too long.
+        """
+        with self._count(client):
+            try:
+                await self._prepare()
+                offer = self._packs.offer(want)
+                offered = await offer.__aenter__()
+            except OSError as error:
+                self._note_trouble(str(error))
+                raise NoPack("absent", "this device has trouble with its disk") from error
+            try:
+                with trio.move_on_after(SERVE_PACK_TIMEOUT_S):
+                    yield offered
+            finally:
+                await offer.__aexit__(None, None, None)

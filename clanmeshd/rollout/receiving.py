@@ -39,10 +39,11 @@ from clanmeshd.rollout.bundle import BundleReader
 from clanmeshd.rollout.commits import Authority, authority_of, no_signers, verify_head_untrusted
 from clanmeshd.rollout.following import REF, Following
 from clanmeshd.rollout.objects import is_commit_id
-from clanmeshd.rollout.repository import PACK_BYTES_MAX, Quarantine, Repository
+from clanmeshd.rollout.repository import PACK_BYTES_MAX, REPOSITORY_BYTES_MAX, Quarantine, Repository
 from clanmeshd.rollout.selection import short
 
 RECEIVE_STALL_S: Final = 30.0  # between two frames of a local client
+RECEIVE_TIMEOUT_S: Final = 600.0  # of all of them: who pushes keeps one of a few places
 
 Progress = Callable[[str], Awaitable[None]]
 
@@ -74,14 +75,15 @@ async def receive_push(
     try:
         binary = await _check_request(authority, push)
         async with repository.quarantine() as quarantine, quarantine.asking():
-            builds_upon = await _unpack(quarantine, bundle, progress)
+            await _unpack(quarantine, bundle, progress)
             await progress("verifying signatures")
             base = await following.base(authority)
             await _check_place(repository, quarantine, push, base)
             await following.verify(quarantine, push.new, authority, base)
             await read_config(quarantine, push.new)
             await check_tree(quarantine, push.new)
-            await following.publish_push(quarantine, push.new, _pack_of(quarantine), builds_upon)
+            await _check_room(repository, quarantine, push.new)
+            await following.publish_push(quarantine, push.new, _pack_of(quarantine))
     except Fault:
         await _drain(bundle)
         raise
@@ -110,13 +112,13 @@ def _pack_of(quarantine: Quarantine) -> Path:
     return quarantine.path / "incoming.pack"
 
 
-async def _unpack(quarantine: Quarantine, bundle: AsyncIterator[bytes], progress: Progress) -> list[bytes]:
-    """Write the bundle's pack to a file as it comes, have git index and check it; give what it builds upon."""
+async def _unpack(quarantine: Quarantine, bundle: AsyncIterator[bytes], progress: Progress) -> None:
+    """Write the bundle's pack to a file as it comes, and have git index and check it."""
     reader, pack = BundleReader(), _pack_of(quarantine)
     total = await _write_pack(reader, bundle, pack)
     if total == 0 and not reader.prerequisites:
         pack.unlink()
-        return []  # nothing was sent: the commit may be here already
+        return  # nothing was sent: the commit may be here already
     if not reader.begun:
         raise Fault("refused", "the push", "the bundle ended within its header", "push again")
     missing = set(reader.prerequisites) - await quarantine.commits_here(set(reader.prerequisites))
@@ -129,19 +131,20 @@ async def _unpack(quarantine: Quarantine, bundle: AsyncIterator[bytes], progress
         )
     await progress(f"checking {total >> 10} KiB of objects")
     await quarantine.unpack_untrusted(pack)
-    return reader.prerequisites
 
 
 async def _write_pack(reader: BundleReader, bundle: AsyncIterator[bytes], pack: Path) -> int:
     total = 0
-    async with await trio.open_file(pack, "wb") as file:
-        while data := await _next(bundle):
-            part = reader.feed_untrusted(data)
-            total += len(part)
-            if total > PACK_BYTES_MAX:
-                raise _too_large(f"it has over {PACK_BYTES_MAX >> 20} MiB")
-            await file.write(part)
-    return total
+    with trio.move_on_after(RECEIVE_TIMEOUT_S):
+        async with await trio.open_file(pack, "wb") as file:
+            while data := await _next(bundle):
+                part = reader.feed_untrusted(data)
+                total += len(part)
+                if total > PACK_BYTES_MAX:
+                    raise _too_large(f"it has over {PACK_BYTES_MAX >> 20} MiB")
+                await file.write(part)
+        return total
+    raise Fault("refused", "the push", f"it took over {RECEIVE_TIMEOUT_S:.0f} s", "push again")
 
 
 async def _next(bundle: AsyncIterator[bytes]) -> bytes:
@@ -161,6 +164,14 @@ async def _check_place(repository: Repository, quarantine: Quarantine, push: Pus
     for commit in sorted(ahead_of):
         if not await quarantine.descends(push.new, commit):
             raise _not_fast_forward(push.new, commit, is_fork=commit != base)
+
+
+async def _check_room(repository: Repository, quarantine: Quarantine, head: bytes) -> None:
+    """All of the repository must fit into one pack: so it comes to a device with an empty disk."""
+    if not await repository.has_room(quarantine, head):
+        raise _too_large(
+            f"the repository would have over {REPOSITORY_BYTES_MAX >> 20} MiB with all of its history"
+        )
 
 
 def _not_fast_forward(new: bytes, head: bytes, *, is_fork: bool) -> Fault:

@@ -23,7 +23,15 @@ import trio
 from clanmesh_protocol.control import Fault
 from clanmeshd import process
 from clanmeshd.files import Files, RealFiles
-from clanmeshd.rollout.git import FSCK_TOLERATED, GitFailed, complaint, environment, run_git
+from clanmeshd.rollout.git import (
+    FSCK_TOLERATED,
+    GitFailed,
+    bounded,
+    check_space,
+    complaint,
+    environment,
+    run_git,
+)
 from clanmeshd.rollout.objects import Objects
 from clanmeshd.rollout.selection import SHORT_HEX
 
@@ -33,11 +41,13 @@ PUSHED: Final = "refs/heads/pushed/"
 PUSHED_MAX: Final = 64  # heads beside the followed one; more forks than that are no accident
 PACK_BYTES_MAX: Final = 256 << 20  # of one push or fetch: configurations are small, images do not belong in git
 UNPACK_TIMEOUT_S: Final = 300.0
-UNPACK_MEMORY_KIB_MAX: Final = 1 << 20  # of address space: a delta bomb ends here and not in the OOM killer
+REPOSITORY_BYTES_MAX: Final = PACK_BYTES_MAX * 3 // 4  # of all commits; each git packs them a little differently
 PACKS_MAX: Final = 40  # then they are joined: lookups cost one probe for each pack
+LOOSE_BYTES_MAX: Final = 64 << 20  # of all packs but the largest, likewise: what no head leads to is dropped then
 
 _QUARANTINE_CONFIG: Final = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n"
-_UNPACK: Final = 'ulimit -v "$1"; pack=$2; shift 2; exec "$@" <"$pack"'
+_UNPACK: Final = 'pack=$1; shift; exec "$@" <"$pack"'
+UNPACKED_BYTES_MAX: Final = 2 * PACK_BYTES_MAX  # of a pack with the objects that it leaves out added
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +72,13 @@ class Quarantine(Objects):
         words = ["git", f"--git-dir={self.path}", "index-pack", "--stdin", "--fix-thin", f"--strict={tolerated}"]
         words.append(f"--max-input-size={PACK_BYTES_MAX}")
         finished = await process.run(
-            ["/bin/sh", "-c", _UNPACK, "unpack", str(UNPACK_MEMORY_KIB_MAX), pack, *words],
+            bounded(["/bin/sh", "-c", _UNPACK, "unpack", pack, *words], file_bytes_max=UNPACKED_BYTES_MAX),
             env=environment(),
             timeout_s=UNPACK_TIMEOUT_S,
         )
         if finished.ok:
             return
+        check_space("index-pack", finished)
         why = "checking it took too long" if finished.timed_out else complaint(finished)
         if "missing" in why or "unresolved delta" in why or "did not receive" in why:
             remedy = "`git pull clan main` first; if this device is behind, wait until it has caught up"
@@ -94,6 +105,8 @@ class Repository(Objects):
         self._quarantines = directory / "quarantine"
         self._refs: dict[str, bytes] = {}
         self._publishing = trio.Lock()
+        self._joining = trio.Lock()  # what a quarantine borrows must not go away
+        self._borrowers = 0
 
     async def open(self) -> str | None:
         """Make the repository, or read its refs. Gives a line for people when a damaged one was put aside."""
@@ -180,11 +193,14 @@ class Repository(Objects):
     @asynccontextmanager
     async def quarantine(self) -> AsyncIterator[Quarantine]:
         """A fresh quarantine, gone with all that was not published at the end."""
+        async with self._joining:
+            self._borrowers += 1
         path = Path(mkdtemp(dir=self._quarantines))
         try:
             _make_quarantine(path, self.path / "objects")
             yield Quarantine(path, self.descent)
         finally:
+            self._borrowers -= 1
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(lambda: shutil.rmtree(path, ignore_errors=True))
 
@@ -196,15 +212,28 @@ class Repository(Objects):
             self.learn_here(head)
             if head != self.main:
                 await self.update([RefChange(_pushed_ref(head), head)])
-            await self._join_packs()
+            sizes = _pack_sizes(self.path)
+            if len(sizes) > PACKS_MAX or sum(sizes[:-1]) > LOOSE_BYTES_MAX:
+                await self._join_packs(own=int(quarantine is not None))
 
-    async def _join_packs(self) -> None:
-        if len(list((self.path / "objects" / "pack").glob("*.pack"))) <= PACKS_MAX:
-            return
-        finished = await run_git(self.path, "repack", "-a", "-d", "-q", timeout_s=UNPACK_TIMEOUT_S)
-        self.forget_here()
+    async def has_room(self, quarantine: Quarantine, head: bytes) -> bool:
+        """Say whether a head in quarantine, with all behind it, is within the bound of a repository."""
+        if sum(_pack_sizes(self.path)) + sum(_pack_sizes(quarantine.path)) <= REPOSITORY_BYTES_MAX:
+            return True
+        finished = await run_git(quarantine.path, "rev-list", "--disk-usage", "--objects", head.hex())
         if not finished.ok:
-            raise GitFailed("repack", finished)
+            raise GitFailed("rev-list", finished)
+        return int(finished.stdout) <= REPOSITORY_BYTES_MAX
+
+    async def _join_packs(self, *, own: int) -> None:
+        """Make one pack of all, of what heads lead to. Not while others than `own` quarantines borrow objects."""
+        async with self._joining:
+            if self._borrowers > own:
+                return
+            finished = await run_git(self.path, "repack", "-a", "-d", "-q", timeout_s=UNPACK_TIMEOUT_S)
+            self.forget_here()
+            if not finished.ok:
+                raise GitFailed("repack", finished)
 
 
 def _pushed_ref(commit: bytes) -> str:
@@ -218,6 +247,11 @@ def _make_quarantine(path: Path, published: Path) -> None:
     (path / "HEAD").write_text("ref: refs/heads/incoming\n")
     (path / "config").write_text(_QUARANTINE_CONFIG)
     (path / "objects/info/alternates").write_text(f"{published}\n")
+
+
+def _pack_sizes(repository: Path) -> list[int]:
+    """The sizes of its packs in bytes, the largest last."""
+    return sorted(path.stat().st_size for path in (repository / "objects" / "pack").glob("*.pack"))
 
 
 def _move_packs(source: Path, repository: Path) -> None:

@@ -14,9 +14,10 @@ from typing import Final
 import trio
 
 from clanmesh_protocol.errors import ProtocolError
-from clanmeshd.rollout.git import complaint, environment, run_git
+from clanmeshd import process
+from clanmeshd.rollout.git import bounded, check_space, complaint, environment
 from clanmeshd.rollout.objects import Objects
-from clanmeshd.rollout.repository import PACK_BYTES_MAX, Quarantine
+from clanmeshd.rollout.repository import PACK_BYTES_MAX, UNPACKED_BYTES_MAX, Quarantine
 
 FETCH_TIMEOUT_S: Final = 600.0  # of one attempt at one holder, however slow its line
 STALL_S: Final = 20.0  # without a byte in either direction: the holder is gone, the next one is asked
@@ -25,6 +26,10 @@ SERVED_AT_ONCE_MAX: Final = 8  # git processes on behalf of others
 FETCH_BYTES_MAX: Final = PACK_BYTES_MAX + (16 << 20)  # a pack and the talk about it
 REQUEST_BYTES_MAX: Final = 16 << 20  # what a client may say before and while it is served
 _CHUNK_BYTES: Final = 65_536
+_FETCH: Final = (
+    *("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules"),
+    "--no-auto-maintenance",
+)
 
 # Ends of a stream that nobody can mend: the other side is gone, or broke the stream's own rules.
 _GONE: Final = (trio.BrokenResourceError, trio.ClosedResourceError, OSError, ProtocolError)
@@ -34,6 +39,7 @@ async def fetch_untrusted(quarantine: Quarantine, commit: bytes, stream: trio.ab
     """Bring a commit's history into a quarantine, from the `git upload-pack` behind `stream`.
 
     Gives None, or why it did not come: the holder has gone away, does not have it, or sent something damaged.
+    Raises DiskFull.
     """
     ours, theirs = socket.socketpair()
     local = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
@@ -41,17 +47,20 @@ async def fetch_untrusted(quarantine: Quarantine, commit: bytes, stream: trio.ab
         async with local, trio.open_nursery() as nursery:
             nursery.start_soon(_carry, local, stream, FETCH_BYTES_MAX, STALL_S)
             number = theirs.fileno()
-            finished = await run_git(
-                quarantine.path,
-                *("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules"),
-                *("--no-auto-maintenance", f"fd::{number}", f"{commit.hex()}:refs/heads/incoming"),
-                protocols="fd",
+            words = ["git", f"--git-dir={quarantine.path}", *_FETCH]
+            finished = await process.run(
+                bounded(
+                    [*words, f"fd::{number}", f"{commit.hex()}:refs/heads/incoming"],
+                    file_bytes_max=UNPACKED_BYTES_MAX,
+                ),
+                env=environment(protocols="fd"),
                 timeout_s=FETCH_TIMEOUT_S,
                 pass_fds=(number,),
             )
             nursery.cancel_scope.cancel()
     if finished.ok:
         return None
+    check_space("fetch", finished)
     return "it took too long" if finished.timed_out else complaint(finished)
 
 
@@ -61,7 +70,7 @@ async def serve_upload_pack(objects: Objects, stream: trio.abc.Stream) -> None:
     local = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
     async with local:
         with theirs:
-            process = await trio.lowlevel.open_process(
+            serving = await trio.lowlevel.open_process(
                 ["git", "upload-pack", "--strict", f"--timeout={int(STALL_S)}", str(objects.path)],
                 stdin=theirs,
                 stdout=theirs,
@@ -74,9 +83,9 @@ async def serve_upload_pack(objects: Objects, stream: trio.abc.Stream) -> None:
                 await _carry(local, stream, REQUEST_BYTES_MAX, SERVE_TIMEOUT_S)
         finally:
             with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+                os.killpg(serving.pid, signal.SIGKILL)
             with trio.CancelScope(shield=True):
-                await process.wait()
+                await serving.wait()
 
 
 async def _carry(local: trio.SocketStream, remote: trio.abc.Stream, remote_bytes_max: int, stall_s: float) -> None:

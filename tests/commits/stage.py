@@ -124,6 +124,11 @@ class Scene:
         text = self.author.git("cat-file", "commit", commit.hex()) + "\n"
         return self.object("commit", change(text).encode())
 
+    def signed_commit(self, text: str, *, by: Key, namespace: str = "git") -> bytes:
+        """A commit of this text, with a signature put into it."""
+        armor = by.sign(text.encode(), namespace).decode().strip().replace("\n", "\n ")
+        return self.object("commit", text.replace("\n\n", f"\ngpgsig {armor}\n\n", 1).encode())
+
     def attempt(
         self,
         new: bytes,
@@ -157,7 +162,7 @@ class Careless(Device):
 
     repository: Path
 
-    def offer(self, want: WantPack) -> AbstractAsyncContextManager[tuple[Pack, Iterator[bytes]]]:
+    def offer(self, want: WantPack, client: NodeId) -> AbstractAsyncContextManager[tuple[Pack, Iterator[bytes]]]:
         """Pack everything that is there."""
         packs = Packs(Anything(self.repository), self.root / "packs")
         packs.open()
@@ -230,9 +235,10 @@ async def refused_as_push(scene: Scene, attempt: Attempt) -> str:
     return str(caught.value)
 
 
-async def refused_as_claim(scene: Scene, attempt: Attempt, *, silent: bool) -> str:
+async def refused_as_claim(scene: Scene, attempt: Attempt, *, silent: bool, speaks_packs: bool = True) -> str:
     """Hear of it from the careless member; give what is shown of it."""
     device = scene.device
+    scene.holder.speaks_packs = speaks_packs
     claim = HeadClaim(scene.holder.node, "main", attempt.old, attempt.new, attempt.signature)
     async with running(device):
         device.put(scene.given, claim)

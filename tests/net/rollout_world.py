@@ -232,7 +232,7 @@ class Device:
         opened, answers = trio.open_memory_channel[Pack | NoPack](1)
         failure: Exception | None = None
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(peer.serve_pack, want, theirs, opened)
+            nursery.start_soon(peer.serve_pack, want, self.node, theirs, opened)
             answer = await answers.receive()
             if isinstance(answer, NoPack):
                 failure = OSError(f"{answer} ({answer.code})")
@@ -248,13 +248,14 @@ class Device:
     async def serve_pack(
         self,
         want: WantPack,
+        client: NodeId,
         stream: trio.testing.MemorySendStream,
         answers: "trio.MemorySendChannel[Pack | NoPack]",
     ) -> None:
         """Serve a pack, or whatever a test puts in its place."""
         async with stream:
             try:
-                async with self.offer(want) as (frame, chunks):
+                async with self.offer(want, client) as (frame, chunks):
                     await answers.send(frame)
                     for chunk in chunks:
                         if (instead := self.on_pack(self.sent)) is not None:
@@ -265,9 +266,9 @@ class Device:
             except NoPack as none:
                 await answers.send(none)
 
-    def offer(self, want: WantPack) -> AbstractAsyncContextManager[tuple[Pack, Iterator[bytes]]]:
+    def offer(self, want: WantPack, client: NodeId) -> AbstractAsyncContextManager[tuple[Pack, Iterator[bytes]]]:
         """What this device's rollout gives."""
-        return self.rollout.offers.pack(want)
+        return self.rollout.offers.pack(want, client)
 
     @asynccontextmanager
     async def git(self, holder: Holder) -> AsyncIterator[trio.abc.Stream]:
@@ -275,11 +276,17 @@ class Device:
         peer = self._peer(holder)
         ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in socket.socketpair())
         peer.served += 1
+        failure: Exception | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(peer.serve, theirs)
             async with ours:
-                yield ours
+                try:
+                    yield ours
+                except OSError as error:
+                    failure = error  # kept out of the nursery, which would wrap it up
             nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
 
     async def serve(self, stream: trio.SocketStream) -> None:
         async with stream:

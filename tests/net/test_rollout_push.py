@@ -1,15 +1,17 @@
 """Pushes that are taken, and every way of being refused, on real git and ssh-keygen."""
 
-from collections.abc import Iterator
+import secrets
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import trio
 
 from clanmesh_protocol.control import Fault
 from clanmesh_protocol.keys import ClanId
 from clanmesh_protocol.records import head_statement
-from clanmeshd.rollout import receiving
-from tests.net.rollout_world import CLAN, CLAN_TOML, Author, Device, Key, make_key, run_program
+from clanmeshd.rollout import receiving, repository
+from tests.net.rollout_world import CLAN, CLAN_TOML, Author, Device, Key, make_key, no_progress, run_program
 
 
 @pytest.fixture(scope="module")
@@ -243,6 +245,50 @@ async def test_a_clan_toml_with_an_unknown_key(device: Device, author: Author, a
     new = author.commit({"clan.toml": CLAN_TOML + "beacon = 1\n"})
     fault = await refused(device, author, alice, None, new)
     assert "beacon (line 9)" in fault.why
+
+
+async def test_a_repository_that_grows_without_end(
+    device: Device, author: Author, alice: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each push is small enough, and all together are more than a late device could fetch at once."""
+    monkeypatch.setattr(repository, "REPOSITORY_BYTES_MAX", 500_000)
+    monkeypatch.setattr(receiving, "REPOSITORY_BYTES_MAX", 500_000)
+    old = None
+    for number in range(4):
+        new = author.commit({f"noise{number}": secrets.token_hex(100_000)})
+        await device.push(author, alice, old, new)
+        old = new
+    with pytest.raises(Fault, match="with all of its history") as caught:
+        await device.push(author, alice, old, author.commit({"noise4": secrets.token_hex(100_000)}))
+    assert caught.value.kind == "refused"
+    assert device.rollout.head == old
+    author.git("reset", "-q", "--hard", old.hex() if old else "")
+    await device.push(author, alice, old, author.commit({"small": "1"}))
+
+
+async def test_a_push_that_does_not_end(
+    device: Device, author: Author, alice: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one has its place then."""
+    monkeypatch.setattr(receiving, "RECEIVE_TIMEOUT_S", 0.2)
+    new = author.commit()
+    signature = alice.sign(head_statement(CLAN, "main", None, new))
+
+    async def endless() -> AsyncIterator[bytes]:
+        while device.rollout.head is None:
+            yield b"#"
+            await trio.sleep(0.01)
+
+    with pytest.raises(Fault, match="took over"), trio.fail_after(10):
+        await device.rollout.push(
+            device.wanted(),
+            ref="main",
+            old=None,
+            new=new,
+            signature=signature,
+            bundle=endless(),
+            progress=no_progress,
+        )
 
 
 async def test_too_large(device: Device, author: Author, alice: Key, monkeypatch: pytest.MonkeyPatch) -> None:

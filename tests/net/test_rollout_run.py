@@ -277,6 +277,27 @@ async def test_packs_are_joined(
     assert device.rollout.head == old
 
 
+async def test_packs_stay_while_objects_are_borrowed_from_them(
+    device: Device, author: Author, alice: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is being checked may rest upon an object that no head leads to, and joining would drop."""
+    monkeypatch.setattr(repository, "PACKS_MAX", 1)
+    published = device.rollout._repository
+    old: bytes | None = None
+
+    async def push(number: int) -> int:
+        nonlocal old
+        new = author.commit({"number": str(number)})
+        await device.push(author, alice, old, new)
+        old = new
+        return len(list((published.path / "objects" / "pack").glob("*.pack")))
+
+    assert [await push(number) for number in range(3)] == [1, 1, 1]
+    async with published.quarantine():
+        assert [await push(number) for number in range(3, 6)] == [2, 3, 4]
+    assert await push(6) == 1
+
+
 async def test_the_way_back_is_built_again_when_it_is_gone(device: Device, author: Author, alice: Key) -> None:
     good = author.commit()
     bad = author.commit({"health": FAILING})

@@ -23,6 +23,8 @@ from clanmeshd.rollout.tree import lay_out, sync_few
 
 CHECKOUT_TIMEOUT_S: Final = 300.0
 SYNC_TIMEOUT_S: Final = 120.0
+ROOM_BYTES_MIN: Final = 1 << 20  # a disk with less is full, whatever a checkout that failed has given back
+_TOO_LONG: Final = b"File name too long"
 _PASSED_ON: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ")
 
 
@@ -115,9 +117,19 @@ async def check_out(objects: Objects, commit: bytes, checkout: Path) -> None:
             timeout_s=CHECKOUT_TIMEOUT_S,
         )
         if not finished.ok:
-            raise GitFailed(f"checkout of {short(commit)}", finished)
+            failed = GitFailed(f"checkout of {short(commit)}", finished)
+            if _TOO_LONG in finished.stderr:
+                raise BuildFailed(str(failed))  # as it would be tomorrow
+            if _is_full(checkout):
+                raise OSError(f"{checkout}: No space left on device") from failed  # git does not say that
+            raise failed
     finally:
         index.unlink(missing_ok=True)
+
+
+def _is_full(directory: Path) -> bool:
+    space = os.statvfs(directory)
+    return space.f_bavail * space.f_frsize < ROOM_BYTES_MIN or (space.f_files > 0 and space.f_favail == 0)
 
 
 def _empty(checkout: Path) -> None:

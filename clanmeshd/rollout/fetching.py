@@ -248,7 +248,10 @@ async def _ask_git(this: _Round, holder: Holder) -> str | None:
             why = _text(error)
     if patience.cancelled_caught:
         raise _Slow("git's protocol takes long")
-    return await _missing(this) if why is None else why
+    if why is not None:
+        await _begin_anew(this)
+        return why
+    return await _missing(this)
 
 
 def _text(error: Exception) -> str:

@@ -8,7 +8,7 @@ history must be. The first parent is the clan's own line, for which nobody vouch
 
 import hashlib
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +17,7 @@ from clanmeshd.rollout.objects import COMMIT_BYTES_MAX, COMMITS_MAX, Objects, To
 
 NEAR_COMMITS_MAX: Final = 64  # looked at one by one before git is asked: a push has a few
 VOUCHING_ROUNDS_MAX: Final = 16  # merges of an upstream, one behind another, that a first look does not reach
+TEXTS_BYTES_MAX: Final = 64 << 20  # of all that need a signature: they are held at once, and compress well
 
 _PARENT: Final = re.compile(rb"parent ([0-9a-f]{40})")
 _VOUCHES: Final = re.compile(rb"^Clan-Vouches: ([0-9a-f]{40})$", re.MULTILINE)
@@ -36,7 +37,9 @@ class Commit:
         """The parents that its trailers vouch for; what that is worth depends upon who signed it."""
         if len(self.parents) < 2:
             return frozenset()
-        trailers = self.message.rstrip().rpartition(b"\n\n")[2]
+        before, _, trailers = self.message.rstrip().rpartition(b"\n\n")
+        if not before:
+            return frozenset()  # a subject is no trailer
         named = {bytes.fromhex(match.decode()) for match in _VOUCHES.findall(trailers)}
         return frozenset(named & set(self.parents[1:]) - {self.parents[0]})
 
@@ -72,8 +75,10 @@ class Commit:
         """The signature, its continuation lines joined, and the text without it."""
         lines = self._headers()
         found = [at for at, line in enumerate(lines) if line.startswith(_SIGNATURE)]
-        if len(found) != 1 or not lines[found[0]].startswith(_SIGNATURE + b" ") or b"\0" in self.text:
+        if len(found) != 1 or not lines[found[0]].startswith(_SIGNATURE + b" "):
             return None
+        if b"\0" in self.text or b"\n\n" not in self.text:
+            return None  # git has readings of its own of these
         first = end = found[0]
         while end + 1 < len(lines) and lines[end + 1].startswith(b" "):
             end += 1
@@ -92,9 +97,15 @@ async def read_commit(objects: Objects, commit: bytes) -> Commit:
         raise Fault("refused", f"commit {commit.hex()[:12]}", why, "make it anew with a shorter message")
     if hashlib.sha1(b"commit %d\0" % len(text) + text, usedforsecurity=False).digest() != commit:
         raise OSError(f"{objects.path}: commit {commit.hex()} is damaged")
-    headers = text.partition(b"\n\n")[0].split(b"\n")
-    parents = tuple(bytes.fromhex(match[1].decode()) for line in headers if (match := _PARENT.fullmatch(line)))
-    return Commit(commit, text, parents)
+    return Commit(commit, text, tuple(_parents(text)))
+
+
+def _parents(text: bytes) -> Iterator[bytes]:
+    """The parents as git reads them: what is called so further down is a header like any other."""
+    for line in text.split(b"\n")[1:]:
+        if (match := _PARENT.fullmatch(line)) is None:
+            return
+        yield bytes.fromhex(match[1].decode())
 
 
 async def added_nearby(objects: Objects, accepted: Collection[bytes], head: bytes) -> list[Commit] | None:
@@ -129,7 +140,17 @@ async def added(objects: Objects, accepted: Collection[bytes], head: bytes) -> l
         vouched |= more
     if len(rows) > COMMITS_MAX:
         raise TooMany(f"over {COMMITS_MAX} commits to check")
-    return [await read_commit(objects, row[0]) for row in reversed(rows)]
+    return await _read_all(objects, [row[0] for row in reversed(rows)])
+
+
+async def _read_all(objects: Objects, commits: Iterable[bytes]) -> list[Commit]:
+    found, size = [], 0
+    for commit in commits:
+        found.append(await read_commit(objects, commit))
+        size += len(found[-1].text)
+        if size > TEXTS_BYTES_MAX:
+            raise TooMany(f"over {TEXTS_BYTES_MAX >> 20} MiB of commits to check")
+    return found
 
 
 async def _vouched(objects: Objects, rows: Iterable[tuple[bytes, ...]]) -> set[bytes]:

@@ -1,6 +1,7 @@
 """Questions to a git object store: what is there, and what descends from what. No refs, no writing."""
 
 import re
+import signal
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Final
 
 from clanmeshd.rollout.git import HASH_BYTES, GitFailed, run_git
 from clanmeshd.rollout.reader import Reader
-from clanmeshd.rollout.tree import Entry, read_few
+from clanmeshd.rollout.tree import LINK_BYTES_MAX, Entry, read_few
 
 COMMITS_MAX: Final = 5000  # between what is accepted and a head: years of a busy clan
 COMMIT_BYTES_MAX: Final = 1 << 20  # of one commit's text; real ones have a few hundred
@@ -17,10 +18,12 @@ CHECKOUT_BYTES_MAX: Final = 1 << 30  # likewise
 HEADS_REMEMBERED_MAX: Final = 64  # of which is known what lies below them
 TEXTS_REMEMBERED_MAX: Final = 4  # settings of the revision that runs and of the next one
 HERE_REMEMBERED_MAX: Final = 4096  # commits known to be here
-_BYTES_PER_FILE: Final = 40  # one line of ls-tree with mode and size only
+_BYTES_PER_FILE: Final = 40  # one line of ls-tree with mode and size only, and those of folders
 
 _LINE: Final = re.compile(r"[0-9a-f]{40}")
 _SUBMODULE: Final = b"160000"
+_LINK: Final = b"120000"
+_FOLDER: Final = b"040000"
 
 
 class TooMany(Exception):
@@ -120,7 +123,7 @@ class Objects:
     async def commits_between(self, accepted: Iterable[bytes], head: bytes) -> list[tuple[bytes, ...]]:
         """The commits that `head` adds to `accepted`, the newest first, each with its parents behind it.
 
-        At most COMMITS_MAX + 1: that many are too many.
+        At most COMMITS_MAX + 1: that many are too many. Raises TooMany where they have too many parents.
         """
         finished = await run_git(
             self.path,
@@ -129,6 +132,8 @@ class Objects:
             output_bytes_max=COMMITS_MAX * 4 * (2 * HASH_BYTES + 1),  # an octopus here and there
             end_at_overflow=True,
         )
+        if finished.overflowed:
+            raise TooMany("too many parents of the commits to check")
         if not finished.ok:
             raise GitFailed("rev-list", finished)
         return [tuple(map(bytes.fromhex, line.split())) for line in finished.stdout.decode().splitlines()]
@@ -161,17 +166,21 @@ class Objects:
         bound = FILES_MAX * _BYTES_PER_FILE
         finished = await run_git(
             self.path,
-            *("ls-tree", "-r", "--format=%(objectmode) %(objectsize)", commit.hex()),
+            *("ls-tree", "-r", "-t", "--format=%(objectmode) %(objectsize)", commit.hex()),
             output_bytes_max=bound,
             end_at_overflow=True,
         )
         if finished.overflowed:
             raise TooMany(f"over {FILES_MAX} files")
+        if finished.returncode == -signal.SIGSEGV:
+            raise TooMany("its folders nest too deeply for git")
         if not finished.ok:
             raise GitFailed("ls-tree", finished)
-        rows = [line.split() for line in finished.stdout.splitlines()]
+        rows = [line.split() for line in finished.stdout.splitlines() if not line.startswith(_FOLDER)]
         if any(mode == _SUBMODULE for mode, _ in rows):
             raise NotAFile("it has a submodule, which nothing here verifies or fetches")
+        if any(mode == _LINK and not 0 < int(size) <= LINK_BYTES_MAX for mode, size in rows):
+            raise NotAFile("it has a link that no system can make: to nothing, or too long")
         if len(rows) > FILES_MAX:
             raise TooMany(f"over {FILES_MAX} files")
         if sum(int(size) for _, size in rows) > CHECKOUT_BYTES_MAX:
@@ -190,7 +199,7 @@ class Objects:
 
     async def _check_attributes(self, commit: bytes) -> None:
         """Refuse what a filter would have to fill in: its files would be laid out as stubs."""
-        words = ("grep", "--quiet", "-I", "-E", "(^|[[:space:]])filter=", commit.hex(), "--")
+        words = ("grep", "--quiet", "--text", "-E", "(^|[[:space:]])filter=", commit.hex(), "--")
         finished = await run_git(self.path, *words, ":(glob)**/.gitattributes")
         if finished.timed_out or finished.returncode not in (0, 1):
             raise GitFailed("grep", finished)

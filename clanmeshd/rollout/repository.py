@@ -86,6 +86,12 @@ class Quarantine(Objects):
             remedy = "`git fsck --strict` in your repository finds the object; the commit must be made anew"
         raise Fault("refused", "the push", f"its objects were refused: {why}", remedy)
 
+    async def is_whole(self, commit: bytes) -> bool:
+        """Say whether all behind a commit is here that is not published. A holder may have told git otherwise."""
+        (self.path / "shallow").unlink(missing_ok=True)
+        words = ("rev-list", "--quiet", "--objects", commit.hex(), "--not", "--alternate-refs")
+        return (await run_git(self.path, *words)).ok
+
     async def clear(self) -> None:
         """Throw away what was unpacked."""
 

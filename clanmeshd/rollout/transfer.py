@@ -50,7 +50,7 @@ async def fetch_untrusted(quarantine: Quarantine, commit: bytes, stream: trio.ab
             words = ["git", f"--git-dir={quarantine.path}", *_FETCH]
             finished = await process.run(
                 bounded(
-                    [*words, f"fd::{number}", f"{commit.hex()}:refs/heads/incoming"],
+                    [*words, f"fd::{number}", f"{commit.hex()}:refs/incoming/head"],
                     file_bytes_max=UNPACKED_BYTES_MAX,
                 ),
                 env=environment(protocols="fd"),
@@ -59,7 +59,7 @@ async def fetch_untrusted(quarantine: Quarantine, commit: bytes, stream: trio.ab
             )
             nursery.cancel_scope.cancel()
     if finished.ok:
-        return None
+        return None if await quarantine.is_whole(commit) else "its history is cut off"
     check_space("fetch", finished)
     return "it took too long" if finished.timed_out else complaint(finished)
 

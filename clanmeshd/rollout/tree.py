@@ -4,6 +4,7 @@ What is laid out is what `git checkout` would lay out; where attributes have a s
 """
 
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ FEW_FILES_MAX: Final = 128  # beyond that git is as fast
 FEW_BYTES_MAX: Final = 4 << 20  # of all files together: they are held in memory for a moment
 FOLDERS_MAX: Final = 64
 TREE_BYTES_MAX: Final = 65_536  # of one folder's list
+LINK_BYTES_MAX: Final = 4095  # Linux' own bound for where a link leads
+NAME_BYTES_MAX: Final = 255  # likewise, for one name
+PATH_BYTES_MAX: Final = 2048  # from the root; the checkout's own path stands before it, and Linux takes 4095
 SYNCED_MAX: Final = 16  # files that are synced one by one; of more the whole file system is
 
 _FOLDER: Final = b"40000"
@@ -53,6 +57,8 @@ async def read_few(reader: Reader, commit: bytes) -> tuple[Entry, ...] | None:
             for path, mode, blob in await _list(reader, root.id):
                 content = await _read(reader, blob, left)
                 left -= len(content)
+                if mode == _LINK and not _leads_somewhere(content):
+                    raise _NotFew
                 entries.append(Entry(path, mode, content))
             return tuple(entries)
     except _NotFew:
@@ -75,6 +81,8 @@ async def _list(reader: Reader, root: bytes) -> list[tuple[bytes, bytes, bytes]]
                 continue
             if mode not in _LAID_OUT or name == _ATTRIBUTES or len(files) == FEW_FILES_MAX:
                 raise _NotFew
+            if len(name) > NAME_BYTES_MAX or len(above + name) > PATH_BYTES_MAX:
+                raise _NotFew
             files.append((above + name, mode, blob))
     return files
 
@@ -89,6 +97,8 @@ def _split(tree: bytes) -> Sequence[tuple[bytes, bytes, bytes]]:
             raise _NotFew  # fsck has refused it long ago
         at = name_end + 1 + HASH_BYTES
         rows.append((mode, name, tree[name_end + 1 : at]))
+    if len({name for _, name, _ in rows}) != len(rows):
+        raise _NotFew  # likewise: of a link and a folder, what is in the folder would go where the link leads
     return rows
 
 
@@ -97,6 +107,11 @@ async def _read(reader: Reader, blob: bytes, left: int) -> bytes:
     if found is None or found[0].kind != "blob" or found[0].size > left:
         raise _NotFew
     return found[1]
+
+
+def _leads_somewhere(link: bytes) -> bool:
+    """Whether the system can make this link as it stands; fsck lets others pass."""
+    return 0 < len(link) <= LINK_BYTES_MAX and b"\0" not in link
 
 
 async def lay_out(entries: Sequence[Entry], directory: Path) -> None:
@@ -128,13 +143,18 @@ def _sync_few(directory: Path) -> bool:
     paths = [directory.parent]
     for folder, folders, files in os.walk(directory):
         paths.append(Path(folder))
-        paths += [Path(folder, name) for name in files if not os.path.islink(os.path.join(folder, name))]
+        paths += [path for path in (Path(folder, name) for name in files) if _is_file(path)]
         if len(paths) + len(folders) > SYNCED_MAX:
             return False
     for path in reversed(paths):
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
     return True
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it has content of its own; a build may have left pipes, which one would wait for, and sockets."""
+    return stat.S_ISREG(path.lstat().st_mode)

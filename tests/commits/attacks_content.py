@@ -116,6 +116,13 @@ def filter_of_the_commits_own(scene: Scene) -> Attempt:
     return scene.attempt(scene.tree_commit(below))
 
 
+@attack("filter", followed=True)
+def filter_in_what_looks_binary(scene: Scene) -> Attempt:
+    """A zero byte behind the line: a search may take the file for no text, git reads the line."""
+    attributes = ("100644", ".gitattributes", scene.blob(b"* filter=run\n\0\n"))
+    return scene.attempt(scene.tree_commit(attributes))
+
+
 @attack("MiB of files", followed=True)
 def giant_blob(scene: Scene) -> Attempt:
     """Small when it travels, larger than the disk when it is laid out."""
@@ -132,6 +139,27 @@ def tree_bomb(scene: Scene) -> Attempt:
     for _ in range(9):
         tree = scene.tree(*[("40000", f"d{number}", tree) for number in range(10)])
     return scene.attempt(scene.tree_commit(("40000", "bomb", tree)))
+
+
+@attack("files", followed=True)
+def folders_without_files(scene: Scene) -> Attempt:
+    """The same with nothing in the innermost ones: git would walk through them for years."""
+    tree = scene.tree()
+    for _ in range(10):
+        tree = scene.tree(*[("40000", f"d{number}", tree) for number in range(10)])
+    return scene.attempt(scene.tree_commit(("40000", "bomb", tree)))
+
+
+@attack("a link that no system can make", followed=True)
+def link_to_nothing(scene: Scene) -> Attempt:
+    """A link without a target, which fsck lets pass: the checkout would fail today and tomorrow."""
+    return scene.attempt(scene.tree_commit(("120000", "nowhere", scene.blob(b""))))
+
+
+@attack("a link that no system can make", followed=True)
+def link_beyond_a_path(scene: Scene) -> Attempt:
+    """A link longer than paths may be."""
+    return scene.attempt(scene.tree_commit(("120000", "far", scene.blob(b"x" * 4096))))
 
 
 @attack("the commit has none", followed=True)

@@ -26,6 +26,16 @@ def another_history(scene: Scene) -> Attempt:
     return scene.attempt(new, bundle=scene.author.bundle(new))
 
 
+@attack("does not descend from the head", gossip="heads diverge")
+def parent_that_git_does_not_see(scene: Scene) -> Attempt:
+    """Alice's rewritten history, which names the head as a parent where no parents stand any more."""
+    tree = scene.author.git("rev-parse", "HEAD^{tree}")
+    who = "A <a@example.org> 1600000000 +0000"
+    text = f"tree {tree}\nauthor {who}\ncommitter {who}\nparent {scene.base.hex()}\n\nrewritten\n"
+    new = scene.signed_commit(text, by=scene.alice)
+    return scene.attempt(new, bundle=scene.author.bundle(new))
+
+
 @attack("no signer of the clan")
 def evicted_merge(scene: Scene) -> Attempt:
     """Alice merges a branch of bob's, as she did when he was a signer."""

@@ -223,6 +223,4 @@ def _with_armor(scene: Scene, armor: str) -> bytes:
 
 
 def _resigned(scene: Scene, by: Key, namespace: str) -> bytes:
-    text = _plain(scene)
-    armor = by.sign(text.encode(), namespace).decode().strip().replace("\n", "\n ")
-    return scene.object("commit", text.replace("\n\n", f"\ngpgsig {armor}\n\n", 1).encode())
+    return scene.signed_commit(_plain(scene), by=by, namespace=namespace)

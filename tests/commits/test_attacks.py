@@ -1,5 +1,6 @@
 """Every attack on every way that it can take: refused with its reason, and without a trace."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from tests.net.rollout_devices import running
 from tests.net.rollout_world import Key, make_key
 
 CASES_MIN = 60
+BY_GIT_TOO = frozenset({"unsigned", "unsigned middle commit"})  # signatures are looked at by the same code
 MODULES = (attacks_bundles, attacks_content, attacks_history, attacks_signatures)
 
 
@@ -61,13 +63,28 @@ async def test_refused_as_a_push(attack: Attack, tmp_path: Path, template: Path,
     assert not scene.marker.exists()
 
 
-@pytest.mark.parametrize("attack", [one for one in ATTACKS if GOSSIP in one.reasons], ids=lambda one: one.name)
-async def test_refused_as_a_claim(attack: Attack, tmp_path: Path, template: Path, keys: dict[str, Key]) -> None:
+def _by_gossip() -> Iterator[tuple[Attack, bool]]:
+    """Each by packs; and from a member of an earlier version, or so it says, what comes by git's protocol."""
+    for attack in ATTACKS:
+        if GOSSIP in attack.reasons:
+            yield attack, True
+            if attack.make.__module__ != attacks_signatures.__name__ or attack.name in BY_GIT_TOO:
+                yield attack, False
+
+
+@pytest.mark.parametrize(
+    ("attack", "speaks_packs"),
+    list(_by_gossip()),
+    ids=lambda value: value.name if isinstance(value, Attack) else ("packs" if value else "git"),
+)
+async def test_refused_as_a_claim(
+    attack: Attack, speaks_packs: bool, tmp_path: Path, template: Path, keys: dict[str, Key]
+) -> None:
     scene = enter_scene(template, tmp_path, keys)
     before, ran = published(scene.device), scene.device.trace()
     attempt = attack.make(scene)
     silent = attack.reasons[GOSSIP] == SILENT and PUSH in attack.reasons and attack.name == "downgrade"
-    said = await refused_as_claim(scene, attempt, silent=silent)
+    said = await refused_as_claim(scene, attempt, silent=silent, speaks_packs=speaks_packs)
     assert attack.reasons[GOSSIP] in said
     assert "\n" not in said
     assert scene.device.trace() == ran, "it was run"

@@ -175,7 +175,8 @@ async def test_a_branch_from_before_unsigned_history_was_accepted(
         ("merge\n\nClan-Vouches: {id}", True),
         ("merge\n\nClan-Vouches: {id}\n\n", True),
         ("merge\n\ntext\n\nSigned-off-by: A <a@b>\nClan-Vouches: {id}\n", True),
-        ("Clan-Vouches: {id}", True),
+        ("Clan-Vouches: {id}", False),  # a subject
+        ("\n\nClan-Vouches: {id}", False),
         ("merge\n\nclan-vouches: {id}", False),
         ("merge\n\n Clan-Vouches: {id}", False),
         ("merge\n\nClan-Vouches: {id} and more", False),

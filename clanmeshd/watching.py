@@ -59,7 +59,7 @@ async def _take(clan: "Clan", signed: SignedHead, bundle: AsyncIterator[bytes]) 
     """Publish what was found, as if it were pushed here. Raises Fault."""
     wanted = clan.driver.slots.rollout.newest
     if wanted is None:
-        return
+        raise Fault("failed", "an upstream's head", "the daemon has just started", "it is looked at again later")
     binary = await clan.rollout.push(
         wanted,
         ref=REF,

@@ -22,7 +22,7 @@ from clanmesh_protocol.control import Fault
 from clanmesh_protocol.keys import ClanId
 from clanmesh_protocol.records import head_statement
 from clanmeshd import process
-from clanmeshd.rollout.git import HASH_BYTES, complaint, environment, run_git
+from clanmeshd.rollout.git import HASH_BYTES, bounded, complaint, environment, run_git
 from clanmeshd.rollout.objects import Objects
 from clanmeshd.rollout.repository import PACK_BYTES_MAX
 from clanmeshd.rollout.selection import short
@@ -32,15 +32,15 @@ PROTOCOLS: Final = "https:ssh:file"
 BRANCH: Final = "refs/heads/main"
 LOOK_S: Final = 60.0  # between two looks of the first member
 LOOK_S_MAX: Final = 3600.0  # of anybody
+LOOK_AGAIN_S: Final = 3600.0  # at a head that was not taken
 STEP: Final = 4.0  # times LOOK_S for each member before this one
 JITTER: Final = 0.25
 LOOK_TIMEOUT_S: Final = 30.0  # of asking where the refs are
 FETCH_TIMEOUT_S: Final = 600.0
 TEXT_BYTES_MAX: Final = 16_384  # of the signed head
-FILE_KIB_MAX: Final = PACK_BYTES_MAX >> 10  # of one pack that comes
 _ARMOR: Final = "-----BEGIN SSH SIGNATURE-----\n"
 _SSH: Final = "ssh -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=10"
-_BOUNDED: Final = 'ulimit -f "$1"; shift; exec "$@"'
+_FOUND: Final = "refs/clanmesh/found"  # what a bundle is made of, and nothing else of the branch
 _CHUNK_BYTES: Final = 1 << 20
 
 log = logging.getLogger(__name__)
@@ -83,23 +83,30 @@ class Upstream:
     def __init__(self, directory: Path, take: Take) -> None:
         self._path = directory / "upstream.git"
         self._take = take
-        self._refused: bytes = b""  # the head that was looked at last, and is not looked at again
+        self._refused: bytes = b""  # the head that was looked at last
+        self._again_s = 0.0  # when that one is worth another look
 
     async def look(self, url: str, clan: ClanId, head: bytes | None) -> bool:
         """Take a head that is new; give whether there was one. Raises Fault, ValueError, OSError with a reason."""
         blob = await self._ask(url)
-        if blob in (b"", self._refused):
+        if not blob or (blob == self._refused and trio.current_time() < self._again_s):
             return False
         await self._fetch(url)
+        # Another look finds the same, until there are other signers, or this device has caught up.
+        self._refused, self._again_s = blob, trio.current_time() + LOOK_AGAIN_S
         found = await run_git(self._path, "cat-file", "blob", HEAD, output_bytes_max=TEXT_BYTES_MAX)
         if not found.ok:
             raise OSError(f"{HEAD} is no text: {complaint(found)}")
-        self._refused = blob  # whatever comes of it: another look finds the same
         signed = read_head_untrusted(found.stdout.decode(errors="replace"), clan)
         if signed.new == head:
             return False
-        async with aclosing(self._bundle(signed.new, head)) as bundle:
-            await self._take(signed, bundle)
+        try:
+            async with aclosing(self._bundle(signed.new, head)) as bundle:
+                await self._take(signed, bundle)
+        except (Fault, OSError) as error:
+            if not isinstance(error, Fault) or error.kind != "refused":
+                self._again_s = 0.0  # it was this device's own fault
+            raise
         log.info("took %s from the upstream", short(signed.new))
         return True
 
@@ -110,6 +117,7 @@ class Upstream:
         return finished.split(b"\t")[0].strip()
 
     async def _fetch(self, url: str) -> None:
+        await trio.to_thread.run_sync(self._make_room)
         if not (self._path / "objects").is_dir():
             made = await run_git(self._path, "init", "--quiet", "--bare", "--template=", "--initial-branch=main")
             if not made.ok:
@@ -124,12 +132,17 @@ class Upstream:
             await trio.to_thread.run_sync(lambda: shutil.rmtree(self._path, ignore_errors=True))
             raise
 
+    def _make_room(self) -> None:
+        """Begin anew when much has come: an upstream can leave something else there each time."""
+        if sum(path.stat().st_size for path in self._path.glob("objects/pack/*")) > PACK_BYTES_MAX:
+            shutil.rmtree(self._path)
+
     async def _run(self, *words: str, timeout_s: float) -> bytes:
-        """Run git on the network, bounded in what it may write."""
+        """Run git on the network, bounded in what it may hold and write."""
         variables = environment(protocols=PROTOCOLS) | {"GIT_SSH_COMMAND": _SSH}
         command = ["git", f"--git-dir={self._path}", *words]
         finished = await process.run(
-            ["/bin/sh", "-c", _BOUNDED, "bounded", str(FILE_KIB_MAX), *command], env=variables, timeout_s=timeout_s
+            bounded(command, file_bytes_max=PACK_BYTES_MAX), env=variables, timeout_s=timeout_s
         )
         if not finished.ok:
             raise OSError("the upstream took too long" if finished.timed_out else complaint(finished))
@@ -138,9 +151,16 @@ class Upstream:
     async def _bundle(self, commit: bytes, head: bytes | None) -> AsyncGenerator[bytes, None]:
         """What leads from the head to a commit, as a push has it."""
         path = self._path / "bundle"
-        known = await Objects(self._path).commits_here([head]) if head is not None else set()
-        words = ("bundle", "create", "--quiet", str(path), BRANCH, *(f"^{each.hex()}" for each in known))
-        finished = await run_git(self._path, *words)
+        objects = Objects(self._path)
+        known = await objects.commits_here([commit, *([head] if head is not None else [])])
+        if commit not in known:
+            raise ValueError(f"the upstream's branch does not have {short(commit)}")
+        if head is not None and head in known and await objects.descends(head, commit):
+            raise ValueError(f"{short(commit)} was the head before this one")
+        (self._path / _FOUND).parent.mkdir(parents=True, exist_ok=True)
+        (self._path / _FOUND).write_text(f"{commit.hex()}\n")
+        excluded = [f"^{each.hex()}" for each in known - {commit}]
+        finished = await run_git(self._path, "bundle", "create", "--quiet", str(path), _FOUND, *excluded)
         if not finished.ok:
             raise OSError(f"{short(commit)}: {complaint(finished)}")
         try:

@@ -1,5 +1,6 @@
 """An upstream that is watched: what a signer left there is taken, and nothing else; commands are no URLs."""
 
+import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -7,8 +8,10 @@ import pytest
 
 from clanmesh_protocol.control import Fault
 from clanmesh_protocol.records import RolloutState, head_statement
+from clanmeshd.rollout import upstream
 from clanmeshd.rollout.config import parse_config_untrusted
 from clanmeshd.rollout.upstream import HEAD, LOOK_S, LOOK_S_MAX, SignedHead, Upstream, pause_s, read_head_untrusted
+from tests.commits.stage import published
 from tests.net.rollout_devices import running
 from tests.net.rollout_world import CLAN, CLAN_TOML, Author, Device, Key, no_progress
 
@@ -112,12 +115,81 @@ async def test_heads_that_do_not_count(place: Place, keys: dict[str, Key]) -> No
     assert await place.look()
 
 
+async def test_an_older_head_is_no_news(place: Place, alice: Key) -> None:
+    """A forge that shows again what it showed before: each word of it is properly signed."""
+    first = place.author.commit()
+    place.offer(alice, None, first)
+    assert await place.look()
+    second = place.author.commit({"more": "1"})
+    place.offer(alice, first, second)
+    assert await place.look()
+    statement = head_statement(CLAN, "main", None, first)
+    place.leave(second, statement + alice.sign(statement))
+    with pytest.raises(ValueError, match="before this one"):
+        await place.look()
+    assert place.device.rollout.head == second
+
+
+async def test_a_head_that_did_not_count_is_looked_at_again_later(
+    place: Place, keys: dict[str, Key], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever signed it may be a signer by then."""
+    monkeypatch.setattr(upstream, "LOOK_AGAIN_S", 0.0)
+    new = place.author.commit(key=keys["bob"])
+    place.offer(keys["bob"], None, new)
+    with pytest.raises(Fault, match="no signer of the clan"):
+        await place.look()
+    place.device.with_signers(keys["alice"], keys["bob"])
+    assert await place.look()
+    assert place.taken == [new]
+
+
 async def test_a_branch_that_is_somewhere_else_than_the_head(place: Place, alice: Key) -> None:
     base = place.author.commit()
     statement = head_statement(CLAN, "main", None, bytes(20))
     place.leave(base, statement + alice.sign(statement))
-    with pytest.raises(Fault, match="not in the bundle"):
+    with pytest.raises(ValueError, match="branch does not have"):
         await place.look()
+
+
+async def test_a_branch_that_is_ahead_of_the_head_brings_nothing_more(place: Place, alice: Key) -> None:
+    """What nobody said is the head is not published here."""
+    base = place.author.commit()
+    statement = head_statement(CLAN, "main", None, base)
+    place.author.key = None
+    ahead = place.author.commit({"more": "1"}, message="nobody's")
+    place.leave(ahead, statement + alice.sign(statement))
+    assert await place.look()
+    assert place.taken == [base]
+    assert base.hex() in published(place.device)
+    assert ahead.hex() not in published(place.device)
+
+
+async def test_what_an_upstream_leaves_does_not_pile_up(
+    place: Place, alice: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may say something else each time, with as much behind it as one look may bring."""
+    monkeypatch.setattr(upstream, "PACK_BYTES_MAX", 300_000)
+    kept = []
+    for number in range(6):
+        place.author.git("checkout", "-q", "--orphan", f"o{number}")
+        new = place.author.commit({"noise": secrets.token_hex(100_000)})
+        place.leave(new, b"not a head %d\n" % number)
+        with pytest.raises(ValueError, match="no signed head"):
+            await place.look()
+        stored = (place.device.root / "rollout" / "upstream.git").rglob("*.pack")
+        kept.append(sum(path.stat().st_size for path in stored))
+    assert max(kept) < 600_000
+    place.offer(alice, None, new)
+    assert await place.look()
+
+
+async def test_an_upstream_writes_no_file_without_end(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upstream, "PACK_BYTES_MAX", 100_000)
+    place.leave(place.author.commit({"noise": secrets.token_hex(200_000)}), b"a head\n")
+    with pytest.raises(OSError, match=r".+"):
+        await place.look()
+    assert not (place.device.root / "rollout" / "upstream.git").exists()
 
 
 async def test_an_upstream_that_is_gone(place: Place, tmp_path: Path) -> None:

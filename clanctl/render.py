@@ -166,6 +166,7 @@ def status_text(result: Values) -> str:
         ("device", f"{result.get('self') or 'no member'} at {result.get('address')}"),
         *([("id", word_of(result["id"]))] if result.get("id") else []),
         ("overlay", f"{overlay.get('state')} on {overlay.get('interface')}{why}{_next_key_text(overlay)}"),
+        *([("names", _names_text(part_of(result, "names")))] if result.get("names") else []),
         ("runs", _runs_text(revision)),
         ("secrets", f"{word_of(secrets.get('state'))}, epoch {word_of(secrets.get('epoch'))}"),
         ("daemon", f"{result.get('version')}, up for {duration(float(result.get('uptime_s') or 0))}"),
@@ -196,6 +197,14 @@ def _runs_text(revision: Values) -> str:
 
 def _next_key_text(overlay: Values) -> str:
     return f"; changing to tunnel key {overlay['next_key']}" if overlay.get("next_key") else ""
+
+
+def _names_text(names: Values) -> str:
+    domain = f"*.{names['domain']}" if names.get("domain") else "none yet"
+    if names.get("by"):
+        return f"{domain}, looked up by {word_of(names['by'])}"
+    why = f" ({names['why']})" if names.get("why") else ""
+    return f"{domain}, not given to the system{why}"
 
 
 def _authority_text(authority: Values) -> str:

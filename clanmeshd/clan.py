@@ -4,7 +4,6 @@
 together: the world's faults are handled by the task that meets them, so whatever reaches this nursery is ours.
 """
 
-import ipaddress
 import logging
 import os
 import random
@@ -23,12 +22,13 @@ from clanmeshd import admitting, memory
 from clanmeshd.alerting import Alerting
 from clanmeshd.config import Config
 from clanmeshd.core.authority import Authority
-from clanmeshd.core.effects import SetNames, SetSecrets
+from clanmeshd.core.effects import SetSecrets
 from clanmeshd.core.mesh import Mesh
 from clanmeshd.core.wanted import overlay_prefix
 from clanmeshd.driver import Driver, instant
 from clanmeshd.fetching import fetch_records, serve_records
-from clanmeshd.files import RealFiles
+from clanmeshd.names import Names
+from clanmeshd.naming.registration import Registration
 from clanmeshd.nearby import find_members, follow_secret
 from clanmeshd.net import stream
 from clanmeshd.net.addresses import local_endpoints, watch_addresses
@@ -62,6 +62,7 @@ class Clan:
     driver: Driver
     status: OwnStatus
     overlay: Overlay
+    names: Names
     rollout: Rollout
     reach: Reach
     ties: stream.Ties = field(default_factory=stream.Ties)
@@ -123,7 +124,7 @@ async def run_clan(
             nursery.start_soon(_fetch, clan)
             nursery.start_soon(_watch_addresses, clan)
             nursery.start_soon(clan.overlay.run, driver.slots.tunnels)
-            nursery.start_soon(_keep_names, clan)
+            nursery.start_soon(clan.names.run, driver.slots.names)
             nursery.start_soon(_keep_secrets, clan)
             nursery.start_soon(keep_sealed, driver, keys)
             nursery.start_soon(Alerting(driver).run)
@@ -159,7 +160,16 @@ def _assemble(config: Config, store: Store, keys: DeviceKeys, membership: Member
         hooks=config.hooks,
     )
     overlay = Overlay(config.interface, config.overlay, applied=driver.tunnels_applied)
-    return Clan(config, store, keys, membership, driver, status, overlay, rollout, reach, ties)
+    names = Names(
+        membership.clan,
+        keys.node,
+        config.interface,
+        config.runtime_directory / "hosts",
+        is_wanted=config.names and config.overlay != "none",
+        is_up=lambda: overlay.backend is not None and overlay.failure is None,
+        registration=Registration(config.interface),
+    )
+    return Clan(config, store, keys, membership, driver, status, overlay, names, rollout, reach, ties)
 
 
 def _cut_off(clan: Clan, authority: Authority) -> None:
@@ -249,21 +259,6 @@ async def _give_back_memory(clan: Clan) -> None:
     while True:
         await clan.driver.quiet(clan.driver.news, inf, MEMORY_PAUSE_S)
         memory.give_back()
-
-
-async def _keep_names(clan: Clan) -> None:
-    files, path = RealFiles(), clan.config.runtime_directory / "hosts"
-
-    async def write(wanted: SetNames) -> None:
-        files.write_atomic(path, hosts_file(wanted), mode=0o644)
-
-    await reconcile(clan.driver.slots.names, write, what="names")
-
-
-def hosts_file(wanted: SetNames) -> bytes:
-    """The clan's names in the form of /etc/hosts: for dnsmasq's `addn-hosts`, or for people."""
-    lines = [f"{ipaddress.IPv6Address(address)} {name}\n" for name, address in wanted.addresses]
-    return "".join(lines).encode()
 
 
 async def _keep_secrets(clan: Clan) -> None:

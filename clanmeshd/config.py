@@ -34,11 +34,12 @@ class Config:
     interface: str = "clan0"
     overlay: str = "auto"
     mdns: bool = True
+    names: bool = True  # answered on the overlay address, and told to the system's resolver
     endpoints: tuple[Endpoint, ...] = field(default=())  # where others reach us, beside what we see ourselves
     hooks: Path = HOOKS  # its programs are told how each activation ended
 
 
-_KEYS: Final = frozenset({"port", "tunnel_port", "interface", "overlay", "mdns", "endpoints", "hooks"})
+_KEYS: Final = frozenset({"port", "tunnel_port", "interface", "overlay", "mdns", "names", "endpoints", "hooks"})
 
 
 def load_config(path: Path | None, state_directory: Path | None, runtime_directory: Path | None) -> Config:
@@ -61,6 +62,7 @@ def load_config(path: Path | None, state_directory: Path | None, runtime_directo
             interface=_interface(values),
             overlay=_overlay(values),
             mdns=_typed(values, "mdns", bool, True),
+            names=_typed(values, "names", bool, True),
             endpoints=tuple(parse_endpoint(str(text)) for text in _typed(values, "endpoints", list, [])),
             hooks=_absolute(values, "hooks", HOOKS),
         )

@@ -2,11 +2,19 @@
 
 import os
 import socket
+from pathlib import Path
 from typing import Final
 
 import trio
 
 STATUS_BYTES_MAX: Final = 256  # a line for `systemctl status`
+
+_BOOTED: Final = Path("/run/systemd/system")
+
+
+def is_service() -> bool:
+    """Whether systemd started this very process as root: so it is the system's own daemon, nobody's experiment."""
+    return os.geteuid() == 0 and _BOOTED.is_dir() and os.environ.get("SYSTEMD_EXEC_PID") == str(os.getpid())
 
 
 def notify(*assignments: str) -> None:

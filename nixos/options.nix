@@ -46,6 +46,11 @@
       default = true;
       description = "Whether to look for other devices on the local network.";
     };
+    names = lib.mkOption {
+      type = lib.types.bool;
+      default = true;
+      description = "Whether to answer for the clan's names, and to tell the system's resolver of them.";
+    };
     endpoints = lib.mkOption {
       type = lib.types.listOf lib.types.str;
       default = [ ];

@@ -11,8 +11,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from clanmeshd.naming import etc_files
 from tools import debian
 from tools.console import Impossible, read, step
 from tools.virtual import Environment, Lock, download
@@ -35,6 +37,8 @@ BACKOFF = Path(f"{UNIT}.d") / "backoff.conf"
 ENABLED = Path("/etc/systemd/system")
 GROUP = "clanmesh"
 RUNTIME = Path("/run")
+HOSTS = Path("/etc/hosts")
+DNSMASQ = Path("/etc/NetworkManager/dnsmasq.d")
 BOOTED = Path("/run/systemd/system")  # there when systemd is the first process
 
 PROGRAMS = {"git": "git", "ssh-keygen": "openssh-client"}
@@ -214,6 +218,7 @@ def uninstall() -> None:
     remove([path for path in ENABLED.glob("*.wants/*") if OURS.fullmatch(path.name)])
     remove([UNITS / UNIT, UNITS / INSTANCES, UNITS / RESUME, UNITS / f"{UNIT}.d", UNITS / f"{INSTANCES}.d", USERS])
     remove([COMMANDS / name for name in COMMAND_NAMES if is_ours(COMMANDS / name)])
+    remove_names()
     remove([HOME, *RUNTIME.glob("clanmesh"), *RUNTIME.glob("clanmesh-*")])
     for directory in (UNITS, UNITS.parent, USERS.parent):
         if directory.is_dir() and not any(directory.iterdir()):
@@ -225,6 +230,13 @@ def uninstall() -> None:
         read(["systemctl", "reset-failed", UNIT])
     kept = [str(path) for path in (Path("/var/lib/clanmesh"), Path("/etc/clanmesh")) if path.exists()]
     print(f"uninstalled{'; kept: ' + ' '.join(kept) + ', keys and all' if kept else ''}")
+
+
+def remove_names() -> None:
+    """Take names out of the files that a daemon which was killed left them in. Raises OSError."""
+    with suppress(ValueError):  # a file that is somebody else's has none
+        etc_files.clear(str(HOSTS))
+    remove(list(DNSMASQ.glob("clanmesh-*.conf")))
 
 
 def is_ours(command: Path) -> bool:

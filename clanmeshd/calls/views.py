@@ -167,6 +167,7 @@ async def status(daemon: "Daemon", args: dict[str, Any], conversation: Conversat
             "why": clan.overlay.failure,
             "next_key": _next_key_number(clan),
         },
+        "names": clan.names.view(),
         "revision": {
             "commit": clan.status.value.commit.hex() if clan.status.value.commit else None,
             "wanted": clan.status.value.wanted.hex() if clan.status.value.wanted else None,
@@ -212,6 +213,8 @@ def _problems(daemon: "Daemon", clan: Clan) -> list[dict[str, str]]:
         found.append((f"state: {clan.driver.disk_failure}", remedy))
     if clan.overlay.failure and clan.overlay.kind != "none":
         found.append((f"overlay: {clan.overlay.failure}", clan.overlay.remedy))
+    if (trouble := clan.names.problem()) is not None:
+        found.append(trouble)
     if clan.placement_failure:
         found.append((f"secrets: {clan.placement_failure}", "see `journalctl -u clanmeshd`"))
     if clan.discovery_failure and len(clan.mesh.authority.members) > 1:

@@ -18,9 +18,10 @@ import trio
 
 from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.errors import ProtocolError
+from clanmeshd.dns import Name
 from clanmeshd.net.addresses import Interface
 from clanmeshd.net.discovery import Sighting, nonce_of_tag_untrusted
-from clanmeshd.net.dns import MESSAGE_BYTES_MAX, Name, read_message_untrusted
+from clanmeshd.net.dns import MESSAGE_BYTES_MAX, read_message_untrusted
 from clanmeshd.net.pace import Allowance
 from clanmeshd.net.services import (
     MARK,

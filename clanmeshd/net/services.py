@@ -9,17 +9,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
+from clanmeshd.dns import Kind, Name, Question, Record
 from clanmeshd.net.discovery import ENDPOINTS_PER_TAG_MAX
-from clanmeshd.net.dns import (
-    Kind,
-    Message,
-    Name,
-    Question,
-    Record,
-    text_entries_untrusted,
-    text_value,
-    write_message,
-)
+from clanmeshd.net.dns import Message, text_entries_untrusted, text_value, write_message
 
 SERVICE_TYPE: Final = (b"_clanmesh", b"_udp", b"local")
 MARK: Final = bytes([len(SERVICE_TYPE[0])]) + SERVICE_TYPE[0]  # in each message that can concern us

@@ -7,18 +7,17 @@ from pathlib import Path
 from typing import Final
 
 import clanmeshd
-from clanmeshd import process
+from clanmeshd import process, systemd
 from clanmeshd.rollout.git import complaint
 
 LAUNCH_TIMEOUT_S: Final = 15.0  # to hold the lock; 60 ms in practice
 RESTART_S: Final = "1"
-_SYSTEMD_BOOTED: Final = Path("/run/systemd/system")
 
 
 async def launch(activation: Path) -> None:
     """Start the activator on a request file, detached from this process. Raises OSError when it did not begin."""
     words, where = _program(), _where()
-    if is_systemd_service():
+    if systemd.is_service():
         finished = await process.run(
             [*_systemd_run(activation, where), *words, activation], env=where, timeout_s=LAUNCH_TIMEOUT_S
         )
@@ -46,7 +45,7 @@ def resumption(activation: Path) -> bytes:
 
 def unit() -> str:
     """The name of this very process's systemd service; empty when systemd did not start it as root."""
-    if not is_systemd_service():
+    if not systemd.is_service():
         return ""
     try:
         groups = Path("/proc/self/cgroup").read_text().splitlines()
@@ -54,13 +53,6 @@ def unit() -> str:
         return ""
     names = {Path(line.rsplit(":", 1)[-1]).name for line in groups if line.split(":")[1] in ("", "name=systemd")}
     return next((name for name in sorted(names) if name.endswith(".service")), "")
-
-
-def is_systemd_service() -> bool:
-    """Say whether systemd started this very process as root: then stopping our unit would end our children too."""
-    return (
-        os.geteuid() == 0 and _SYSTEMD_BOOTED.is_dir() and os.environ.get("SYSTEMD_EXEC_PID") == str(os.getpid())
-    )
 
 
 def _systemd_run(activation: Path, environment: dict[str, str]) -> list[str]:

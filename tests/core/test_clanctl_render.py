@@ -165,9 +165,13 @@ def test_status_tells_problems_with_remedies() -> None:
         "problems": [{"what": "overlay: no backend", "remedy": "install wireguard-go"}],
         "id": "n" * 52,
         "overlay": {"state": "down", "interface": "clan0", "why": "no backend", "next_key": 4},
+        "names": {"domain": "family.internal", "by": None, "why": "no bus"},
         "uptime_s": 61,
     }
     text = render.status_text(result)
+    assert "names    *.family.internal, not given to the system (no bus)\n" in text
+    told = {**result, "names": {"domain": "family.internal", "by": "the hosts file", "why": None}}
+    assert "names    *.family.internal, looked up by the hosts file\n" in render.status_text(told)
     assert "id       " + "n" * 52 in text
     assert "problem: overlay: no backend; install wireguard-go" in text
     assert "down on clan0 (no backend); changing to tunnel key 4" in text

@@ -25,7 +25,7 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
     config = _load(
         tmp_path,
         'port = 1\ntunnel_port = 2\ninterface = "wg9"\noverlay = "none"\n'
-        'mdns = false\nendpoints = ["192.0.2.1:3"]\n',
+        'mdns = false\nnames = false\nendpoints = ["192.0.2.1:3"]\n',
     )
     assert config == Config(
         tmp_path / "state",
@@ -35,6 +35,7 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
         "wg9",
         "none",
         mdns=False,
+        names=False,
         endpoints=(parse_endpoint("192.0.2.1:3"),),
     )
 

@@ -7,15 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clanmesh_protocol.errors import LimitError, MalformedError, ProtocolError
+from clanmeshd.dns import NAME_BYTES_MAX, Kind, Question, Record
 from clanmeshd.net.discovery import ENDPOINTS_PER_TAG_MAX, make_tag
 from clanmeshd.net.dns import (
     ENTRIES_MAX,
     MESSAGE_BYTES_MAX,
-    NAME_BYTES_MAX,
-    Kind,
     Message,
-    Question,
-    Record,
     read_message_untrusted,
     text_entries_untrusted,
     text_value,

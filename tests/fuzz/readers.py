@@ -19,6 +19,10 @@ from clanmesh_protocol.limits import (
 from clanmesh_protocol.records import decode_content_untrusted, parse_untrusted
 from clanmesh_protocol.signing import read_untrusted
 from clanmesh_protocol.tokens import decode_recovery_untrusted, decode_token_untrusted
+from clanmeshd.naming.dbus import MESSAGE_BYTES_MAX as BUS_MESSAGE_BYTES_MAX
+from clanmeshd.naming.dbus import read_message_untrusted as read_bus_message_untrusted
+from clanmeshd.naming.messages import QUERY_BYTES_MAX, read_query_untrusted
+from clanmeshd.naming.zone import Zone
 from clanmeshd.net.certificate import identity_of_certificate_untrusted
 from clanmeshd.net.discovery import nonce_of_tag_untrusted
 from clanmeshd.net.dns import MESSAGE_BYTES_MAX, read_message_untrusted
@@ -33,6 +37,10 @@ HEAD_BYTES: Final = 97  # of a record, before its body
 TEXT_BYTES_MAX: Final = 4096  # a line of a signer, a token as a person pastes it
 SIGNATURE_TEXT_BYTES_MAX: Final = 16_384  # more than the part of a commit that is read for it
 LOG_BYTES_MAX: Final = 262_144  # of many megabytes
+PREFIX: Final = bytes.fromhex("fd0102030405")
+ZONE: Final = Zone(
+    "family.internal", [("nas.family.internal", PREFIX + bytes(10))], own=PREFIX + bytes(10), prefix=PREFIX
+)
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,14 @@ def _hear(packet: bytes) -> list[Told]:
     return heard
 
 
+def _answered(question: bytes) -> object:
+    """A question to the resolver, on its way to the answer."""
+    query = read_query_untrusted(question)
+    answer = ZONE.respond(question)
+    assert answer is None or len(answer) <= QUERY_BYTES_MAX
+    return query
+
+
 def _bodies() -> tuple[bytes, ...]:
     records = (*scraps.scraps("record"), *scraps.scraps("content"))
     return tuple(dict.fromkeys(data[HEAD_BYTES:] for data in records if len(data) > HEAD_BYTES))
@@ -126,6 +142,8 @@ READERS: Final[dict[str, Reader]] = {
     "certificate": Reader(identity_of_certificate_untrusted, _of("certificate"), TEXT_BYTES_MAX),
     "mdns tag": Reader(lambda data: nonce_of_tag_untrusted(scraps.DISCOVERY, data), _of("mdns"), TEXT_BYTES_MAX),
     "mdns packet": Reader(_hear, cache(scraps.mdns_packets), MESSAGE_BYTES_MAX),
+    "dns question": Reader(_answered, cache(scraps.dns_questions), QUERY_BYTES_MAX),
+    "bus message": Reader(read_bus_message_untrusted, cache(scraps.bus_messages), BUS_MESSAGE_BYTES_MAX),
     "ssh signer": Reader(lambda data: read_signer_untrusted(_text(data)), scraps.ssh_lines, TEXT_BYTES_MAX),
     "ssh signature": Reader(read_signature_untrusted, scraps.ssh_signatures, SIGNATURE_TEXT_BYTES_MAX),
     "clan.toml": Reader(parse_config_untrusted, lambda: (scraps.CLAN_TOML,), FILE_BYTES_MAX, Fault),

@@ -1,10 +1,12 @@
 """Sound and unsound messages to start from: the published vectors, the frozen messages, and what has neither."""
 
 import json
+import struct
 from base64 import b64encode
 from functools import cache
 from typing import Final
 
+from clanmeshd.naming.dbus import BusMessage, Field, MessageKind, write_message
 from clanmeshd.net.services import SERVICE_TYPE, Service, announcement, goodbye, question
 from tests.vectors import make_vectors
 from tests.vectors.form import read_folder
@@ -54,6 +56,32 @@ def ssh_signatures() -> tuple[bytes, ...]:
     binary = b"SSHSIG\0\0\0\1" + b"".join(len(part).to_bytes(4, "big") + part for part in parts)
     text = b"-----BEGIN SSH SIGNATURE-----\n" + b64encode(binary) + b"\n-----END SSH SIGNATURE-----\n"
     return binary, text
+
+
+def dns_questions() -> tuple[bytes, ...]:
+    """Questions to a clan's resolver: for an address, for a name, with options and without."""
+    name = b"".join(bytes([len(label)]) + label for label in (b"nas", b"family", b"internal")) + b"\0"
+    address = b"".join(b"\x01" + bytes([digit]) for digit in reversed(b"fd01020304050000")) + b"\3ip6\4arpa\0"
+    options = struct.pack("!BHHIH", 0, 41, 1232, 0, 0)
+    return tuple(
+        struct.pack("!6H", 7, 0x0100, 1, 0, 0, bool(extra)) + asked + struct.pack("!HH", kind, 1) + extra
+        for asked, kind in ((name, 28), (address, 12))
+        for extra in (b"", options)
+    )
+
+
+def bus_messages() -> tuple[bytes, ...]:
+    """What a message bus hands over: a call, a signal, values inside of values."""
+    fields = {Field.PATH: "/", Field.MEMBER: "NameOwnerChanged", Field.SENDER: "org.freedesktop.DBus"}
+    bodies = {
+        "sss": ("org.freedesktop.resolve1", "", ":1.7"),
+        "ia(iay)": (3, [(10, list(range(16)))]),
+        "va{sv}": (("ai", [1, 2]), [("k", ("s", "v"))]),
+    }
+    return tuple(
+        write_message(BusMessage(MessageKind.SIGNAL, 1, {**fields, Field.SIGNATURE: signature}, values))
+        for signature, values in bodies.items()
+    )
 
 
 def mdns_packets() -> tuple[bytes, ...]:

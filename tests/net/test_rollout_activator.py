@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from clanmeshd import systemd
 from clanmeshd.rollout import steward
 from clanmeshd.rollout.activation import (
     COMMITTING,
@@ -371,7 +372,7 @@ def test_the_program_needs_the_standard_library_alone() -> None:
 
 def test_outside_of_systemd_nothing_is_asked_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SYSTEMD_EXEC_PID", "1")
-    assert not steward.is_systemd_service()
+    assert not systemd.is_service()
 
 
 def _leftovers(stage: Stage) -> list[int]:

@@ -28,12 +28,12 @@ def wheels() -> Path:
 
 
 @pytest.fixture(scope="module")
-def boot(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Container]]:
+def boot(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Container]]:
     """Boots containers; they end with the module."""
     running: list[Container] = []
 
-    def start() -> Container:
-        running.append(Container(tmp_path_factory.mktemp("container"), wheels))
+    def start(*, has_tunnels: bool = False) -> Container:
+        running.append(Container(tmp_path_factory.mktemp("container"), wheels, has_tunnels=has_tunnels))
         return running[-1]
 
     yield start

@@ -72,13 +72,17 @@ def wait_until(holds: Callable[[], bool], timeout_s: float) -> bool:
 
 
 class Container:
-    """One booted container. `root` is its root as the host sees it, but for what is mounted inside."""
+    """One booted container. `root` is its root as the host sees it, but for what is mounted inside.
 
-    def __init__(self, directory: Path, wheels: Path) -> None:
+    `has_tunnels`: it has the device for interfaces, so a WireGuard in user space can run.
+    """
+
+    def __init__(self, directory: Path, wheels: Path, *, has_tunnels: bool = False) -> None:
         self.root = directory / "root"
         self.local = directory / "usr-local"
         self._directory = directory
         self._wheels = wheels
+        self._has_tunnels = has_tunnels
         self._log = directory / "console.log"
         self._first = 0
         if not (self.root / "etc").exists():
@@ -122,6 +126,7 @@ class Container:
             "--bind-ro=/usr",
             f"--bind={self.local}:/usr/local",
             f"--bind-ro={wheels}:/wheels",
+            *(["--bind=/dev/net/tun"] if self._has_tunnels else []),
             "--boot",
             "systemd.unit=multi-user.target",
         ]

@@ -19,7 +19,7 @@ lint: ## run the checks of the code alone
 	@tools/bootstrap --test
 	@tests/run static
 
-soak: ## run hostile schedules (SOAK_SCHEDULES), hours at 10 % loss (SOAK_NODE_HOURS), all tests again and again (SOAK_MINUTES)
+soak: ## run hostile schedules (SOAK_SCHEDULES), hours at 10 % loss (SOAK_NODE_HOURS), faults of activations (SOAK_FAULTS from SOAK_FAULT on), upgrades of the daemon (SOAK_UPGRADES from SOAK_UPGRADE on), all tests again and again (SOAK_MINUTES); 0 is none
 	@tools/bootstrap --test
 	@tests/soak
 

@@ -18,6 +18,7 @@ import fcntl
 import json
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -246,13 +247,15 @@ def try_lock(directory: Path) -> int | None:
 
 def sign_lock(descriptor: int) -> None:
     """Write into the lock who holds it: this process, which leads its group."""
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    name = f"{os.getpid()}\n".encode()
+    with suppress(OSError):  # a full disk: it goes on without a name rather than not at all
+        os.pwrite(descriptor, name, 0)  # in place first: that takes no room
+        os.ftruncate(descriptor, len(name))
 
 
 def holder(directory: Path) -> int | None:
     """The process that signed the lock last; None when nobody did. Raises OSError."""
-    text = (directory / LOCK_NAME).read_text().strip()
+    text = (directory / LOCK_NAME).read_text().partition("\n")[0]
     return int(text) if text.isdigit() else None
 
 

@@ -13,6 +13,7 @@ Exit status: 0 done (the state file has the result), 1 could not begin, 2 usage.
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from clanmeshd.rollout import deadman, scripts
@@ -100,7 +101,8 @@ def _lock(directory: Path) -> int | None:
 def _say(ready: int | None, text: bytes) -> None:
     """Tell the parent how it began, or the terminal when there is none."""
     if ready is not None:
-        os.write(ready, text)
+        with suppress(BrokenPipeError):  # the daemon was killed meanwhile: all the more reason to go on
+            os.write(ready, text)
         os.close(ready)
     elif text != _READY:
         os.write(2, b"activator: " + text + b"\n")

@@ -30,7 +30,7 @@ from clanmeshd.rollout.activation import (
 )
 from clanmeshd.rollout.build import BuildFailed, Place
 from clanmeshd.rollout.drivers import Stores, Workshop
-from clanmeshd.rollout.hooks import names
+from clanmeshd.rollout.hooks import due, names
 from clanmeshd.rollout.journal import CURRENT, Entry, Journal, Memory
 from clanmeshd.rollout.journal import FAILED as ENTRY_FAILED
 from clanmeshd.rollout.journal import ROLLED_BACK as ENTRY_ROLLED_BACK
@@ -141,6 +141,7 @@ class Attempt:
             self._request.rename(self._request.with_suffix(".damaged"))
             return
         if activation.id == self._journal.memory.activation:
+            await self._finish(activation)
             return
         self.commit = bytes.fromhex(activation.revision.commit)
         log.info("%s: its activation was under way", short(self.commit))
@@ -156,6 +157,15 @@ class Attempt:
         self._journal.files.write_atomic(self._resumption, steward.resumption(self._request))
         self._journal.files.write_atomic(self._request, request_bytes(activation))
         await self._watch(activation, launches=0)
+
+    async def _finish(self, activation: Activation) -> None:
+        """The result is remembered; a power cut may have left hooks that were not told it."""
+        if not self._resumption.exists() or activator_lives(self._directory):
+            return
+        if due(self._directory, activation):
+            await steward.launch(self._request)
+        else:
+            self._resumption.unlink(missing_ok=True)
 
     async def _refuse(self, commit: bytes, why: str, place: Place, path: Path, started: float) -> None:
         """Remember what could not be built. Where the owner's hooks are to be told, the activator does that."""

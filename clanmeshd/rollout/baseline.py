@@ -3,7 +3,6 @@
 Written once per activation, durably, before the first step. Standard library only.
 """
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +12,7 @@ from clanmeshd.rollout.activation import FORMAT, Activation, load_json, write_du
 BASELINE_NAME = "activation.before.json"
 ASK_TIMEOUT_S = 5.0  # for `version`
 REACH_TIMEOUT_S = 8.0  # for `reach`, which gives up by itself before
+LIMIT_S = int(ASK_TIMEOUT_S + REACH_TIMEOUT_S) + 2 * systemctl.QUERY_TIMEOUT_S  # to look at everything once
 
 _REJECT = 0x0200  # RTF_REJECT: an entry of /proc/net/ipv6_route that leads nowhere
 
@@ -28,14 +28,19 @@ class Baseline(NamedTuple):
     reached: bool  # a peer was, over a new connection
 
 
-def prepare(directory: Path, activation: Activation) -> Baseline:
-    """The baseline of this activation: the one on disk, or a new one."""
+def prepare(directory: Path, activation: Activation) -> tuple[Baseline, str | None]:
+    """The baseline of this activation: the one on disk, or a new one; and None or why it could not be recorded.
+
+    Who is to go back after a kill could not know then what ran before: it must not begin.
+    """
     before = read(directory, activation)
     if before is None:
         before = look(activation)
-        with suppress(OSError):  # a full disk: the first step's record will say so
+        try:
             write_durably(directory, BASELINE_NAME, {"format": FORMAT, **_plain(before)})
-    return before
+        except OSError as error:
+            return before, f"{directory / BASELINE_NAME}: {error.strerror}"
+    return before, None
 
 
 def look(activation: Activation) -> Baseline:

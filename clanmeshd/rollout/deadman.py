@@ -10,9 +10,10 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
-from clanmeshd.rollout import hooks, systemctl
+from clanmeshd.rollout import hooks, scripts, systemctl
 from clanmeshd.rollout.activation import Activation, holder, try_lock
 from clanmeshd.rollout.guard import deadline_s
 
@@ -20,7 +21,8 @@ ROUNDS = 2  # of a worker: the activation, and going back after it was ended at 
 ARM_TIMEOUT_S = 15  # 30 ms in practice
 KILLED_WAIT_S = 5.0  # for a killed process to let go of the lock
 _PAUSE_S = 0.02
-PROGRAM = ("-S", "-P", "-m", "clanmeshd.rollout.activator")  # see `steward` for what is around it
+MODULE = "clanmeshd.rollout.activator"
+PROGRAM = ("-S", "-P", "-m", MODULE)  # see `steward` for what is around it
 
 
 def unit_of(activation: Activation) -> str:
@@ -65,18 +67,27 @@ def take_over(directory: Path) -> int | None:
     """End whoever holds the lock and take it; give its descriptor, or None when it does not come free.
 
     The holder leads a process group with its worker in it, whose number nobody else has while one of them lives.
+    Once none of them does, somebody else may: so it is looked at who is in it.
     """
     deadline = time.monotonic() + KILLED_WAIT_S
     while (descriptor := try_lock(directory)) is None and time.monotonic() < deadline:
         leader = holder(directory)
-        if leader is not None and leader > 1:
-            _kill(leader)
+        for member in _activators_of(leader) if leader is not None else []:
+            with suppress(ProcessLookupError):
+                os.kill(member, signal.SIGKILL)
         time.sleep(_PAUSE_S)
     return descriptor
 
 
-def _kill(leader: int) -> None:
-    try:
-        os.killpg(leader, signal.SIGKILL)
-    except ProcessLookupError:
-        return
+def _activators_of(group: int) -> list[int]:
+    """The activators of a process group, but for this very process."""
+    found = []
+    for pid in scripts.processes():
+        with suppress(OSError):  # it has ended
+            if os.getpgid(pid) == group and pid != os.getpid() and _is_activator(pid):
+                found.append(pid)
+    return found
+
+
+def _is_activator(pid: int) -> bool:
+    return MODULE.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")

@@ -85,9 +85,8 @@ def deadline_s(activation: Activation) -> int:
     revisions = [activation.revision, activation.revision]  # test and commit
     if activation.last_good is not None:
         revisions.append(activation.last_good)
-    bounds = sum(one.activate_timeout_s + one.health_timeout_s + one.settle_s for one in revisions)
-    extra = len(revisions) * health.EXTRA_S if activation.unit else 0
-    return bounds + int(extra) + MARGIN_S
+    bounds = sum(scripts.limit_s(one) + health.limit_s(one) for one in revisions)
+    return baseline.LIMIT_S + int(bounds) + MARGIN_S
 
 
 def _watch(work: Callable[[], None], limit_s: int) -> None:
@@ -115,8 +114,9 @@ def _watch(work: Callable[[], None], limit_s: int) -> None:
 
 def _work(directory: Path, activation: Activation) -> None:
     """Test, check, commit; go back at the first of them that fails."""
-    before = baseline.prepare(directory, activation)
-    why = _try(directory, activation, before)
+    before, why = baseline.prepare(directory, activation)
+    if why is None:
+        why = _try(directory, activation, before)
     if why is None:
         _conclude(directory, State(activation.id, DONE, GOOD))
     else:
@@ -172,11 +172,15 @@ def _go_back(directory: Path, activation: Activation, before: Baseline, why: str
 
 
 def _put_back(activation: Activation, last_good: Revision, before: Baseline) -> str | None:
-    return (
-        scripts.activate(activation, last_good, scripts.ROLLBACK)
-        or renewal.bring_back(activation, before)
-        or health.check(activation, last_good, before, scripts.ROLLBACK)
-    )
+    """Whatever the revision's own way back comes to, the daemon and what ran before are brought back."""
+    try:
+        complaint = scripts.activate(activation, last_good, scripts.ROLLBACK)
+    except OSError as error:
+        complaint = f"activate (rollback): {error}"
+    also = renewal.bring_back(activation, before)
+    if complaint is None and also is None:
+        return health.check(activation, last_good, before, scripts.ROLLBACK)
+    return "; ".join(why for why in (complaint, also) if why is not None)
 
 
 def _enter(directory: Path, state: State) -> str | None:

@@ -5,9 +5,10 @@
     units    none has failed that had not before, the declared ones are active; after going back, all run that ran
     route    a default route of each address family that had one
     peers    one was reached over a new connection, if one was before
-    settle   services that were started stay up for a while
+    settle   services that were started stay up for a while, and the repository's own executable says so once more
 
-What was not well before is not the revision's fault, so all but the first compare with the `Baseline`.
+What takes its time to come up is waited for, within bounds that a busy machine needs: a check that is well is over
+at once. What was not well before is not the revision's fault, so all but the first compare with the `Baseline`.
 """
 
 import time
@@ -17,13 +18,22 @@ from clanmeshd.rollout import baseline, scripts, systemctl
 from clanmeshd.rollout.activation import Activation, Revision
 from clanmeshd.rollout.baseline import Baseline
 
+ROUTE_WAIT_S = 20.0  # a network that was restarted asks for its address anew
 DAEMON_WAIT_S = 45.0  # to come up again: its unit has 30 s to start, and systemd pauses before
 PEERS_WAIT_S = 20.0  # a daemon that has just started hears of its peers within seconds
 POLL_S = 0.1
 SETTLE_POLL_S = 1.0  # each look is a question to systemd
 NAMED_MAX = 5  # units in one line for people
 _UNKNOWN = ""  # it was not well before, or is not there at all
-EXTRA_S = DAEMON_WAIT_S + PEERS_WAIT_S + systemctl.RESTART_TIMEOUT_S  # beside the repository's own bounds
+# Beside the repository's own bounds: the waits, each with a last question, and the restart of the daemon before.
+_ASKING_S = baseline.ASK_TIMEOUT_S + baseline.REACH_TIMEOUT_S + 3 * systemctl.QUERY_TIMEOUT_S
+_RENEWING_S = 4 * systemctl.RESTART_TIMEOUT_S + 4 * systemctl.QUERY_TIMEOUT_S
+
+
+def limit_s(revision: Revision) -> float:
+    """The most that renewing the daemon and a `check` of a revision can take."""
+    own = 3 * revision.health_timeout_s + revision.settle_s
+    return own + ROUTE_WAIT_S + DAEMON_WAIT_S + PEERS_WAIT_S + _ASKING_S + _RENEWING_S
 
 
 def check(activation: Activation, revision: Revision, before: Baseline, phase: str) -> str | None:
@@ -34,7 +44,7 @@ def check(activation: Activation, revision: Revision, before: Baseline, phase: s
         scripts.note(activation, f"{name}: {'nothing to compare with' if why == _UNKNOWN else why or 'well'}")
         if why:
             complaints.append(f"{name}: {why}")
-    if not complaints and (why := _settle(activation, revision, before)) is not None:
+    if not complaints and (why := _settle(activation, revision, before, phase)) is not None:
         scripts.note(activation, f"settle: {why}")
         complaints.append(f"settle: {why}")
     return "; ".join(complaints) or None
@@ -53,6 +63,10 @@ def _units(activation: Activation, revision: Revision, before: Baseline, phase: 
     if not activation.unit or not before.units:
         return _UNKNOWN
     now = systemctl.units()
+    deadline = time.monotonic() + revision.health_timeout_s
+    while now is not None and _are_coming(revision, now) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+        now = systemctl.units()
     if now is None:
         return "systemd does not answer"
     if failed := systemctl.newly_failed(before.units, now):
@@ -64,10 +78,18 @@ def _units(activation: Activation, revision: Revision, before: Baseline, phase: 
     return f"{_named(lost)} ran before and did not come back" if lost else None
 
 
+def _are_coming(revision: Revision, now: dict[str, systemctl.Unit]) -> bool:
+    """Units that have to be active are on their way to it."""
+    states = [now[name].active for name in revision.health_units if name in now]
+    return any(state in ("activating", "reloading") for state in states)
+
+
 def _route(activation: Activation, revision: Revision, before: Baseline, phase: str) -> str | None:
     if not before.routes:
         return _UNKNOWN
-    lost = [family for family in before.routes if family not in baseline.default_routes()]
+    _within(ROUTE_WAIT_S, lambda: set(before.routes) <= set(baseline.default_routes()))
+    now = baseline.default_routes()
+    lost = [family for family in before.routes if family not in now]
     return f"no default route for {' and '.join(lost)} any more" if lost else None
 
 
@@ -89,18 +111,19 @@ _CHECKS: list[tuple[str, _Look]] = [
 ]
 
 
-def _settle(activation: Activation, revision: Revision, before: Baseline) -> str | None:
-    """Watch what was started: a service that crashes a second later looked well at first."""
+def _settle(activation: Activation, revision: Revision, before: Baseline, phase: str) -> str | None:
+    """Watch what was started: what crashes a second later, or serves no more then, looked well at first."""
     first = systemctl.units() if activation.unit and before.units else None
-    if first is None or not systemctl.started(before.units, first):
+    if first is None or not revision.settle_s or not systemctl.started(before.units, first):
         return None
     deadline = time.monotonic() + revision.settle_s
     while time.monotonic() < deadline:
         time.sleep(min(SETTLE_POLL_S, max(0.0, deadline - time.monotonic())))
         now = systemctl.units() or first
-        if crashed := systemctl.crashing(first, now) or systemctl.newly_failed(before.units, now):
+        if crashed := systemctl.crashing(before.units, first, now) or systemctl.newly_failed(before.units, now):
             return f"{_named(crashed)} did not stay up"
-    return None
+    why = scripts.check_health(activation, revision, phase)
+    return f"{why}, which was well {revision.settle_s} s before" if why is not None else None
 
 
 def _within(limit_s: float, holds: Callable[[], bool]) -> bool:

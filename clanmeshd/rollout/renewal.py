@@ -21,12 +21,12 @@ def renew(activation: Activation, since: systemctl.Identity | None) -> str | Non
 
 def bring_back(activation: Activation, before: Baseline) -> str | None:
     """After going back: the daemon of before runs, and each unit that ran. Gives None, or what does not."""
-    if not activation.unit or before.daemon is None:
+    if not activation.unit:
         return None
     trouble = None
     systemctl.reload()
     now = systemctl.identity(activation.unit)
-    if now != before.daemon:  # the start it had last was of another version, or may have been
+    if now is None or now != before.daemon:  # the start it had last was of another version, or may have been
         trouble = _restart(activation)
     units = systemctl.units()
     if units is None:

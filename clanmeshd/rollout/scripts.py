@@ -20,9 +20,21 @@ LEFTOVER_PAUSE_S = 0.02
 _WATCH_S = 1.0  # between two looks at the log's size
 _ENVIRON_BYTES_MAX = 1 << 20
 
+# What a NixOS system's own switching may take beside `activate_timeout_s` (see `switching`).
+SWITCH_LOCK_WAIT_S = 120  # for somebody's own nixos-rebuild to be over
+PROFILE_TIMEOUT_S = 60  # nix-env makes two symbolic links
+UNITS_TIMEOUT_S = 30
+
 TEST = "test"
 COMMIT = "commit"
 ROLLBACK = "rollback"
+
+
+def limit_s(revision: Revision) -> int:
+    """The most that `activate` takes for a phase of a revision; going back may switch and set the boot loader."""
+    if revision.driver == NIXOS:
+        return 2 * (revision.activate_timeout_s + SWITCH_LOCK_WAIT_S + UNITS_TIMEOUT_S) + PROFILE_TIMEOUT_S
+    return revision.activate_timeout_s
 
 
 def activate(activation: Activation, revision: Revision, phase: str) -> str | None:
@@ -134,7 +146,7 @@ def end_leftovers(activation_id: str) -> int:
     mark = f"{MARKER}={activation_id}".encode()
     ended: set[int] = set()
     for _ in range(LEFTOVER_ROUNDS_MAX):
-        found = [pid for pid in _processes() if pid != os.getpid() and _is_marked(pid, mark)]
+        found = [pid for pid in processes() if pid != os.getpid() and _is_marked(pid, mark)]
         if not found:
             break
         for pid in found:
@@ -147,7 +159,8 @@ def end_leftovers(activation_id: str) -> int:
     return len(ended)
 
 
-def _processes() -> list[int]:
+def processes() -> list[int]:
+    """All that this program can see."""
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 

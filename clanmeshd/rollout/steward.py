@@ -6,18 +6,26 @@ import sys
 from pathlib import Path
 from typing import Final
 
+import trio
+
 import clanmeshd
 from clanmeshd import process, systemd
+from clanmeshd.rollout.activation import LOCK_NAME
 from clanmeshd.rollout.git import complaint
 
-LAUNCH_TIMEOUT_S: Final = 15.0  # to hold the lock; 60 ms in practice
+LAUNCH_TIMEOUT_S: Final = 30.0  # to hold the lock; 60 ms in practice, seconds on a machine that builds
+BEGIN_POLL_S: Final = 0.02
 RESTART_S: Final = "1"
 
 
 async def launch(activation: Path) -> None:
-    """Start the activator on a request file, detached from this process. Raises OSError when it did not begin."""
+    """Start the activator on a request file, detached from this process. Raises OSError when it did not begin.
+
+    It returns once the activator has held the lock: who looks for it before takes one that is slow for a dead one.
+    """
     words, where = _program(), _where()
     if systemd.is_service():
+        seen = _signed_ns(activation.parent)
         finished = await process.run(
             [*_systemd_run(activation, where), *words, activation], env=where, timeout_s=LAUNCH_TIMEOUT_S
         )
@@ -26,6 +34,24 @@ async def launch(activation: Path) -> None:
     if not finished.ok:
         why = "it took too long" if finished.timed_out else complaint(finished)
         raise OSError(f"the activator could not be started: {why}")
+    if is_systemd_service():
+        await _begun(activation.parent, seen)
+
+
+async def _begun(directory: Path, seen: int | None) -> None:
+    """Wait until somebody has signed the lock since. systemd says no more than that a program was executed."""
+    with trio.move_on_after(LAUNCH_TIMEOUT_S) as limit:
+        while _signed_ns(directory) == seen:  # noqa: ASYNC110 - another process signs it
+            await trio.sleep(BEGIN_POLL_S)
+    if limit.cancelled_caught:
+        raise OSError("the activator was started, and did not begin")
+
+
+def _signed_ns(directory: Path) -> int | None:
+    try:
+        return (directory / LOCK_NAME).stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
 
 
 def resumption(activation: Path) -> bytes:

@@ -12,6 +12,7 @@ and an interrupted run leaves lists of units behind that the next one takes for 
 import fcntl
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen
 from typing import IO, NamedTuple
@@ -20,10 +21,8 @@ from clanmeshd.rollout import scripts
 from clanmeshd.rollout.activation import MARKER, Activation, Revision
 from clanmeshd.rollout.toplevel import SWITCH, boots, has_unit, inhibitors, is_system
 
-LOCK_WAIT_S = 120.0  # for somebody's own nixos-rebuild to be over
+LOCK_WAIT_S: float = scripts.SWITCH_LOCK_WAIT_S
 LOCK_PAUSE_S = 0.25
-PROFILE_TIMEOUT_S = 60  # nix-env makes two symbolic links
-UNITS_TIMEOUT_S = 30
 LISTS_BYTES_MAX = 1 << 20
 NAMED_MAX = 8  # failed units in a reason; the log has all
 
@@ -84,9 +83,9 @@ class Switching:
         self._system = Path(revision.toplevel)
 
     def note(self, text: str) -> None:
-        """Add to the log."""
-        self._log.write(f"--- {text}\n".encode())
-        self._log.flush()
+        """Add to the log, if it can be written: on a full disk it must hold nothing up."""
+        with suppress(OSError):
+            os.write(self._log.fileno(), f"--- {text}\n".encode())
 
     # --- phases ------------------------------------------------------------------------------------------
 
@@ -114,7 +113,10 @@ class Switching:
         """Let the machine run the system again that it ran before; health says whether that is enough."""
         if not is_system(self._system):
             return f"{self._system}, the system to go back to, is gone"
-        self._keep_only_own_units()
+        try:
+            self._keep_only_own_units()
+        except OSError as error:
+            self.note(f"{self._machine.lists}: {error}")
         ran = self._switch_to("test")
         why = None if self._runs(self._system) else ran.why or f"{self._machine.running} was not changed"
         if _resolved(self._machine.profile) == self._activation.revision.toplevel != self._revision.toplevel:
@@ -138,7 +140,7 @@ class Switching:
 
     def _set_profile(self) -> str | None:
         argv = ["nix-env", "--profile", str(self._machine.profile), "--set", str(self._system)]
-        ran = self._run(argv, "setting the profile", PROFILE_TIMEOUT_S)
+        ran = self._run(argv, "setting the profile", scripts.PROFILE_TIMEOUT_S)
         if ran.why is None and _resolved(self._machine.profile) != str(self._system):
             return f"{self._machine.profile} is not {self._system} after it was set"
         return ran.why
@@ -190,7 +192,9 @@ class Switching:
             self.note(f"{argv[0]} cannot be run: {error.strerror}")
             return ""
         with process:
-            why = scripts.wait_for(process, self._activation.id, UNITS_TIMEOUT_S, self._log.fileno(), argv[0])
+            why = scripts.wait_for(
+                process, self._activation.id, scripts.UNITS_TIMEOUT_S, self._log.fileno(), argv[0]
+            )
             assert process.stdout is not None
             return "" if why else process.stdout.read(LISTS_BYTES_MAX).decode(errors="replace")
 

@@ -6,19 +6,24 @@ All of it is for a daemon that systemd runs: elsewhere nothing here is called, a
 import os
 import re
 import subprocess
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-QUERY_TIMEOUT_S = 10  # 30 ms for three hundred units
+QUERY_TIMEOUT_S = 30  # 30 ms for three hundred units; systemctl itself gives up after D-Bus' 25 s
 RESTART_TIMEOUT_S = 60  # the daemon's unit has 10 s to stop and 30 s to start
 UNIT_FILE_BYTES_MAX = 65_536
 
-_PROPERTIES = "Id,ActiveState,SubState,InvocationID,NRestarts,FragmentPath"
+STEADY_S = 60  # who has been up for as long since systemd had to start it again does so no more
+
+_PROPERTIES = "Id,ActiveState,SubState,InvocationID,NRestarts,FragmentPath,ActiveEnterTimestampMonotonic"
 _TRANSIENT = "/run/systemd/transient/"  # made on the spot: there is nothing to start them from again
 _KINDS = (".service", ".socket", ".timer", ".path")  # what a revision stops and starts
 _OURS = ("clanmesh-activation-", "clanmesh-guard-", "clanmesh-resume")  # who looks is not looked at
 _OF_SESSIONS = ("user@", "user-runtime-dir@", "session-")  # come and go with people, not with revisions
+# Likewise what a socket starts for each connection: systemd names it by the number and both ends of that.
+_OF_CONNECTIONS = re.compile(r".+@\d+-(\d+-\d+|.+:\d+-.+:\d+)\.service")
 
 
 class Unit(NamedTuple):
@@ -29,6 +34,7 @@ class Unit(NamedTuple):
     invocation: str  # changes with each start
     restarts: int  # by systemd itself, since somebody last started it
     file: str
+    is_unsteady: bool = False  # systemd keeps starting it again
 
 
 class Identity(NamedTuple):
@@ -60,22 +66,35 @@ def run(*words: str, timeout_s: float = QUERY_TIMEOUT_S) -> tuple[str, str | Non
 
 
 def units() -> dict[str, Unit] | None:
-    """All units that are loaded but for the activators', by name; None when systemd does not say."""
+    """All loaded units but for the activators' and what people brought, by name; None when systemd is silent."""
     told, trouble = run("show", "--all", f"--property={_PROPERTIES}", "*")
     if trouble is not None:
         return None
+    return read_units(told, time.monotonic())
+
+
+def read_units(told: str, now_s: float) -> dict[str, Unit]:
+    """The units that `systemctl show` told of, at this time since the machine's start."""
     found = {}
     for block in told.split("\n\n"):
         value = _properties(block)
-        if value.get("Id") and not value["Id"].startswith(_OURS):
-            found[value["Id"]] = Unit(
-                value.get("ActiveState", ""),
-                value.get("SubState", ""),
-                value.get("InvocationID", ""),
-                int(value.get("NRestarts") or 0),
-                value.get("FragmentPath", ""),
-            )
+        name = value.get("Id", "")
+        if name and not name.startswith((*_OURS, *_OF_SESSIONS)) and not _OF_CONNECTIONS.fullmatch(name):
+            found[name] = _unit(value, now_s)
     return found
+
+
+def _unit(value: dict[str, str], now_s: float) -> Unit:
+    restarts = int(value.get("NRestarts") or 0)
+    up_s = now_s - int(value.get("ActiveEnterTimestampMonotonic") or 0) / 1e6
+    return Unit(
+        value.get("ActiveState", ""),
+        value.get("SubState", ""),
+        value.get("InvocationID", ""),
+        restarts,
+        value.get("FragmentPath", ""),
+        is_unsteady=value.get("SubState") == "auto-restart" or (restarts > 0 and up_s < STEADY_S),
+    )
 
 
 def _properties(text: str) -> dict[str, str]:
@@ -83,11 +102,12 @@ def _properties(text: str) -> dict[str, str]:
 
 
 def newly_failed(before: dict[str, Unit], now: dict[str, Unit]) -> list[str]:
-    """Units that have failed now and had not before."""
+    """Units that have failed now and were well before: neither failed, nor started again and again."""
     return sorted(
         name
         for name, unit in now.items()
-        if unit.active == "failed" and (name not in before or before[name].active != "failed")
+        if unit.active == "failed"
+        and (name not in before or (before[name].active != "failed" and not before[name].is_unsteady))
     )
 
 
@@ -98,7 +118,6 @@ def stopped(before: dict[str, Unit], now: dict[str, Unit]) -> list[str]:
         for name, unit in before.items()
         if unit.active == "active"
         and name.endswith(_KINDS)
-        and not name.startswith(_OF_SESSIONS)
         and not unit.file.startswith(_TRANSIENT)
         and unit.file
         and (name not in now or now[name].active in ("inactive", "failed"))
@@ -117,9 +136,15 @@ def started(before: dict[str, Unit], now: dict[str, Unit]) -> list[str]:
     )
 
 
-def crashing(then: dict[str, Unit], now: dict[str, Unit]) -> list[str]:
-    """Services that systemd itself had to start again between the two."""
-    return sorted(name for name, unit in now.items() if name in then and unit.restarts > then[name].restarts)
+def crashing(before: dict[str, Unit], then: dict[str, Unit], now: dict[str, Unit]) -> list[str]:
+    """Services that systemd itself had to start again between the last two, and not before already."""
+    return sorted(
+        name
+        for name, unit in now.items()
+        if name in then
+        and unit.restarts > then[name].restarts
+        and not (name in before and (before[name].is_unsteady or before[name].active == "failed"))
+    )
 
 
 def start(names: Iterable[str]) -> str | None:

@@ -46,11 +46,10 @@ def test_a_unit_has_newly_failed(before: dict[str, Unit], now: dict[str, Unit], 
         ("a.service", unit(file="/run/systemd/transient/a.service"), None, False),
         ("a.service", unit(file=""), None, False),
         ("a.mount", unit(), None, False),
-        ("user@1000.service", unit(), None, False),
     ],
 )
 def test_a_unit_was_stopped(name: str, before: Unit, now: Unit | None, is_stopped: bool) -> None:
-    """Those come back that can: not what was made on the spot, nor what people's sessions bring along."""
+    """Those come back that can: not what was made on the spot."""
     found = systemctl.stopped({name: before}, {name: now} if now is not None else {})
     assert found == ([name] if is_stopped else [])
 
@@ -65,7 +64,7 @@ def test_a_service_was_started_or_crashed() -> None:
         "d.timer": unit(),
     }
     assert systemctl.started(then, now) == ["a.service", "c.service"]
-    assert systemctl.crashing(then, now) == ["b.service"]
+    assert systemctl.crashing({}, then, now) == ["b.service"]
 
 
 _VALUES = st.recursive(

@@ -1,23 +1,23 @@
 """What can go wrong with an activation, where, and whom it hits; and one trial of it.
 
-    python -m tests.systemd.faults SEED --count N
+    python -m tests.systemd.faults FIRST --count N [--minutes M] [--machines K]
 
-runs the faults number SEED to SEED + N - 1 one after the other; the last line says where to go on.
+runs the faults number FIRST to FIRST + N - 1; the last line says where to go on.
 """
 
-import argparse
 import os
 import random
 import signal
 import sys
-import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Final
 
 from tests.systemd.container import folder_of_wheels, wait_until
+from tests.systemd.machines import Numbers, campaign, temporary_machines
 from tests.systemd.world import ROLLOUT_TIMEOUT_S, STATE, UNIT, World
 
 # Points of the scripts at which a fault strikes: within each step that is recorded, at its beginning or its end.
@@ -162,31 +162,33 @@ def _troubles_of_hooks(world: World, fault: Fault, commit: str) -> list[str]:
 
 def main() -> int:
     """Run a part of the campaign. Gives the exit status."""
-    parser = argparse.ArgumentParser(description="Faults during activations, one after the other.")
-    parser.add_argument("seed", type=int, help="number of the first fault")
-    parser.add_argument("--count", type=int, default=200)
+    parser = campaign("Faults during activations.", "fault", 200)
+    parser.add_argument("--machines", type=int, default=2, help="side by side")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="clanmesh-faults-") as folder:
-        world = World(Path(folder), folder_of_wheels())
-        try:
-            world.found()
-            return _campaign(world, arguments.seed, arguments.count)
-        finally:
-            world.leave()
+    numbers = Numbers(arguments.first, arguments.first + arguments.count, arguments.minutes)
+    many = arguments.machines
+    with temporary_machines(folder_of_wheels(), many) as worlds, ThreadPoolExecutor(many) as pool:
+        list(pool.map(partial(_try_many, numbers), worlds))
+    for number in numbers.failed:
+        print(f"faults: again: python -m tests.systemd.faults {number} --count 1", file=sys.stderr)
+    print(f"faults: {'some failed' if numbers.failed else 'all well'}; go on with {numbers.next}")
+    return 1 if numbers.failed else 0
 
 
-def _campaign(world: World, first: int, count: int) -> int:
+def _try_many(numbers: Numbers, world: World) -> None:
     faults = all_faults()
-    for number in range(first, first + count):
+    for number in numbers:
         dice = random.Random(number)
         fault = faults[number % len(faults)]
-        found = try_fault(world, fault, f"fault {number}", dice.uniform(0, DELAY_S_MAX))
-        print(f"fault {number}: {fault}: {'; '.join(found) or 'well'}", flush=True)
+        started = time.monotonic()
+        try:
+            found = try_fault(world, fault, f"fault {number}", dice.uniform(0, DELAY_S_MAX))
+        except AssertionError as error:
+            found = [str(error)]
         if found:
-            print(f"faults: again: python -m tests.systemd.faults {number} --count 1", file=sys.stderr)
-            return 1
-    print(f"faults: all well; go on with {first + count}")
-    return 0
+            numbers.fail(number)
+        seconds = time.monotonic() - started
+        print(f"fault {number}: {fault}: {'; '.join(found) or 'well'} ({seconds:.1f} s)", flush=True)
 
 
 if __name__ == "__main__":

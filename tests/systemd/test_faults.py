@@ -11,6 +11,7 @@ import pytest
 
 from tests.systemd import disk
 from tests.systemd.faults import Fault, all_faults, try_fault
+from tests.systemd.machines import machines
 from tests.systemd.upgrades import try_broken_upgrade, upgrade
 from tests.systemd.world import World
 
@@ -57,20 +58,8 @@ def worlds(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[l
     """Machines that are copies of one."""
     if disk.lacking():
         pytest.skip(disk.lacking())
-    made: list[World] = []
-    try:
-        first = World(tmp_path_factory.mktemp("world"), wheels)
-        made.append(first)
-        first.found()
-        first.leave()
-        for _ in range(MACHINES):
-            copy = World(tmp_path_factory.mktemp("world"), wheels)
-            made.append(copy)
-            copy.clone_of(first)
-        yield made[1:]
-    finally:
-        for world in made:
-            world.leave()
+    with machines(lambda: tmp_path_factory.mktemp("world"), wheels, MACHINES) as made:
+        yield made
 
 
 def test_no_fault_leaves_a_machine_without_daemon_network_or_good_revision(worlds: list[World]) -> None:

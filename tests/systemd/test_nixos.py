@@ -28,7 +28,10 @@ BORROW = Path(__file__).with_name("borrow.py")
 PROFILE = "/nix/var/nix/profiles/system"
 SLEEP = service("/bin/sleep infinity")
 BROKEN = service("/bin/false", kind="oneshot")
-CLAN_TOML = '[rollout]\ndriver = "nixos"\nhealth = ["./health"]\nbuild_timeout_s = 60\nactivate_timeout_s = 20\n'
+CLAN_TOML = (
+    '[rollout]\ndriver = "nixos"\nhealth = ["./health"]\n'
+    "build_timeout_s = 60\nactivate_timeout_s = 20\nsettle_s = 1\n"
+)
 NIX_DAEMON = "[Service]\nExecStart=/usr/bin/nix-daemon\n"
 
 

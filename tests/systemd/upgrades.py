@@ -1,17 +1,16 @@
 """Revisions that change the daemon itself, one after the other, through the path that every revision takes.
 
-    python -m tests.systemd.upgrades --count N
+    python -m tests.systemd.upgrades FIRST --count N [--minutes M]
 
-runs N of them on a machine of its own.
+runs the revisions number FIRST to FIRST + N - 1 on a machine of its own; the last line says where to go on.
 """
 
-import argparse
 import sys
-import tempfile
-from pathlib import Path
+import time
 from typing import Final
 
 from tests.systemd.container import folder_of_wheels
+from tests.systemd.machines import Numbers, campaign, temporary_machines
 from tests.systemd.world import UNIT, World
 
 # Every second one changes the unit, the others the program: a release of its own, as an installation makes one.
@@ -51,8 +50,8 @@ def release_name(number: int) -> str:
     return str(RELEASE_FIRST + number - number % 2)
 
 
-def upgrade(world: World, number: int) -> list[str]:
-    """Push the revision of a number. Gives what is not well afterwards."""
+def upgrade(world: World, number: int, first: int = 1) -> list[str]:
+    """Push the revision of a number, on a machine that began with `first`. Gives what is not well afterwards."""
     script = _UNIT.format(number=number) if number % 2 else _RELEASE.format(name=release_name(number))
     world.remove("unwell")
     world.write({"also": script})
@@ -68,7 +67,7 @@ def upgrade(world: World, number: int) -> list[str]:
         found.append(f"the hook was told {told}")
     if _main_pid(world) == before:
         found.append("the daemon is the one of before")
-    return [*found, *_troubles_of_version(world, number)]
+    return [*found, *_troubles_of_version(world, number, first)]
 
 
 def try_broken_upgrade(world: World) -> list[str]:
@@ -84,15 +83,15 @@ def try_broken_upgrade(world: World) -> list[str]:
     return found
 
 
-def _troubles_of_version(world: World, number: int) -> list[str]:
+def _troubles_of_version(world: World, number: int, first: int) -> list[str]:
     pid = _main_pid(world)
     environment = (world.machine.inside / f"proc/{pid}/environ").read_bytes().split(b"\0")
     words = (world.machine.inside / f"proc/{pid}/cmdline").read_bytes().decode()
     unit = number if number % 2 else number - 1
     found = []
-    if unit > 0 and f"UPGRADE={unit}".encode() not in environment:
+    if unit >= first and f"UPGRADE={unit}".encode() not in environment:
         found.append("it was not started by the newest unit")
-    if number > 1 and f"/releases/{release_name(number)}/" not in words:
+    if number - number % 2 >= first and f"/releases/{release_name(number)}/" not in words:
         found.append(f"it was not started from the newest release: {words}")
     return found
 
@@ -103,22 +102,22 @@ def _main_pid(world: World) -> int:
 
 def main() -> int:
     """Run a row of upgrades. Gives the exit status."""
-    parser = argparse.ArgumentParser(description="Revisions that change the daemon, one after the other.")
-    parser.add_argument("--count", type=int, default=50)
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="clanmesh-upgrades-") as folder:
-        world = World(Path(folder), folder_of_wheels())
-        try:
-            world.found()
-            for number in range(1, arguments.count + 1):
-                found = upgrade(world, number)
-                print(f"upgrade {number}: {'; '.join(found) or 'well'}", flush=True)
-                if found:
-                    return 1
-        finally:
-            world.leave()
-    print("upgrades: all well")
-    return 0
+    arguments = campaign("Revisions that change the daemon, one after the other.", "one", 50).parse_args()
+    numbers = Numbers(arguments.first, arguments.first + arguments.count, arguments.minutes)
+    with temporary_machines(folder_of_wheels(), 1) as [world]:
+        for number in numbers:
+            started = time.monotonic()
+            try:
+                found = upgrade(world, number, arguments.first)
+            except AssertionError as error:
+                found = [str(error)]
+            if found:
+                numbers.fail(number)
+            print(
+                f"upgrade {number}: {'; '.join(found) or 'well'} ({time.monotonic() - started:.1f} s)", flush=True
+            )
+    print(f"upgrades: {'one failed' if numbers.failed else 'all well'}; go on with {numbers.next}")
+    return 1 if numbers.failed else 0
 
 
 if __name__ == "__main__":

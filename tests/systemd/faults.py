@@ -35,7 +35,7 @@ KINDS: Final = (
     "full disk",
 )
 FULL_S: Final = 8.0  # that the disk stays full, if it is not over before
-RESTART_S: Final = 15.0  # until systemd has started an activator again, which waits for the lock of what is left
+RESTART_S: Final = 30.0  # until systemd has started an activator again, which waits for the lock of what is left
 DELAY_S_MAX: Final = 0.05  # between the point and the fault, in the campaign
 
 

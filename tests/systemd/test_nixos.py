@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.systemd.container import Container, wait_until
+from tests.systemd.container import Container
 from tests.systemd.nixos_system import (
     FLAKE,
     MAKE_SYSTEM,
@@ -144,9 +144,9 @@ def test_a_first_commit_that_is_bad_goes_back_to_what_was_there(machine: Machine
 
 def rollout_why(machine: Machine, state: str) -> str:
     """The same for a device that has no good commit yet."""
-    newest = {"state": state, "wanted": machine.commit}
-    reached = wait_until(lambda: newest.items() <= rollout(machine.container).items(), 60.0)
-    assert reached, f"{rollout(machine.container)}\n{machine.container.attempt('clanctl', 'rollout', 'log')[1]}"
+    assert reaches(machine.container, state, wanted=machine.commit), (
+        f"{rollout(machine.container)}\n{machine.container.attempt('clanctl', 'rollout', 'log')[1]}"
+    )
     return str(rollout(machine.container)["why"])
 
 

@@ -5,7 +5,6 @@ fault strikes exactly there. Everything is on a `Disk`.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from clanmeshd.rollout import asking
 from tests.systemd.container import Container, wait_until
 from tests.systemd.disk import Disk
 
@@ -24,7 +22,7 @@ REPOSITORY: Final = "/usr/local/config"  # not on the disk: a power cut is to st
 STATE: Final = Path("var/lib/clanmesh/rollout")
 OUTCOMES: Final = Path("root/outcomes")
 ROLLOUT_TIMEOUT_S: Final = 90.0  # of anything that takes a second or five on an idle machine
-ASK_TIMEOUT_S: Final = 10.0
+START_TIMEOUT_S: Final = 30.0  # of a daemon that systemd starts again
 IDENTITY: Final = {
     "GIT_AUTHOR_NAME": "Kim",
     "GIT_AUTHOR_EMAIL": "kim@example.org",
@@ -233,19 +231,10 @@ class World:
     def status(self) -> dict[str, Any]:
         """What the daemon says of its rollout; empty while it does not answer."""
         try:
-            said = self.ask("rollout-status")
+            said = self.machine.ask("rollout-status")
         except OSError:
             return {}
         return said if isinstance(said, dict) else {}
-
-    def ask(self, call: str, runtime: str = "clanmesh") -> Any:
-        """Ask a daemon. Raises OSError."""
-        # The path through /proc is too long for a socket's name: go there.
-        here = os.open(self.machine.inside / "run" / runtime, os.O_PATH)
-        try:
-            return asking.ask(Path(f"/proc/self/fd/{here}"), call, ASK_TIMEOUT_S)
-        finally:
-            os.close(here)
 
     def ends(self, state: str, commit: str) -> bool:
         """Wait until the rollout is in a state, running a commit."""
@@ -268,7 +257,7 @@ class World:
     def tried(self) -> list[str]:
         """The commits that have a result, in their order."""
         try:
-            said = self.ask("rollout-history")
+            said = self.machine.ask("rollout-history")
         except OSError:
             return []
         return [entry["commit"] for entry in said["entries"]]
@@ -294,7 +283,7 @@ class World:
 
     def _troubles_of_daemon(self) -> list[str]:
         found = []
-        if not wait_until(lambda: self._is_active(UNIT), ASK_TIMEOUT_S):
+        if not wait_until(lambda: self._is_active(UNIT), START_TIMEOUT_S):
             found.append("the daemon does not run")
         both = ("clanmesh", "clanmesh-peer")
         found += [
@@ -308,7 +297,7 @@ class World:
 
     def _reaches(self, runtime: str) -> bool:
         try:
-            return bool(self.ask("reach", runtime)["reached"])
+            return bool(self.machine.ask("reach", runtime)["reached"])
         except OSError:
             return False
 

@@ -20,7 +20,7 @@ from clanmeshd.rollout import asking
 CHECKOUT: Final = Path(__file__).resolve().parent.parent.parent
 BOOT_TIMEOUT_S: Final = 60.0  # half a second on an idle machine
 COMMAND_TIMEOUT_S: Final = 120.0
-END_TIMEOUT_S: Final = 20.0
+END_TIMEOUT_S: Final = 60.0  # a second on an idle machine
 POLL_S: Final = 0.05
 ASK_TIMEOUT_S: Final = 10.0
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"

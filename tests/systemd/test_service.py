@@ -56,14 +56,20 @@ def test_it_says_that_it_is_ready_and_what_it_does(running: Container) -> None:
 
 
 def test_it_is_ready_within_a_second(running: Container) -> None:
-    """Best of three: a start can be slowed down by anything, but nothing makes it faster than it is."""
+    """Best of three, without the time that others kept it off the processors: nothing makes a start faster."""
     taken = []
     for _ in range(3):
         running.run("systemctl", "restart", UNIT)
         times = running.show(UNIT, "ExecMainStartTimestampMonotonic", "ActiveEnterTimestampMonotonic")
         ready, started = (int(times[f"{name}TimestampMonotonic"]) for name in ("ActiveEnter", "ExecMainStart"))
-        taken.append((ready - started) / 1e6)
+        taken.append((ready - started) / 1e6 - _waited_s(running))
     assert min(taken) <= READY_S_MAX, taken
+
+
+def _waited_s(machine: Container) -> float:
+    """How long the daemon's first thread could have run, and others did."""
+    [_, waited_ns, _] = machine.run("cat", f"/proc/{_main_pid(machine)}/schedstat").split()
+    return int(waited_ns) / 1e9
 
 
 def test_the_watchdog_restarts_a_daemon_that_hangs(machine: Container) -> None:

@@ -34,7 +34,7 @@ async def launch(activation: Path) -> None:
     if not finished.ok:
         why = "it took too long" if finished.timed_out else complaint(finished)
         raise OSError(f"the activator could not be started: {why}")
-    if is_systemd_service():
+    if systemd.is_service():
         await _begun(activation.parent, seen)
 
 

@@ -76,7 +76,8 @@ class Device:
         )
         rollout = SimpleNamespace(head=None, target=None, fork=(), complaint=None)
         status = OwnStatus(driver)
-        parts = status, overlay, rollout, None
+        names = SimpleNamespace(view=lambda: None, problem=lambda: None)
+        parts = status, overlay, names, rollout, None
         self.clan = Clan(config, store, keys, membership, driver, *parts)  # type: ignore[arg-type]
         self._daemon = SimpleNamespace(
             need_clan=lambda: self.clan,

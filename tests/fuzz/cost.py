@@ -64,9 +64,25 @@ SHAPES: Final[dict[str, Callable[[int], bytes]]] = {
     "settings": lambda size: b"[rollout]\n" + b"".join(b"k%d=1\n" % number for number in range(size // 8)),
     "brackets": lambda size: b"a=" + b"[" * size,
     "marks of entries": lambda size: (ENTRY_MARKER + _u32(RECORD_BYTES_MAX) + bytes(4)) * (size // 10),
+    "headers": lambda size: b"HTTP/1.1 200 OK\r\n" + b"a:b\r\n" * (size // 5 - 6) + b"\r\n\r\n",
+    "spaces in a header": lambda size: b"HTTP/1.1 200 OK\r\nlocation:" + b" " * size,
+    "chunks": lambda size: _web(b"Transfer-Encoding: chunked", b"1\r\nx\r\n" * (size // 6)),
+    "elements": lambda size: _web(b"A: b", b"<a>" + b"<b/>" * (size // 4 - 20) + b"</a>"),
+    "services": lambda size: _web(b"A: b", b"<a>" + _SERVICE * (size // len(_SERVICE) - 1) + b"</a>"),
+    "attributes": lambda size: _web(
+        b"A: b", b"<a " + b"".join(b"a%06d='' " % n for n in range(size // 12)) + b"/>"
+    ),
+    "letters as numbers": lambda size: _web(b"A: b", b"<a>" + b"&#65;" * (size // 5 - 20) + b"</a>"),
     "names that point back": lambda size: _pointing(size),
     "names along a chain": lambda size: _chained(size),
 }
+
+
+_SERVICE: Final = b"<serviceType>urn:schemas-upnp-org:service:WANIPConnection:1</serviceType>"
+
+
+def _web(header: bytes, body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\n" + header + b"\r\n\r\n" + body
 
 
 def _u32(number: int) -> bytes:

@@ -26,6 +26,7 @@ from clanmeshd.naming.zone import Zone
 from clanmeshd.net.certificate import identity_of_certificate_untrusted
 from clanmeshd.net.discovery import nonce_of_tag_untrusted
 from clanmeshd.net.dns import MESSAGE_BYTES_MAX, read_message_untrusted
+from clanmeshd.net.mapping import http, natpmp, pcp, soap
 from clanmeshd.net.services import Known, Told, asks_for, told_untrusted
 from clanmeshd.rollout.config import FILE_BYTES_MAX, parse_config_untrusted
 from clanmeshd.rollout.signers import read_signature_untrusted, read_signer_untrusted
@@ -102,6 +103,18 @@ def _answered(question: bytes) -> object:
     return query
 
 
+def _called(data: bytes) -> object:
+    """A router's answer to a call, on its way to the port and the address in it."""
+    http.is_whole_untrusted(data)
+    result = soap.read_result_untrusted(data)
+    result.port("NewReservedPort", 1)
+    return result.ipv4("NewExternalIPAddress")
+
+
+def _described(data: bytes) -> object:
+    return soap.read_description_untrusted(data, scraps.GATEWAY, http.Place(80, "/"))
+
+
 def _bodies() -> tuple[bytes, ...]:
     records = (*scraps.scraps("record"), *scraps.scraps("content"))
     return tuple(dict.fromkeys(data[HEAD_BYTES:] for data in records if len(data) > HEAD_BYTES))
@@ -144,6 +157,15 @@ READERS: Final[dict[str, Reader]] = {
     "mdns packet": Reader(_hear, cache(scraps.mdns_packets), MESSAGE_BYTES_MAX),
     "dns question": Reader(_answered, cache(scraps.dns_questions), QUERY_BYTES_MAX),
     "bus message": Reader(read_bus_message_untrusted, cache(scraps.bus_messages), BUS_MESSAGE_BYTES_MAX),
+    "pcp": Reader(pcp.read_answer_untrusted, lambda: scraps.PCP_ANSWERS, pcp.MESSAGE_BYTES_MAX),
+    "nat-pmp": Reader(natpmp.read_answer_untrusted, lambda: scraps.NATPMP_ANSWERS, pcp.MESSAGE_BYTES_MAX),
+    "ssdp": Reader(
+        lambda data: soap.read_found_untrusted(data, scraps.GATEWAY),
+        lambda: scraps.SSDP_ANSWERS,
+        soap.SEARCH_BYTES_MAX,
+    ),
+    "upnp description": Reader(_described, lambda: scraps.DESCRIPTIONS, http.ANSWER_BYTES_MAX),
+    "upnp result": Reader(_called, lambda: scraps.RESULTS, http.ANSWER_BYTES_MAX),
     "ssh signer": Reader(lambda data: read_signer_untrusted(_text(data)), scraps.ssh_lines, TEXT_BYTES_MAX),
     "ssh signature": Reader(read_signature_untrusted, scraps.ssh_signatures, SIGNATURE_TEXT_BYTES_MAX),
     "clan.toml": Reader(parse_config_untrusted, lambda: (scraps.CLAN_TOML,), FILE_BYTES_MAX, Fault),

@@ -22,6 +22,43 @@ SERVICE: Final = Service(
     "00aa11bb", 51871, (bytes([192, 0, 2, 7]), bytes.fromhex("20010db8") + bytes(12)), "t" * 60
 )
 
+# What a home router says, as RFC 6887, RFC 6886 and UPnP have it.
+GATEWAY: Final = "192.168.7.1"
+PCP_ANSWERS: Final = (
+    bytes.fromhex("0281000000001c2000000064") + bytes(12) + b"n" * 12 + bytes.fromhex("11000000ca9fca9f")
+    + bytes(10) + bytes.fromhex("ffff64140001"),
+    bytes.fromhex("0081000100000064"),
+    bytes.fromhex("0281000200000e1000000064") + bytes(48),
+)  # fmt: skip
+NATPMP_ANSWERS: Final = (
+    bytes.fromhex("008000000000006464140001"),
+    bytes.fromhex("0081000000000064ca9fca9f00001c20"),
+    bytes.fromhex("0082000300000064"),
+)
+SSDP_ANSWERS: Final = (
+    b"HTTP/1.1 200 OK\r\nCACHE-CONTROL: max-age=120\r\nLOCATION: http://192.168.7.1:5000/d.xml\r\n\r\n",
+    b"HTTP/1.0 200 OK\r\nlocation:http://192.168.7.1/\r\n\r\n",
+)
+_OK: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
+_CHUNKED: Final = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+_SERVICE: Final = (
+    b"<service><serviceType>urn:schemas-upnp-org:service:WANIPConnection:2</serviceType>"
+    b"<controlURL>http://192.168.7.1:81/c</controlURL></service>"
+)
+_DEVICE: Final = (
+    b'<?xml version="1.0"?><root xmlns="x:y"><URLBase>http://192.168.7.1/</URLBase>' + _SERVICE + b"</root>"
+)
+DESCRIPTIONS: Final = (
+    _OK + _DEVICE,
+    _CHUNKED + b"%x\r\n%s\r\n0\r\n\r\n" % (len(_DEVICE), _DEVICE),
+    _OK + b'<!DOCTYPE r [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]><r>&b;</r>',
+)
+RESULTS: Final = (
+    _OK + b"<s:E xmlns:s='x'><NewExternalIPAddress>100.20.0.1</NewExternalIPAddress></s:E>",
+    _OK + b"<E><NewExternalIPAddress>100.20.0.1</NewExternalIPAddress><NewReservedPort>5</NewReservedPort></E>",
+    b"HTTP/1.1 500 Error\r\n\r\n<E><errorCode>718</errorCode></E>",
+)
+
 # Frozen families that have a layer of the vectors for a reader.
 _FAMILIES: Final = {"request": "control", "reply": "control"}
 

@@ -1,0 +1,225 @@
+"""Which protocol is spoken with a router, and how mappings are made, renewed, made anew and withdrawn. Pure.
+
+1. PCP, then NAT-PMP, then UPnP: the first that the router speaks and grants is kept. A router that speaks none is
+   asked again after a minute, later every two hours: a handful of small packets each time.
+2. The forwards of a door need the same port outside. What the router gives the first of them is suggested for the
+   others; if that fails, another port is tried for all of them, a few times. A port that another door has is not
+   asked for: some routers would take it from there.
+3. Every five minutes it is seen whether the router went on as it was. If not, when router or network may have
+   changed, and at half of the life of a mapping, all are mapped again: renewing is the same as mapping.
+4. A router that is silent meanwhile is asked again for some minutes, and given up then.
+5. An address outside that is none of the internet's is behind another NAT: mappings there lead nowhere, and go.
+"""
+
+import ipaddress
+from collections.abc import Callable, Iterator, Sequence
+from random import Random
+from typing import Final
+
+from clanmesh_protocol.endpoints import Endpoint
+from clanmeshd.net.mapping.terms import (
+    LIFETIME_S_MAX,
+    Dialect,
+    Door,
+    Forward,
+    Link,
+    Reason,
+    Refused,
+    Rest,
+    Show,
+    Silent,
+    Standing,
+    Taken,
+    Talk,
+    is_public,
+)
+
+RETRY_S_MIN: Final = 60.0  # after a power cut a router's services come later than its network
+RETRY_S_MAX: Final = 7200.0  # 600 bytes each: 0.1 B/s
+RETRY_FACTOR: Final = 4
+CHECK_S: Final = 300.0  # 120 bytes each with PCP, 2 kB with UPnP: 7 B/s at most
+CHECK_S_MIN: Final = 10.0  # however often the network or the router claims to have changed
+PATIENCE_S: Final = 30.0  # until a router that was silent is asked again,
+SILENCES_MAX: Final = 8  # as often: restarting takes it a minute or two, some five
+EXTERNAL_PORTS: Final = (49_152, 65_535)  # for a second try: what routers let anybody have (RFC 6335, 6)
+PORT_TRIES_MAX: Final = 4
+
+_WHY_SEARCHING: Final = "the router is being asked"
+_WHY_GONE: Final = "the router answers no more"
+_WHY_DIFFERENT: Final = "the router gives UDP and TCP different ports"
+_WHY_SILENT: Final = "the router speaks neither PCP nor NAT-PMP nor UPnP, or has them switched off"
+
+
+class _Unmapped(Exception):
+    """There is no mapping, or none any more."""
+
+    def __init__(self, reason: Reason, why: str) -> None:
+        super().__init__(why)
+        self.reason = reason
+        self.why = why
+
+
+class Keeper:
+    """Keeps some ports mapped at one router: let `run` run, then `withdraw`."""
+
+    def __init__(
+        self,
+        link: Link,
+        doors: Sequence[Door],
+        nonce_of: Callable[[Forward], bytes],
+        dice: Random,
+        now_s: float,
+    ) -> None:
+        self._link = link
+        self._doors = tuple(doors)
+        self._nonce_of = nonce_of
+        self._dice = dice
+        self._now_s = now_s  # at the end of the last rest: what is granted later lasts longer than we think
+        self._dialect: Dialect | None = None
+        self._granted: dict[Forward, int] = {}  # the ports outside
+        self._renew_s = now_s
+
+    def run(self) -> Talk[None]:
+        """Keep the ports mapped for ever."""
+        retry_s = RETRY_S_MIN
+        yield Show(Standing(reason=Reason.SEARCHING, why=_WHY_SEARCHING))
+        while True:
+            try:
+                dialect = yield from self._find()
+                retry_s = RETRY_S_MIN
+                yield from self._hold(dialect)
+            except _Unmapped as failure:
+                yield Show(Standing(reason=failure.reason, why=failure.why))
+                yield from self.withdraw()
+            yield from self._rest(retry_s)
+            retry_s = min(retry_s * RETRY_FACTOR, RETRY_S_MAX)
+
+    def withdraw(self) -> Talk[None]:
+        """Take back what the router has given."""
+        dialect, self._dialect = self._dialect, None
+        granted, self._granted = self._granted, {}
+        if dialect is not None:
+            for forward, port in granted.items():
+                yield from dialect.remove(forward, port)
+
+    def _rest(self, wait_s: float) -> Talk[bool]:
+        """Wait; a change of router or network ends that, but not at once. Whether it did."""
+        yield Rest(min(wait_s, CHECK_S_MIN), wakes=False)
+        rest_s = max(0.0, wait_s - CHECK_S_MIN)
+        heard = yield Rest(rest_s)
+        self._now_s = heard.now_s
+        return heard.waited_s < rest_s
+
+    # --- finding and holding ---
+
+    def _dialects(self) -> Iterator[Dialect]:
+        # Loaded when they are needed: most routers speak one of them, and many devices have no such router.
+        from clanmeshd.net.mapping.pcp import Pcp
+
+        yield Pcp(self._link, self._nonce_of)
+        from clanmeshd.net.mapping.natpmp import NatPmp
+
+        yield NatPmp()
+        from clanmeshd.net.mapping.upnp import Upnp
+
+        yield Upnp(self._link)
+
+    def _find(self) -> Talk[Dialect]:
+        """Map by the first protocol that does it. Raises _Unmapped."""
+        refusal: _Unmapped | None = None
+        for dialect in self._dialects():
+            self._dialect = dialect
+            try:
+                yield from self._map(dialect)
+                return dialect
+            except Silent:
+                pass
+            except Refused as refused:
+                refusal = refusal or _Unmapped(Reason.REFUSED, f"{refused} ({dialect.name})")
+            yield from self.withdraw()
+        raise refusal or _Unmapped(Reason.SILENT, _WHY_SILENT)
+
+    def _hold(self, dialect: Dialect) -> Talk[None]:
+        """Check and renew. Raises _Unmapped when the mappings are lost."""
+        silences = 0
+        while True:
+            wait_s = PATIENCE_S if silences else min(CHECK_S, self._renew_s - self._now_s)
+            is_woken = yield from self._rest(wait_s)
+            try:
+                is_unchanged = yield from self._is_unchanged(dialect)  # which looks at the address as well
+                if is_woken or self._now_s >= self._renew_s or not is_unchanged:
+                    yield from self._map(dialect)
+                silences = 0
+            except Silent:
+                silences += 1
+                if silences > SILENCES_MAX:
+                    raise _Unmapped(Reason.SILENT, _WHY_GONE) from None
+            except Refused as refused:
+                raise _Unmapped(Reason.REFUSED, f"{refused} ({dialect.name})") from None
+
+    def _is_unchanged(self, dialect: Dialect) -> Talk[bool]:
+        for forward, port in self._granted.items():
+            return (yield from dialect.is_unchanged(forward, port))
+        return False
+
+    # --- mapping ---
+
+    def _map(self, dialect: Dialect) -> Talk[None]:
+        """Map or renew all doors. Raises Silent; Refused when no door is had; _Unmapped behind another NAT."""
+        self._renew_s = self._now_s + LIFETIME_S_MAX
+        external: dict[int, Endpoint] = {}
+        refusal: Refused | None = None
+        for door in self._doors:
+            try:
+                port = yield from self._map_door(dialect, door)
+            except Refused as refused:
+                refusal = refusal or refused
+                continue
+            assert dialect.external_ip is not None, "a grant tells it"
+            external[door[0].port] = Endpoint(dialect.external_ip, port)
+        if refusal is not None and not external:
+            raise refusal
+        reason = Reason.REFUSED if refusal is not None else None
+        yield Show(Standing(dialect.name, external, reason, str(refusal) if refusal is not None else None))
+
+    def _map_door(self, dialect: Dialect, door: Door) -> Talk[int]:
+        """Map all forwards of a door to one port outside; that port."""
+        suggestion = self._granted.get(door[0], door[0].port)
+        refusal = Refused(_WHY_DIFFERENT)
+        for _ in range(PORT_TRIES_MAX):
+            others = {port for forward, port in self._granted.items() if forward not in door}
+            while suggestion in others:
+                suggestion = self._dice.randint(*EXTERNAL_PORTS)
+            try:
+                ports = yield from self._add_all(dialect, door, suggestion)
+            except Taken as taken:
+                refusal = taken
+            else:
+                if len(ports) == 1 and not ports & others:
+                    return ports.pop()
+                if ports & others:
+                    self._renew_s = self._now_s  # another door may have lost it: see to that soon
+            yield from self._remove_all(dialect, door)
+            suggestion = self._dice.randint(*EXTERNAL_PORTS)
+        raise refusal
+
+    def _add_all(self, dialect: Dialect, door: Door, suggestion: int) -> Talk[set[int]]:
+        """Map each forward of a door; the ports that came of it."""
+        ports: set[int] = set()
+        for forward in door:
+            grant = yield from dialect.add(forward, suggestion)
+            suggestion = self._granted[forward] = grant.external_port
+            self._renew_s = min(self._renew_s, self._now_s + grant.lifetime_s / 2)
+            ports.add(grant.external_port)
+            self._insist_on_public(dialect.external_ip)
+        return ports
+
+    def _remove_all(self, dialect: Dialect, door: Door) -> Talk[None]:
+        for forward in door:
+            if forward in self._granted:
+                yield from dialect.remove(forward, self._granted.pop(forward))
+
+    def _insist_on_public(self, ip: bytes | None) -> None:
+        if ip is not None and not is_public(ip):
+            address = ipaddress.ip_address(ip)
+            raise _Unmapped(Reason.BEHIND_NAT, f"the router is behind another NAT: its own address is {address}")

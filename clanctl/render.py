@@ -160,13 +160,14 @@ def status_text(result: Values) -> str:
     """This device in a few lines, then what is wrong."""
     overlay, revision, secrets = (part_of(result, key) for key in ("overlay", "revision", "secrets"))
     why = f" ({overlay['why']})" if overlay.get("why") else ""
-    authority = part_of(result, "authority")
+    authority, mapping = part_of(result, "authority"), part_of(result, "port_mapping")
     facts = [
         ("clan", f"{part_of(result, 'clan').get('name')} ({part_of(result, 'clan').get('id')})"),
         ("device", f"{result.get('self') or 'no member'} at {result.get('address')}"),
         *([("id", word_of(result["id"]))] if result.get("id") else []),
         ("overlay", f"{overlay.get('state')} on {overlay.get('interface')}{why}{_next_key_text(overlay)}"),
         *([("names", _names_text(part_of(result, "names")))] if result.get("names") else []),
+        *([("router", _mapping_text(mapping))] if mapping else []),
         ("runs", _runs_text(revision)),
         ("secrets", f"{word_of(secrets.get('state'))}, epoch {word_of(secrets.get('epoch'))}"),
         ("daemon", f"{result.get('version')}, up for {duration(float(result.get('uptime_s') or 0))}"),
@@ -193,6 +194,18 @@ def _runs_text(revision: Values) -> str:
     if not revision.get("commit") and not revision.get("wanted"):
         return "nothing yet: `clanctl repo init PATH` begins a repository"
     return f"{short_commit(revision.get('commit'))} {word_of(revision.get('state'))}"
+
+
+def _mapping_text(mapping: Values) -> str:
+    why = word_of(mapping.get("why"))
+    outside = [
+        f"{mapping[key]} to {what}"
+        for key, what in (("control", "here"), ("tunnel", "WireGuard"))
+        if mapping.get(key)
+    ]
+    if not outside:
+        return f"forwards nothing: {why}"
+    return f"forwards {' and '.join(outside)} ({word_of(mapping.get('by'))}){f'; {why}' if why else ''}"
 
 
 def _next_key_text(overlay: Values) -> str:

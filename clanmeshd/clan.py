@@ -4,6 +4,8 @@
 together: the world's faults are handled by the task that meets them, so whatever reaches this nursery is ours.
 """
 
+import hashlib
+import ipaddress
 import logging
 import os
 import random
@@ -32,6 +34,8 @@ from clanmeshd.naming.registration import Registration
 from clanmeshd.nearby import find_members, follow_secret
 from clanmeshd.net import stream
 from clanmeshd.net.addresses import local_endpoints, watch_addresses
+from clanmeshd.net.mapping.client import PortMapping
+from clanmeshd.net.mapping.terms import Forward, Transport
 from clanmeshd.net.udp import DatagramPort
 from clanmeshd.overlays import Overlay
 from clanmeshd.reaching import Reach, serve_pack, serve_question
@@ -66,6 +70,7 @@ class Clan:
     rollout: Rollout
     reach: Reach
     ties: stream.Ties = field(default_factory=stream.Ties)
+    mapping: PortMapping | None = None  # None: switched off
     adopted: Latest[Membership] = field(default_factory=Latest)  # with another discovery secret, for mDNS
     placement_failure: str | None = None
     discovery_failure: str | None = None
@@ -134,6 +139,8 @@ async def run_clan(
             nursery.start_soon(_give_back_memory, clan)
             if config.mdns:
                 nursery.start_soon(_discover, clan)
+            if clan.mapping is not None:
+                nursery.start_soon(clan.mapping.run)
             task_status.started(clan)
 
 
@@ -169,7 +176,26 @@ def _assemble(config: Config, store: Store, keys: DeviceKeys, membership: Member
         is_up=lambda: overlay.backend is not None and overlay.failure is None,
         registration=Registration(config.interface),
     )
-    return Clan(config, store, keys, membership, driver, status, overlay, names, rollout, reach, ties)
+    clan = Clan(config, store, keys, membership, driver, status, overlay, names, rollout, reach, ties)
+    clan.mapping = _port_mapping(clan)
+    return clan
+
+
+def _port_mapping(clan: Clan) -> PortMapping | None:
+    """What asks the router for our ports: both transports of the control port by one number, and WireGuard's."""
+
+    async def changed() -> None:
+        _refresh_endpoints(clan)
+        await clan.driver.settle()
+
+    config = clan.config
+    if not config.port_mapping:
+        return None
+    control = (Forward(Transport.UDP, config.port), Forward(Transport.TCP, config.port))
+    tunnel = (Forward(Transport.UDP, config.tunnel_port),)
+    doors = (control, tunnel) if config.overlay != "none" else (control,)
+    secret = hashlib.blake2b(clan.keys.identity_seed, person=b"port-mapping").digest()
+    return PortMapping(doors, secret, changed)
 
 
 def _cut_off(clan: Clan, authority: Authority) -> None:
@@ -186,7 +212,10 @@ def _cut_off(clan: Clan, authority: Authority) -> None:
 def _refresh_endpoints(clan: Clan) -> None:
     own = overlay_prefix(clan.membership.clan)
     seen = local_endpoints(clan.config.port, own)
-    clan.mesh.set_endpoints((*clan.config.endpoints, *seen), instant())
+    mapped = clan.mapping.external(clan.config.port) if clan.mapping is not None else None
+    outside = (mapped,) if mapped is not None else ()
+    # The best address at home first, since most peers are there; bridges of containers after the way from outside.
+    clan.mesh.set_endpoints((*clan.config.endpoints, *seen[:1], *outside, *seen[1:]), instant())
 
 
 async def _watch_addresses(clan: Clan) -> None:

@@ -36,10 +36,13 @@ class Config:
     mdns: bool = True
     names: bool = True  # answered on the overlay address, and told to the system's resolver
     endpoints: tuple[Endpoint, ...] = field(default=())  # where others reach us, beside what we see ourselves
+    port_mapping: bool = True  # whether to ask the home router to forward our ports
     hooks: Path = HOOKS  # its programs are told how each activation ended
 
 
-_KEYS: Final = frozenset({"port", "tunnel_port", "interface", "overlay", "mdns", "names", "endpoints", "hooks"})
+_KEYS: Final = frozenset(
+    {"port", "tunnel_port", "interface", "overlay", "mdns", "names", "endpoints", "port_mapping", "hooks"}
+)
 
 
 def load_config(path: Path | None, state_directory: Path | None, runtime_directory: Path | None) -> Config:
@@ -64,6 +67,7 @@ def load_config(path: Path | None, state_directory: Path | None, runtime_directo
             mdns=_typed(values, "mdns", bool, True),
             names=_typed(values, "names", bool, True),
             endpoints=tuple(parse_endpoint(str(text)) for text in _typed(values, "endpoints", list, [])),
+            port_mapping=_typed(values, "port_mapping", bool, True),
             hooks=_absolute(values, "hooks", HOOKS),
         )
     except ValueError as error:

@@ -57,6 +57,11 @@
       example = [ "203.0.113.7:51871" ];
       description = "Addresses and ports at which others reach this device, beside those that it sees itself.";
     };
+    port_mapping = lib.mkOption {
+      type = lib.types.bool;
+      default = true;
+      description = "Whether to ask the home router to forward the ports to this device.";
+    };
     hooks = lib.mkOption {
       type = lib.types.str;
       default = "/etc/clanmesh/hooks.d";

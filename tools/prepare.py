@@ -33,6 +33,7 @@ TEST_PACKAGES = (  # what the tiers of `make test` run on beside these; see READ
     "libc6-dev",
     "libsystemd-dev",
     "linux-image-amd64",
+    "miniupnpd-nftables",
     "nix-bin",
     "pkg-config",
     "procps",

@@ -23,6 +23,7 @@ from clanmeshd.core.mesh import Peer
 from clanmeshd.core.phrases import COMMIT_DIGITS
 from clanmeshd.core.wanted import node_record, overlay_address
 from clanmeshd.driver import instant
+from clanmeshd.net.mapping.terms import Reason
 from clanmeshd.overlay.backend import TunnelState
 from clanmeshd.rollout.selection import FORK_REMEDY
 
@@ -168,6 +169,7 @@ async def status(daemon: "Daemon", args: dict[str, Any], conversation: Conversat
             "next_key": _next_key_number(clan),
         },
         "names": clan.names.view(),
+        "port_mapping": _mapping_view(clan),
         "revision": {
             "commit": clan.status.value.commit.hex() if clan.status.value.commit else None,
             "wanted": clan.status.value.wanted.hex() if clan.status.value.wanted else None,
@@ -177,6 +179,27 @@ async def status(daemon: "Daemon", args: dict[str, Any], conversation: Conversat
         "uptime_s": round(time.monotonic() - daemon.started_monotonic_s, 1),
         "version": (await version(daemon, {}, conversation))["version"],
         "records": len(mesh.ledger),
+    }
+
+
+def _mapping_view(clan: Clan) -> dict[str, Any]:
+    """Where others reach this device through its router, or why not: `reason` for programs, `why` for people."""
+    if clan.mapping is None:
+        return {
+            "by": None,
+            "control": None,
+            "tunnel": None,
+            "reason": Reason.OFF.value,
+            "why": "it is switched off",
+        }
+    standing = clan.mapping.standing
+    control, tunnel = (standing.external.get(port) for port in (clan.config.port, clan.config.tunnel_port))
+    return {
+        "by": standing.by,
+        "control": str(control) if control is not None else None,
+        "tunnel": str(tunnel) if tunnel is not None else None,
+        "reason": standing.reason.value if standing.reason is not None else None,
+        "why": standing.why,
     }
 
 

@@ -179,6 +179,34 @@ def test_status_tells_problems_with_remedies() -> None:
     assert render.status_text({**result, "healthy": True, "problems": []}).endswith("\nhealthy\n")
 
 
+@pytest.mark.parametrize(
+    ("mapping", "text"),
+    [
+        (
+            {
+                "by": "PCP",
+                "control": "100.20.0.1:51871",
+                "tunnel": "100.20.0.1:51872",
+                "reason": None,
+                "why": None,
+            },
+            "router   forwards 100.20.0.1:51871 to here and 100.20.0.1:51872 to WireGuard (PCP)\n",
+        ),
+        (
+            {"by": "UPnP", "control": "100.20.0.1:51871", "tunnel": None, "reason": "refused", "why": "no room"},
+            "router   forwards 100.20.0.1:51871 to here (UPnP); no room\n",
+        ),
+        (
+            {"by": None, "control": None, "tunnel": None, "reason": "behind-nat", "why": "behind another NAT"},
+            "router   forwards nothing: behind another NAT\n",
+        ),
+    ],
+)
+def test_status_tells_what_the_router_forwards_or_why_nothing(mapping: dict[str, Any], text: str) -> None:
+    assert text in render.status_text({"port_mapping": mapping})
+    assert "router " not in render.status_text({})
+
+
 def test_status_tells_notices_apart_from_problems() -> None:
     notice = {"what": "laptop proposes to add tv", "remedy": "`clanctl admin approve 0123`"}
     result = {

@@ -25,7 +25,7 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
     config = _load(
         tmp_path,
         'port = 1\ntunnel_port = 2\ninterface = "wg9"\noverlay = "none"\n'
-        'mdns = false\nnames = false\nendpoints = ["192.0.2.1:3"]\n',
+        'mdns = false\nnames = false\nendpoints = ["192.0.2.1:3"]\nport_mapping = false\n',
     )
     assert config == Config(
         tmp_path / "state",
@@ -37,6 +37,7 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
         mdns=False,
         names=False,
         endpoints=(parse_endpoint("192.0.2.1:3"),),
+        port_mapping=False,
     )
 
 
@@ -52,6 +53,7 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
         ('interface = "a/b"', "interface"),
         ('overlay = "magic"', "overlay"),
         ("mdns = 1", "mdns"),
+        ('port_mapping = "yes"', "port_mapping"),
         ('endpoints = ["host"]', "ADDRESS:PORT"),
         ("port =", "clanmesh.toml"),
         ("x = 1\n" * 20_000, "65536"),

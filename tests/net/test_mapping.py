@@ -1,0 +1,139 @@
+"""Ports are mapped at a real miniupnpd: packets from outside arrive until the end, and what changes is noticed."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from clanctl.demo.lab import Lab, Node
+from clanctl.demo.processes import wait_until
+from tests.net.home_router import PATIENCE_S, WAN, HomeRouter, device, program
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root: run `sudo make test`"),
+    pytest.mark.skipif(program() is None, reason="there is no miniupnpd: apt install miniupnpd-nftables"),
+]
+
+OURS = {"udp 51871", "tcp 51871", "udp 51872"}
+SPOKEN = ("PCP", "NAT-PMP", "UPnP")
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with Lab(tmp_path_factory.mktemp("lab")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def router(lab: Lab) -> Iterator[HomeRouter]:
+    made = HomeRouter(lab)
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="module")
+def home(lab: Lab, router: HomeRouter) -> Node:
+    node = lab.add_node("home")
+    router.connect(node, 2)
+    return node
+
+
+def is_mapped(line: dict[str, Any]) -> bool:
+    """Whether a device says that both ports are."""
+    return len(line.get("external", ())) == 2
+
+
+@pytest.mark.parametrize("name", SPOKEN)
+def test_packets_arrive_from_outside_until_it_stops(lab: Lab, router: HomeRouter, home: Node, name: str) -> None:
+    router.start(name)
+    with device(lab, home) as running:
+        line = running.until(is_mapped)
+        assert line["by"] == name
+        assert line["external"] == {"51871": f"{WAN}:51871", "51872": f"{WAN}:51872"}
+        assert router.forwards() == OURS
+        for port in ("51871", "51872"):
+            router.send("hello", line["external"][port])
+            running.until(lambda line, port=port: line.get("arrived") == f"udp {port} hello")
+        router.send("hello", line["external"]["51871"], tcp=True)
+        running.until(lambda line: line.get("arrived") == "tcp 51871 hello")
+        running.stop()
+        assert router.forwards() == set()
+        running.until(lambda line: "stopped" in line)
+    router.stop()
+
+
+def test_a_device_that_was_killed_takes_up_what_it_had(lab: Lab, router: HomeRouter, home: Node) -> None:
+    router.start()
+    with device(lab, home) as running:
+        running.until(is_mapped)
+    assert router.forwards() == OURS
+    with device(lab, home) as running:
+        assert running.until(is_mapped)["external"]["51871"] == f"{WAN}:51871"
+        assert router.forwards() == OURS
+        running.stop()
+    assert router.forwards() == set()
+    router.stop()
+
+
+def test_two_devices_of_one_home_get_ports_of_their_own(lab: Lab, router: HomeRouter, home: Node) -> None:
+    other = lab.add_node("other")
+    router.connect(other, 3)
+    for name in SPOKEN:
+        router.start(name)
+        with device(lab, home) as one, device(lab, other) as two:
+            lines = [each.until(is_mapped) for each in (one, two)]
+            places = [at for line in lines for at in line["external"].values()]
+            assert len(set(places)) == 4, places
+            for running, line in zip((one, two), lines, strict=True):
+                router.send("udp", line["external"]["51871"])
+                router.send("tcp", line["external"]["51871"], tcp=True)
+                running.until(lambda line: line.get("arrived") == "udp 51871 udp")
+                running.until(lambda line: line.get("arrived") == "tcp 51871 tcp")
+            one.stop()
+            two.stop()
+        assert router.forwards() == set(), name
+        router.stop()
+    lab.crash(other)
+
+
+@pytest.mark.parametrize("name", SPOKEN)
+def test_behind_another_nat_it_says_so(lab: Lab, router: HomeRouter, home: Node, name: str) -> None:
+    router.run(router.node, "ip", "address", "replace", "10.9.0.1/24", "dev", "wan")
+    router.run(router.node, "ip", "address", "delete", f"{WAN}/24", "dev", "wan")
+    router.start(name)
+    with device(lab, home) as running:
+        line = running.until(lambda line: line.get("reason") not in ("searching", None))
+        assert (line["reason"], line["external"]) == ("refused", {}), "miniupnpd itself refuses then"
+        assert router.forwards() == set()
+    router.run(router.node, "ip", "address", "replace", f"{WAN}/24", "dev", "wan")
+    router.run(router.node, "ip", "address", "delete", "10.9.0.1/24", "dev", "wan")
+    router.stop()
+
+
+def test_without_a_router_it_says_so(lab: Lab, router: HomeRouter, home: Node) -> None:
+    router.start("nothing")
+    router.run(home, "ip", "route", "delete", "default")
+    with device(lab, home) as running:
+        assert running.until(lambda line: "reason" in line)["reason"] == "no-router"
+        router.connect(home, 2)
+        assert running.until(lambda line: line.get("reason") == "silent", 60)["external"] == {}
+        router.run(home, "ip", "address", "add", "100.30.0.2/24", "dev", "eth0")
+        router.run(home, "ip", "route", "replace", "default", "via", "100.30.0.1", "dev", "eth0")
+        running.until(lambda line: line.get("reason") == "public")
+    router.run(home, "ip", "address", "delete", "100.30.0.2/24", "dev", "eth0")
+    router.connect(home, 2)
+
+
+def test_a_router_that_restarted_is_asked_again(lab: Lab, router: HomeRouter, home: Node) -> None:
+    router.start()
+    with device(lab, home) as running:
+        running.until(is_mapped)
+        router.stop()
+        router.start()
+        assert router.forwards() == set()
+        router.announce()
+        assert wait_until(lambda: router.forwards() == OURS, PATIENCE_S)
+        running.stop()
+    assert router.forwards() == set()
+    router.stop()

@@ -223,12 +223,13 @@ class Home:
         return self.now_s if rest.wakes and self.is_woken else self._since_s + rest.wait_s
 
     def _do(self, effect: Effect) -> Heard:
-        begun_s, data = self.now_s, None
+        begun_s, data, woken = self.now_s, None, False
         match effect:
             case Show(standing=standing):
                 self.shown.append(standing)
             case Rest():
                 self.now_s = max(self.now_s, self._end_s(effect))
+                woken = effect.wakes and self.is_woken
                 self.is_woken = self.is_woken and not effect.wakes
             case _:
                 self.sent.append((self.now_s, effect))
@@ -236,8 +237,7 @@ class Home:
                 if data is None and self.router.is_listening:
                     self.now_s += getattr(effect, "wait_s", 5.0)
         is_refused = data is None and isinstance(effect, Datagram) and not self.router.is_listening
-        waited_s = self.now_s - (self._since_s if isinstance(effect, Rest) else begun_s)
-        return Heard(self.now_s, data, waited_s, is_refused)
+        return Heard(self.now_s, data, self.now_s - begun_s, is_refused, woken)
 
 
 def drive(talk: Talk[T], do: Callable[[Effect], Heard]) -> T:

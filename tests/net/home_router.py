@@ -170,6 +170,35 @@ def _named(rule: list[dict[str, Any]]) -> str:
     return f"{protocol} {next(number for number in numbers if number not in (6, 17))}"
 
 
+LIAR: Final = f"""
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("", 1900))
+s.setsockopt(0, socket.IP_ADD_MEMBERSHIP, socket.inet_aton("239.255.255.250") + socket.inet_aton("{LAN}.3"))
+print("ready", flush=True)
+while True:
+    data, source = s.recvfrom(2000)
+    if not data.startswith(b"M-SEARCH"):
+        continue
+    for at in ("{LAN}.1", "{LAN}.3"):
+        s.sendto(b"HTTP/1.1 200 OK\\r\\nLOCATION: http://%s:1900/x\\r\\n\\r\\n" % at.encode(), source)
+    print(source[0], flush=True)
+"""
+
+
+@contextmanager
+def liar(lab: Lab, node: Node) -> Iterator[IO[str]]:
+    """Run somebody on the LAN who answers searches for the router; its output names who asked."""
+    words = [*enter_words(node.pid), sys.executable, "-c", LIAR]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            yield process.stdout
+        finally:
+            os.kill(child_of(process.pid), signal.SIGKILL)
+
+
 class Device:
     """A process of `mapping_node` on a machine."""
 

@@ -1,6 +1,8 @@
 """Ports are mapped at a real miniupnpd: packets from outside arrive until the end, and what changes is noticed."""
 
 import os
+import signal
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 
 from clanctl.demo.lab import Lab, Node
 from clanctl.demo.processes import wait_until
-from tests.net.home_router import PATIENCE_S, WAN, HomeRouter, device, program
+from tests.net.home_router import LAN, PATIENCE_S, WAN, HomeRouter, device, liar, program
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root: run `sudo make test`"),
@@ -36,6 +38,13 @@ def router(lab: Lab) -> Iterator[HomeRouter]:
 def home(lab: Lab, router: HomeRouter) -> Node:
     node = lab.add_node("home")
     router.connect(node, 2)
+    return node
+
+
+@pytest.fixture(scope="module")
+def other(lab: Lab, router: HomeRouter) -> Node:
+    node = lab.add_node("other")
+    router.connect(node, 3)
     return node
 
 
@@ -76,9 +85,9 @@ def test_a_device_that_was_killed_takes_up_what_it_had(lab: Lab, router: HomeRou
     router.stop()
 
 
-def test_two_devices_of_one_home_get_ports_of_their_own(lab: Lab, router: HomeRouter, home: Node) -> None:
-    other = lab.add_node("other")
-    router.connect(other, 3)
+def test_two_devices_of_one_home_get_ports_of_their_own(
+    lab: Lab, router: HomeRouter, home: Node, other: Node
+) -> None:
     for name in SPOKEN:
         router.start(name)
         with device(lab, home) as one, device(lab, other) as two:
@@ -94,7 +103,15 @@ def test_two_devices_of_one_home_get_ports_of_their_own(lab: Lab, router: HomeRo
             two.stop()
         assert router.forwards() == set(), name
         router.stop()
-    lab.crash(other)
+
+
+def test_what_others_on_the_lan_answer_is_not_believed(
+    lab: Lab, router: HomeRouter, home: Node, other: Node
+) -> None:
+    router.start("nothing")
+    with liar(lab, other) as asked, device(lab, home) as running:
+        assert running.until(lambda line: line.get("reason") == "silent", 60)["external"] == {}
+        assert asked.readline().strip() == f"{LAN}.2", "the search reached it, and its answer was not believed"
 
 
 @pytest.mark.parametrize("name", SPOKEN)
@@ -112,12 +129,12 @@ def test_behind_another_nat_it_says_so(lab: Lab, router: HomeRouter, home: Node,
 
 
 def test_without_a_router_it_says_so(lab: Lab, router: HomeRouter, home: Node) -> None:
-    router.start("nothing")
+    router.start()
     router.run(home, "ip", "route", "delete", "default")
     with device(lab, home) as running:
         assert running.until(lambda line: "reason" in line)["reason"] == "no-router"
         router.connect(home, 2)
-        assert running.until(lambda line: line.get("reason") == "silent", 60)["external"] == {}
+        running.until(is_mapped)
         router.run(home, "ip", "address", "add", "100.30.0.2/24", "dev", "eth0")
         router.run(home, "ip", "route", "replace", "default", "via", "100.30.0.1", "dev", "eth0")
         running.until(lambda line: line.get("reason") == "public")
@@ -137,3 +154,50 @@ def test_a_router_that_restarted_is_asked_again(lab: Lab, router: HomeRouter, ho
         running.stop()
     assert router.forwards() == set()
     router.stop()
+
+
+def test_a_device_outside_joins_through_the_mapping(lab: Lab, router: HomeRouter, home: Node) -> None:
+    (lab.directory / "plain.toml").write_text('overlay = "none"\nmdns = false\n')
+    for node in (home, router.outside):
+        node.arguments = ("--config", str(lab.directory / "plain.toml"))
+    router.start()
+    lab.start_daemon(home)
+    lab.start_daemon(router.outside)
+    lab.call(home, "init", {"name": "family", "node_name": "home", "signers": []})
+    place = f"{WAN}:51871"
+    expected = {"by": "PCP", "control": place, "tunnel": None, "reason": None, "why": None}
+    assert wait_until(lambda: lab.call(home, "status")["port_mapping"] == expected, PATIENCE_S)
+    assert f"router   forwards {place} to here (PCP)" in lab.ctl(home, "status").stdout
+
+    invite = lab.call(home, "invite", {"tags": [], "uses": 1, "ttl_s": 600})
+    assert place in invite["endpoints"]
+    lab.call(router.outside, "join", {"token": invite["token"], "name": "outside"})
+    assert wait_until(lambda: states(lab, router.outside) == {"home": "up", "outside": "up"}, PATIENCE_S)
+    peers = lab.call(router.outside, "peers")["peers"]
+    assert [peer["path"]["endpoint"] for peer in peers if peer["name"] == "home"] == [place]
+
+    assert router.forwards() == {"udp 51871", "tcp 51871"}
+    begun_s = time.monotonic()
+    lab.kill(home, signal.SIGTERM)
+    assert time.monotonic() - begun_s < 1.0
+    assert router.forwards() == set()
+    assert "Traceback" not in lab.log_tail(home, 1000)
+    router.stop()
+
+
+def test_a_daemon_that_may_not_ask_does_not(lab: Lab, router: HomeRouter, home: Node) -> None:
+    (lab.directory / "quiet.toml").write_text('overlay = "none"\nmdns = false\nport_mapping = false\n')
+    home.arguments = ("--config", str(lab.directory / "quiet.toml"))
+    router.start()
+    lab.start_daemon(home)
+    mapping = lab.call(home, "status")["port_mapping"]
+    assert (mapping["reason"], mapping["why"]) == ("off", "it is switched off")
+    assert wait_until(lambda: states(lab, home).get("outside") == "up", PATIENCE_S), "it has spoken by now"
+    assert router.forwards() == set()
+    lab.kill(home)
+    router.stop()
+
+
+def states(lab: Lab, node: Node) -> dict[str, str]:
+    """How each member looks from a machine."""
+    return {peer["name"]: peer["state"] for peer in lab.call(node, "peers")["peers"]}

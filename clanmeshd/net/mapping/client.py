@@ -112,7 +112,7 @@ class PortMapping:
                 effect = talk.send(await self._do(line, effect))
 
     async def _do(self, line: "_Line", effect: Effect) -> Heard:
-        begun_s, data, refused = trio.current_time(), None, False
+        begun_s, data, refused, woken = trio.current_time(), None, False, False
         match effect:
             case Datagram():
                 data, refused = await line.say(effect)
@@ -121,19 +121,21 @@ class PortMapping:
             case Ask():
                 data = await line.ask(effect)
             case Rest():
-                await self._rest(effect)
+                woken = await self._rest(effect)
             case Show():
                 await self._show(effect.standing)
         now_s = trio.current_time()
-        return Heard(now_s, data, now_s - begun_s, refused)
+        return Heard(now_s, data, now_s - begun_s, refused, woken)
 
-    async def _rest(self, effect: Rest) -> None:
+    async def _rest(self, effect: Rest) -> bool:
+        """Rest; whether that was ended early."""
         if not effect.wakes:
             await trio.sleep(effect.wait_s)
-            return
+            return False
         with trio.move_on_after(effect.wait_s):
             await self._wake.wait()
-        self._wake = trio.Event()
+        was_set, self._wake = self._wake.is_set(), trio.Event()
+        return was_set
 
     async def _show(self, standing: Standing) -> None:
         if standing != self.standing:

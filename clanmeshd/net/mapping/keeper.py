@@ -105,10 +105,9 @@ class Keeper:
     def _rest(self, wait_s: float) -> Talk[bool]:
         """Wait; a change of router or network ends that, but not at once. Whether it did."""
         yield Rest(min(wait_s, CHECK_S_MIN), wakes=False)
-        rest_s = max(0.0, wait_s - CHECK_S_MIN)
-        heard = yield Rest(rest_s)
+        heard = yield Rest(max(0.0, wait_s - CHECK_S_MIN))
         self._now_s = heard.now_s
-        return heard.waited_s < rest_s
+        return heard.woken
 
     # --- finding and holding ---
 

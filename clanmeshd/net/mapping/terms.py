@@ -126,13 +126,14 @@ Effect = Datagram | Search | Ask | Rest | Show
 class Heard:
     """What an effect is resumed with: an answer or None, when, and how long that took.
 
-    `refused`: the router's system says that nobody listens there.
+    `refused`: the router's system says that nobody listens there. `woken`: a rest was ended early.
     """
 
     now_s: float
     data: bytes | None = None
     waited_s: float = 0.0
     refused: bool = False
+    woken: bool = False
 
 
 Talk = Generator[Effect, Heard, T]

@@ -5,7 +5,6 @@ together: the world's faults are handled by the task that meets them, so whateve
 """
 
 import hashlib
-import ipaddress
 import logging
 import os
 import random

@@ -93,6 +93,7 @@ DATAGRAM_HEADER_BYTES: Final = 29
 DATAGRAM_TAG_BYTES: Final = 16
 FRAMES_PER_DATAGRAM_MAX: Final = 64
 DIGEST_BUCKETS: Final = 64
+CALL_CANDIDATES_MAX: Final = 8  # as many as a node record has endpoints
 
 STREAM_VERSION: Final = 1
 STREAM_FRAME_BYTES_MAX: Final = 262_144  # four of the largest records; a bundle of many small ones

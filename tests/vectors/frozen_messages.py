@@ -13,6 +13,7 @@ from tests.vectors import (
     cases_operations,
     cases_recovery,
     cases_rollout,
+    cases_signalling,
     cases_streams,
     cases_tokens,
 )
@@ -62,6 +63,9 @@ def all_messages(version: str) -> Iterator[tuple[str, bytes]]:
         case "v1.4":
             for name, frame in cases_streams.OF_THE_ROLLOUT.items():
                 yield f"stream/{name}", streams.encode_frame(frame)
+        case "v1.5":
+            for name, said in cases_signalling.FRAMES.items():
+                yield f"frame/{name}", messages.encode_frames([said])
 
 
 def _first_messages() -> Iterator[tuple[str, bytes]]:

@@ -19,6 +19,7 @@ from clanmesh_protocol.records import (
     parse_untrusted,
     signing_input,
 )
+from clanmesh_protocol.signalling import Call, check_call_untrusted
 from clanmesh_protocol.signing import check_signature_untrusted, read_untrusted
 from clanmesh_protocol.stores import read_store_line_untrusted
 from clanmesh_protocol.tokens import decode_recovery_untrusted, decode_token_untrusted
@@ -56,6 +57,15 @@ def datagram(vector: Vector) -> Derived:
 def frame(vector: Vector) -> Derived:
     """The frames of an opened datagram."""
     parse_frames_untrusted(vector.input)
+    return {}
+
+
+def call(vector: Vector) -> Derived:
+    """The signature of a well-formed call; its bytes are those that it is made of again."""
+    with must_pass(vector):
+        read = Call.read_untrusted(vector.input)
+    assert read.encode() == vector.input
+    check_call_untrusted(read, ClanId(vector.bytes_of("clan")))
     return {}
 
 
@@ -125,6 +135,7 @@ LAYERS: dict[str, Callable[[Vector], Derived]] = {
     "content": content,
     "datagram": datagram,
     "frame": frame,
+    "call": call,
     "stream": stream,
     "hello": hello,
     "control": control,

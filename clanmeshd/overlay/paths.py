@@ -40,6 +40,11 @@ class Paths:
         actions, self._actions = self._actions, []
         return actions
 
+    @property
+    def own(self) -> Own:
+        """Where this device is, as it was last told."""
+        return self._around.own
+
     def standing(self, node: NodeId) -> Standing | None:
         """How it is with a peer, for people. None: it is none."""
         path = self._paths.get(node)
@@ -119,6 +124,13 @@ class Paths:
         path = self._paths.get(node)
         if path is not None:
             path.counted(sent, received, now_s)
+            self._settle(path)
+
+    def answers(self, node: NodeId, now_s: float) -> None:
+        """A peer that was silent answers the core again: it may be reached without a relay now."""
+        path = self._paths.get(node)
+        if path is not None and not path.is_direct:
+            path.search_again(now_s)
             self._settle(path)
 
     def wanted(self, node: NodeId, now_s: float) -> None:

@@ -32,7 +32,9 @@ from clanmeshd.core.effects import (
     StoreRecord,
 )
 from clanmeshd.core.mesh import Mesh
+from clanmeshd.core.reception import Worth
 from clanmeshd.events import Events
+from clanmeshd.net.strangers import Strangers
 from clanmeshd.reconcile import Latest
 from clanmeshd.store import Store
 
@@ -50,6 +52,11 @@ Batch = list[tuple[bytes, Endpoint]]
 
 class DatagramSender(Protocol):
     """What the driver needs of the UDP port."""
+
+    @property
+    def strangers(self) -> Strangers:
+        """Who is told where junk came from."""
+        ...
 
     def send(self, data: bytes, destination: Endpoint) -> None:
         """Send once; never blocks and never fails."""
@@ -120,7 +127,12 @@ class Driver:
         now, heard = instant(), not self._inbox
         for _ in range(min(len(self._inbox), TURN_DATAGRAMS_MAX)):
             data, source = self._inbox.popleft()
-            heard |= self.mesh.receive(data, source, now)
+            worth = self.mesh.receive(data, source, now)
+            if worth is Worth.PROVEN:
+                self._port.strangers.prove(source.ip)
+            elif worth is Worth.NOTHING:
+                self._port.strangers.blame(source.ip)
+            heard |= bool(worth)
         if not self._inbox:
             self._nudge = trio.Event()
         return not heard

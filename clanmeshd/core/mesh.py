@@ -30,7 +30,7 @@ from clanmeshd.core.notices import Notices
 from clanmeshd.core.outbox import URGENCY_PROBE
 from clanmeshd.core.own_records import OwnRecords
 from clanmeshd.core.peers import Peer, describe
-from clanmeshd.core.reception import Reception
+from clanmeshd.core.reception import Reception, Worth
 from clanmeshd.core.relays import Relayed
 from clanmeshd.core.sessions import Sessions
 from clanmeshd.core.subjects import Action, AskIndirect, Changed, SendPing, State
@@ -117,8 +117,8 @@ class Mesh:
 
     # --- from the network -------------------------------------------------------------------------------
 
-    def receive(self, data: bytes, source: Endpoint, now: Instant) -> bool:
-        """Take a datagram. Never raises; what is dropped is counted by its fault. False: it changed nothing."""
+    def receive(self, data: bytes, source: Endpoint, now: Instant) -> Worth:
+        """Take a datagram. Never raises; what is dropped is counted by its fault. Nothing: it changed nothing."""
         self.counters["datagrams-received"] += 1
         if heard := self._reception.receive(data, source, now.monotonic_s):
             self._work(now)

@@ -5,6 +5,7 @@ more bytes), an ack (which may prove it), and records, whose signatures speak fo
 """
 
 from collections.abc import Callable
+from enum import IntEnum
 from typing import Final
 
 from clanmesh_protocol.endpoints import Endpoint
@@ -33,6 +34,15 @@ from clanmeshd.core.sessions import Opened, Sessions, UnknownPrekeyError
 from clanmeshd.core.suggestions import Suggestions
 from clanmeshd.core.traffic import Traffic
 
+
+class Worth(IntEnum):
+    """What a datagram was good for. Nothing is false."""
+
+    NOTHING = 0  # it was nobody's: there is nothing to conclude from it, and nothing to send
+    SOMETHING = 1  # it may be a recording
+    PROVEN = 2  # a member sent it now, from where it came
+
+
 _WORDS_TO_OUTCASTS: Final = frozenset({Kind.REVOCATION, Kind.AUTHORITY, Kind.APPROVAL})
 
 
@@ -58,19 +68,20 @@ class Reception:
         self._count = count
         self.outcasts = Outcasts(gossip.ledger)
 
-    def receive(self, data: bytes, source: Endpoint, now_s: float) -> bool:
-        """Take one datagram. False: it was nobody's; there is nothing to conclude from it, and nothing to send."""
+    def receive(self, data: bytes, source: Endpoint, now_s: float) -> Worth:
+        """Take one datagram."""
         try:
             opened = self._sessions.prove(self._sessions.open_untrusted(data))
         except UnknownPrekeyError as error:
             self._count(error)
-            return self._traffic.hello_to_the_deaf(error.node, self.own_record(), now_s)
+            greeted = self._traffic.hello_to_the_deaf(error.node, self.own_record(), now_s)
+            return Worth.SOMETHING if greeted else Worth.NOTHING
         except ProtocolError as error:
             self._count(error)
-            return False
+            return Worth.NOTHING
         if opened.seal is Seal.HELLO:
             self._hear_hello(opened, source, len(data), now_s)
-            return True
+            return Worth.SOMETHING
         if opened.proven:
             if self._sessions.is_newest(opened):
                 self._traffic.paths.prove(opened.node, source, now_s)
@@ -82,7 +93,7 @@ class Reception:
                 answerable_bytes -= self._hear_untrusted(frame, opened, source, answerable_bytes, now_s)
             except ProtocolError as error:
                 self._count(error)
-        return True
+        return Worth.PROVEN if opened.proven else Worth.SOMETHING
 
     def own_record(self) -> Record | None:
         """This device's node record."""

@@ -2,8 +2,9 @@
 
 A datagram is read within a loop turn of its arrival while they are few. In a flood the port pauses between reads,
 so that many are read by one turn, drops copies of what it read lately, since no member seals the same twice, and
-leaves what exceeds its share to the kernel to drop: a stranger's packets cost a bounded part of a core, whatever
-their rate. What is dropped or fails is counted by its name.
+most of what comes from addresses that were blamed for junk, and leaves what exceeds its share to the kernel to drop:
+a stranger's packets cost a bounded part of a core, whatever their rate. What is dropped or fails is counted by its
+name.
 """
 
 import errno
@@ -20,6 +21,7 @@ from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.limits import DATAGRAM_BYTES_MAX
 from clanmeshd.net.pace import Allowance
 from clanmeshd.net.ports import PortInUse, refuse_port
+from clanmeshd.net.strangers import Strangers
 
 BATCH_DATAGRAMS_MAX: Final = 256  # one turn of the driver: 256 verifications are 12 ms
 PROMPT_TURNS_PER_S: Final = 200.0  # loop turns (0.3 ms each) for arriving datagrams before reads are put together
@@ -44,13 +46,14 @@ __all__ = ["Batch", "DatagramPort", "PortInUse"]
 class DatagramPort:
     """One port in both families. Close it when `run` has ended.
 
-    `counters` counts by name what did not get through: `oversize`, `empty`, `source-port`, `copy`, `no-family`,
-    and errno names such as `ENETUNREACH` or `EMSGSIZE`, with `receive-` before those of reading.
+    `counters` counts by name what did not get through: `oversize`, `empty`, `source-port`, `copy`, `muted`,
+    `no-family`, and errno names such as `ENETUNREACH` or `EMSGSIZE`, with `receive-` before those of reading.
     """
 
     def __init__(self, port: int, sockets: dict[int, socket.socket]) -> None:
         self.port = port
         self.counters: Counter[str] = Counter()
+        self.strangers = Strangers()
         self._sockets = sockets  # by length of a packed address: 4, 16
 
     @classmethod
@@ -108,6 +111,7 @@ class DatagramPort:
     ) -> int:
         """Hand over what waits, or as much of it as one turn may; how many datagrams were read."""
         count = 0
+        self.strangers.turn(trio.current_time())
         for _ in range(FLOOD_BATCHES_MAX):
             batch, read = self._drain(receiver, copies)
             count += read
@@ -131,14 +135,16 @@ class DatagramPort:
             except OSError as error:
                 self.counters[f"receive-{errno_name(error)}"] += 1
                 return batch, count
+            if source != origin:  # a flood's are mostly one
+                endpoint = Endpoint(socket.inet_pton(family, source[0].partition("%")[0]), source[1])
+                origin = source
             if not 0 < len(data) <= DATAGRAM_BYTES_MAX or not source[1]:
                 self._count_useless(data)
+            elif copies is not None and not self.strangers.lets_in(endpoint.ip):
+                self.counters["muted"] += 1
             elif copies is not None and not copies.is_first(data):
                 self.counters["copy"] += 1
             else:
-                if source != origin:  # a flood's are mostly one
-                    endpoint = Endpoint(socket.inet_pton(family, source[0].partition("%")[0]), source[1])
-                    origin = source
                 batch.append((data, endpoint))
         return batch, BATCH_DATAGRAMS_MAX
 

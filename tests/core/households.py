@@ -27,6 +27,7 @@ from clanmeshd.config import Config
 from clanmeshd.core.mesh import Mesh
 from clanmeshd.driver import Driver, instant
 from clanmeshd.founding import Founded, found
+from clanmeshd.net.strangers import Strangers
 from clanmeshd.status import OwnStatus
 from clanmeshd.store import Membership, Store
 
@@ -35,6 +36,8 @@ ROUNDS_MAX = 20  # of handing records on: each device hears each other at most s
 
 class Silence:
     """A port that sends nothing."""
+
+    strangers = Strangers()
 
     def send(self, data: bytes, destination: Endpoint) -> None:
         """Drop it."""

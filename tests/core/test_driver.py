@@ -17,6 +17,7 @@ from clanmesh_protocol.signing import read_untrusted, sign_record
 from clanmeshd.core.mesh import Mesh
 from clanmeshd.driver import INBOX_DATAGRAMS_MAX, Driver, instant
 from clanmeshd.founding import found
+from clanmeshd.net.strangers import JUNK_MAX, LET_THROUGH, Strangers
 from clanmeshd.store import Store
 
 NOW_UNIX_S = 1_800_000_000
@@ -27,10 +28,12 @@ class Wire:
 
     def __init__(self) -> None:
         self.drivers: dict[Endpoint, Driver] = {}
+        self.ports: dict[Endpoint, Port] = {}
         self.happened: list[str] = []
 
     def port(self, own: Endpoint) -> "Port":
-        return Port(self, own)
+        port = self.ports[own] = Port(self, own)
+        return port
 
 
 def is_first(own: Endpoint) -> bool:
@@ -40,6 +43,7 @@ def is_first(own: Endpoint) -> bool:
 
 class Port:
     def __init__(self, wire: Wire, own: Endpoint) -> None:
+        self.strangers = Strangers()
         self._wire = wire
         self._own = own
 
@@ -244,3 +248,20 @@ async def test_a_turn_of_junk_settles_nothing_and_all_else_does(
         await wait_all_tasks_blocked()
         assert settled
         nursery.cancel_scope.cancel()
+
+
+async def test_who_sends_junk_is_blamed_and_a_member_never(tmp_path: Path) -> None:
+    """Also where junk comes from a member's own address: whoever writes that on a datagram keeps it from nobody."""
+    wire = Wire()
+    (one, _, _), (two, _, _) = _pair(tmp_path, wire)
+    member, stranger = endpoint("192.0.2.2", 51871), endpoint("198.51.100.1", 1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        nursery.start_soon(two.run)
+        await _until_up([one, two])
+        await one.deliver([(b"junk", at) for at in (member, stranger) for _ in range(JUNK_MAX)])
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    strangers = wire.ports[endpoint("192.0.2.1", 51871)].strangers
+    assert [strangers.lets_in(stranger.ip) for _ in range(LET_THROUGH)].count(True) == 1
+    assert all(strangers.lets_in(member.ip) for _ in range(LET_THROUGH))

@@ -12,6 +12,7 @@ from clanmesh_protocol.limits import DATAGRAM_BYTES_MAX
 from clanmeshd.net import udp
 from clanmeshd.net.pace import Allowance
 from clanmeshd.net.ports import PortInUse
+from clanmeshd.net.strangers import JUNK_MAX, LET_THROUGH
 from clanmeshd.net.udp import (
     BATCH_DATAGRAMS_MAX,
     COPIES_KEPT,
@@ -126,6 +127,27 @@ async def test_copies_are_dropped_in_a_flood_alone(
             nursery.cancel_scope.cancel()
     assert [data for data, _ in inbox.datagrams] == [b"a", b"a", b"b", b"c", b"d"]
     assert port.counters == {"copy": 3}
+
+
+async def test_of_whoever_is_blamed_little_is_read_in_a_flood(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(udp, "PROMPT_TURNS_PER_S", 0.0)
+    monkeypatch.setattr(udp, "PROMPT_TURNS_MAX", 1.0)
+    with DatagramPort.open(0) as port, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        inbox = Inbox(1_000_000)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(port.run, inbox.deliver)
+            with trio.fail_after(BOUND_S):
+                for number in range(2):  # the second turn of a loop is a flood already
+                    _say(sender, port, b"tick %d" % number)
+                    while len(inbox.datagrams) <= number:
+                        await trio.lowlevel.checkpoint()
+                for _ in range(JUNK_MAX):
+                    port.strangers.blame(bytes([127, 0, 0, 1]))
+                _say(sender, port, *(b"%d" % number for number in range(LET_THROUGH)))
+                while port.counters["muted"] < LET_THROUGH - 1 or len(inbox.datagrams) < 3:
+                    await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+    assert len(inbox.datagrams) == 3
 
 
 async def test_a_flood_that_is_over_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from clanmesh_protocol.limits import (
     RECORD_BYTES_MAX,
     STREAM_FRAME_BYTES_MAX,
 )
+from clanmesh_protocol.probes import read_packet_untrusted
 from clanmesh_protocol.records import decode_content_untrusted, parse_untrusted
 from clanmesh_protocol.signing import read_untrusted
 from clanmesh_protocol.tokens import decode_recovery_untrusted, decode_token_untrusted
@@ -115,6 +116,7 @@ READERS: Final[dict[str, Reader]] = {
     "record signed": Reader(_signed, cache(_bodies), RECORD_BYTES_MAX - HEAD_BYTES),
     "datagram header": Reader(messages.parse_header_untrusted, _of("datagram"), DATAGRAM_BYTES_MAX),
     "datagram frames": Reader(messages.parse_frames_untrusted, _of("frame"), messages.PLAINTEXT_BYTES_MAX),
+    "probe": Reader(read_packet_untrusted, _of("probe"), DATAGRAM_BYTES_MAX),
     "stream length": Reader(lambda data: streams.read_frame_length_untrusted(data[:4]), _of("stream"), 4),
     "stream frame": Reader(_stream_hello, _of("stream", behind=4), STREAM_FRAME_BYTES_MAX),
     "control length": Reader(lambda data: control.frame_length_untrusted(data[:4]), _of("control"), 4),

@@ -1,0 +1,77 @@
+"""A device that probes: WireGuard's port shared by a raw socket, and what was heard and proven there."""
+
+from collections import Counter
+from collections.abc import Iterable
+from hashlib import blake2b
+from os import urandom
+
+import trio
+
+from clanmesh_protocol.endpoints import Endpoint
+from clanmesh_protocol.errors import ProtocolError
+from clanmesh_protocol.keys import ClanId, NodeId, exchange_public
+from clanmeshd.overlay.probes import Heard, Probes, Proven
+from clanmeshd.overlay.rawport import Arrival, NoRawPort, RawPort, open_raw_port
+
+CLAN = ClanId(b"clan of probers.")
+
+
+def node_of(name: str) -> NodeId:
+    """A device's identity."""
+    return NodeId(blake2b(name.encode(), digest_size=32).digest())
+
+
+def static_of(name: str) -> bytes:
+    """A device's private static key."""
+    return blake2b(name.encode(), digest_size=32, person=b"static").digest()
+
+
+class Refused(Exception):
+    """There is no raw port; `reason` says why."""
+
+    def __init__(self, reason: NoRawPort) -> None:
+        super().__init__(reason.why)
+        self.reason = reason
+
+
+class Prober:
+    """The device of a name, which answers the others. Raises Refused without a raw port."""
+
+    def __init__(self, name: str, others: Iterable[str], port: int) -> None:
+        node = node_of(name)
+        opened = open_raw_port(port, node)
+        if isinstance(opened, NoRawPort):
+            raise Refused(opened)
+        self.port: RawPort = opened
+        self._probes = Probes(node, static_of(name), CLAN, urandom)
+        self._names = {node_of(other): other for other in others}
+        self._probes.set_members({node_of(other): exchange_public(static_of(other)) for other in others})
+        self.heard: list[tuple[str, Heard]] = []
+        self.proven: list[tuple[str, Proven]] = []
+        self.refused: Counter[str] = Counter()
+
+    async def run(self) -> None:
+        """Answer and remember, for ever."""
+        with self.port:
+            await self.port.run(self._take)
+
+    def probe(self, name: str, target: Endpoint, ttl: int | None = None) -> bool:
+        """Probe another device at an endpoint, or open the way from there by a TTL that does not reach it."""
+        data = self._probes.probe(node_of(name), target, trio.current_time())
+        if data is not None:
+            self.port.send(data, target, ttl=ttl)
+        return data is not None
+
+    def _take(self, arrival: Arrival) -> None:
+        try:
+            got = self._probes.receive_untrusted(arrival.data, arrival.source, trio.current_time())
+        except ProtocolError as error:
+            self.refused[error.code] += 1
+            return
+        name = self._names[got.node]
+        if isinstance(got, Proven):
+            self.proven.append((name, got))
+            return
+        self.heard.append((name, got))
+        if got.answer is not None:
+            self.port.send(got.answer, arrival.source, local=arrival.local)

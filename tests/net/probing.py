@@ -1,7 +1,8 @@
 """A device that probes: WireGuard's port shared by a raw socket, and what was heard and proven there."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from hashlib import blake2b
 from os import urandom
 
@@ -35,11 +36,22 @@ class Refused(Exception):
 
 
 class Prober:
-    """The device of a name, which answers the others. Raises Refused without a raw port."""
+    """The device of a name, which answers the others. Raises Refused without a raw port.
 
-    def __init__(self, name: str, others: Iterable[str], port: int) -> None:
+    `inside` is where its sockets are opened: another network namespace, for one.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        others: Iterable[str],
+        port: int,
+        inside: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         node = node_of(name)
-        opened = open_raw_port(port, node)
+        self._inside = inside
+        with inside():
+            opened = open_raw_port(port, node)
         if isinstance(opened, NoRawPort):
             raise Refused(opened)
         self.port: RawPort = opened
@@ -49,6 +61,7 @@ class Prober:
         self.heard: list[tuple[str, Heard]] = []
         self.proven: list[tuple[str, Proven]] = []
         self.refused: Counter[str] = Counter()
+        self._learnt = trio.Event()
 
     async def run(self) -> None:
         """Answer and remember, for ever."""
@@ -59,8 +72,16 @@ class Prober:
         """Probe another device at an endpoint, or open the way from there by a TTL that does not reach it."""
         data = self._probes.probe(node_of(name), target, trio.current_time())
         if data is not None:
-            self.port.send(data, target, ttl=ttl)
+            self._send(data, target, ttl=ttl)
         return data is not None
+
+    async def learns(self) -> None:
+        """Wait until something was heard or proven that was not before."""
+        await self._learnt.wait()
+
+    def _send(self, data: bytes, target: Endpoint, *, ttl: int | None = None, local: bytes | None = None) -> None:
+        with self._inside():
+            self.port.send(data, target, ttl=ttl, local=local)
 
     def _take(self, arrival: Arrival) -> None:
         try:
@@ -68,10 +89,12 @@ class Prober:
         except ProtocolError as error:
             self.refused[error.code] += 1
             return
+        self._learnt.set()
+        self._learnt = trio.Event()
         name = self._names[got.node]
         if isinstance(got, Proven):
             self.proven.append((name, got))
             return
         self.heard.append((name, got))
         if got.answer is not None:
-            self.port.send(got.answer, arrival.source, local=arrival.local)
+            self._send(got.answer, arrival.source, local=arrival.local)

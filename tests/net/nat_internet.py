@@ -22,6 +22,7 @@ TUNSETIFF = 0x400454CA
 IFF_TUN = 0x0001
 IFF_NO_PI = 0x1000
 PACKET_BYTES_MAX = 65_535
+HOPS = 5  # routers that a packet passes here: a short way, as within one city
 BATCH = 64  # packets of one device before the others have their turn
 DEVICE_QUEUE = 500  # packets that the kernel keeps for us, by default
 QUEUE_MAX = 20_000  # packets under way: what 1 Gbit/s keeps in 40 ms is 3000
@@ -114,14 +115,19 @@ class Internet:
     def _take(self, packet: bytes, device: int) -> None:
         source, destination, ttl = packet[12:16], packet[16:20], packet[8]
         towards = self._routes.get(destination)
-        if towards is None or self._routes.get(source) != device or ttl <= 1 or len(self._under_way) > QUEUE_MAX:
+        if (
+            towards is None
+            or self._routes.get(source) != device
+            or ttl <= HOPS
+            or len(self._under_way) > QUEUE_MAX
+        ):
             return
         if frozenset((source, destination)) in self._cut or self._dice.random() < self._loss:
             return
         self.counts[source, destination] = self.counts.get((source, destination), 0) + 1
         self._sent += 1
         due_s = time.monotonic() + self._delay_s
-        heapq.heappush(self._under_way, (due_s, self._sent, towards, _one_hop_less(packet)))
+        heapq.heappush(self._under_way, (due_s, self._sent, towards, _further(packet)))
 
     def _deliver(self) -> None:
         now_s = time.monotonic()
@@ -133,11 +139,11 @@ class Internet:
                 continue  # the device is down, or its queue full: lost, as anywhere
 
 
-def _one_hop_less(packet: bytes) -> bytes:
-    """With its TTL one less, and the header's checksum for it (RFC 1624)."""
-    total = int.from_bytes(packet[10:12], "big") + 0x100
+def _further(packet: bytes) -> bytes:
+    """With its TTL less by these hops, and the header's checksum for it (RFC 1624)."""
+    total = int.from_bytes(packet[10:12], "big") + (HOPS << 8)
     checksum = (total & 0xFFFF) + (total >> 16)
-    return packet[:8] + bytes([packet[8] - 1, packet[9]]) + checksum.to_bytes(2, "big") + packet[12:]
+    return packet[:8] + bytes([packet[8] - HOPS, packet[9]]) + checksum.to_bytes(2, "big") + packet[12:]
 
 
 if __name__ == "__main__":

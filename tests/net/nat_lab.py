@@ -35,7 +35,7 @@ _OUTSIDE: Final = IPv4Network("203.0.113.0/24")  # RFC 5737: the outer addresses
 _CARRIER: Final = IPv4Network("100.64.0.0/10")  # RFC 6598: between two routers, a /24 for each outer one
 _HOME: Final = IPv4Network("10.0.0.0/8")  # RFC 1918: a /24 for each site
 _ROUTER: Final = "echo 1 > /proc/sys/net/ipv4/ip_forward && ip link set lo up && echo ready && exec cat"
-_HOST: Final = "ip link set lo up && echo ready && exec cat"
+_HOST: Final = "echo ready && exec cat"
 _UP_S: Final = 5.0  # for a new line to carry packets; it takes a millisecond
 _SIOCGIFFLAGS: Final = 0x8913
 _IFF_RUNNING: Final = 0x40
@@ -135,6 +135,7 @@ class NatLab:
 
     def plug(self, pid: int, site: Site | None = None, interface: str = "eth0") -> Host:
         """Connect a process' network namespace, which has no such interface yet."""
+        self._ip(pid, "link set lo up\n")
         if site is None:
             address = self._address(_PUBLIC)
             self._connect(pid, address, interface)

@@ -117,24 +117,31 @@ async def _either_learns(one: Station, other: Station) -> None:
 
 
 async def punch_all(
-    made: dict[str, Station], observers: Iterable[str], within_s: float
+    made: dict[str, Station],
+    observers: Iterable[str],
+    within_s: float,
+    *,
+    pairs: Iterable[tuple[str, str]] | None = None,
+    at_once: bool = True,
 ) -> dict[tuple[str, str], float | None]:
-    """Let all but the observers learn where they are, then look for paths between each two of them at once."""
+    """Let all but the observers learn where they are, then look for paths between pairs of them: all if unsaid."""
     watching = [made[name] for name in observers]
-    others = [station for name, station in made.items() if station not in watching]
+    others = [name for name, station in made.items() if station not in watching]
     found: dict[tuple[str, str], float | None] = {}
+    turns = trio.CapacityLimiter(len(others) ** 2 if at_once else 1)
 
-    async def look(one: Station, other: Station) -> None:
-        found[one.name, other.name] = await punch(one, other, within_s)
+    async def look(one: str, other: str) -> None:
+        async with turns:
+            found[one, other] = await punch(made[one], made[other], within_s)
 
     async with trio.open_nursery() as answering:
         for station in made.values():
             answering.start_soon(station.prober.run)
         async with trio.open_nursery() as nursery:
-            for station in others:
-                nursery.start_soon(learn, station, watching)
+            for name in others:
+                nursery.start_soon(learn, made[name], watching)
         async with trio.open_nursery() as nursery:
-            for one, other in combinations(others, 2):
-                nursery.start_soon(look, one, other)
+            for pair in combinations(others, 2) if pairs is None else pairs:
+                nursery.start_soon(look, *pair)
         answering.cancel_scope.cancel()
     return found

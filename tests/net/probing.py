@@ -12,7 +12,8 @@ from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.errors import ProtocolError
 from clanmesh_protocol.keys import ClanId, NodeId, exchange_public
 from clanmeshd.overlay.probes import Heard, Probes, Proven
-from clanmeshd.overlay.rawport import Arrival, NoRawPort, RawPort, open_raw_port
+from clanmeshd.overlay.rawpackets import Arrival
+from clanmeshd.overlay.rawport import NoRawPort, RawPort, open_raw_port
 
 CLAN = ClanId(b"clan of probers.")
 
@@ -52,8 +53,9 @@ class Prober:
         self._inside = inside
         with inside():
             opened = open_raw_port(port, node)
-        if isinstance(opened, NoRawPort):
-            raise Refused(opened)
+            if isinstance(opened, NoRawPort):
+                raise Refused(opened)
+            self._listener = opened.listen()
         self.port: RawPort = opened
         self._probes = Probes(node, static_of(name), CLAN, urandom)
         self._names = {node_of(other): other for other in others}
@@ -65,8 +67,8 @@ class Prober:
 
     async def run(self) -> None:
         """Answer and remember, for ever."""
-        with self.port:
-            await self.port.run(self._take)
+        with self.port, self._listener:
+            await self._listener.run(self._take)
 
     def probe(self, name: str, target: Endpoint, ttl: int | None = None) -> bool:
         """Probe another device at an endpoint, or open the way from there by a TTL that does not reach it."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.net.nat_internet import HOPS
 from tests.net.nat_lab import RTT_S, Host, NatLab, Site
 from tests.net.nat_models import HAIRPIN_PORT_STEP, MODELS, TUNNEL_PORT, Model
 
@@ -164,14 +165,15 @@ def test_behind_two_routers_the_harder_one_shows(
 
 
 @pytest.mark.parametrize("depth", [1, 2])
-def test_a_ttl_of_one_more_than_the_own_routers_ends_behind_them(
+def test_a_ttl_of_more_than_the_own_routers_ends_behind_them(
     depth: int, lab: NatLab, observers: tuple[Host, Host]
 ) -> None:
     site = lab.site(*[Model.EASY] * depth)
     with lab.host(site).socket(PORT) as inside, observers[0].socket(PORT) as outside:
-        inside.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, depth + 1)
-        inside.sendto(b"opener", outside.getsockname())
-        inside.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, depth + 2)
+        for ttl in range(depth + 1, depth + HOPS + 1):
+            inside.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
+            inside.sendto(b"opener", outside.getsockname())
+        inside.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, depth + HOPS + 1)
         inside.sendto(b"arrives", outside.getsockname())
         assert received(outside) == b"arrives"
         inside.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, _IP_TTL_DEFAULT)

@@ -10,7 +10,8 @@ import trio
 from clanmesh_protocol.endpoints import Endpoint, endpoint
 from clanmesh_protocol.probes import PROBE_BYTES
 from clanmeshd.overlay import rawport
-from clanmeshd.overlay.rawport import Arrival, NoRawPort, RawPort, open_raw_port, udp_packet
+from clanmeshd.overlay.rawpackets import Arrival, udp_packet
+from clanmeshd.overlay.rawport import NoRawPort, RawPort, open_raw_port
 from tests.net.probing import node_of
 from tests.net.wireguard_machines import Machine
 
@@ -80,11 +81,13 @@ def opened(number: int) -> RawPort:
 
 
 @pytest.fixture
-async def arrivals(port: RawPort, nursery: trio.Nursery) -> AsyncIterator[trio.MemoryReceiveChannel[Arrival]]:
+async def arrivals(port: RawPort) -> AsyncIterator[trio.MemoryReceiveChannel[Arrival]]:
     send, receive = trio.open_memory_channel[Arrival](10_000)
-    nursery.start_soon(port.run, send.send_nowait)
-    yield receive
-    nursery.cancel_scope.cancel()
+    with port.listen() as listener:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(listener.run, send.send_nowait)
+            yield receive
+            nursery.cancel_scope.cancel()
 
 
 async def next_of(arrivals: trio.MemoryReceiveChannel[Arrival]) -> Arrival:

@@ -64,15 +64,17 @@ def probe_filter(family: int, port: int, node: NodeId) -> list[bytes]:
     return [_INSTRUCTION.pack(*each) for each in (head, *behind)]
 
 
-def read_ipv4(packet: bytes, port: int) -> Arrival | None:
+def read_ipv4_untrusted(packet: bytes, port: int) -> Arrival | None:
     """Read a packet from its IP header on. None for one that is not for this port, or cut short."""
     if len(packet) < 20:
         return None
     header_bytes = 4 * (packet[0] & 0xF)
-    return _read_udp(packet[header_bytes:], port, packet[12:16], packet[16:20])
+    return _read_udp_untrusted(packet[header_bytes:], port, packet[12:16], packet[16:20])
 
 
-def read_ipv6(packet: bytes, port: int, source: str, ancillary: list[tuple[int, int, bytes]]) -> Arrival | None:
+def read_ipv6_untrusted(
+    packet: bytes, port: int, source: str, ancillary: list[tuple[int, int, bytes]]
+) -> Arrival | None:
     """Read a packet from its UDP header on. None as above; link-local sources mean nothing without a zone."""
     local = [
         _IN6_PKTINFO.unpack_from(data)[0]
@@ -81,10 +83,10 @@ def read_ipv6(packet: bytes, port: int, source: str, ancillary: list[tuple[int, 
     ]
     if not local or "%" in source:
         return None
-    return _read_udp(packet, port, socket.inet_pton(socket.AF_INET6, source), local[0])
+    return _read_udp_untrusted(packet, port, socket.inet_pton(socket.AF_INET6, source), local[0])
 
 
-def _read_udp(packet: bytes, port: int, source: bytes, local: bytes) -> Arrival | None:
+def _read_udp_untrusted(packet: bytes, port: int, source: bytes, local: bytes) -> Arrival | None:
     if len(packet) < _UDP.size:
         return None
     source_port, destination_port, length, _ = _UDP.unpack_from(packet)

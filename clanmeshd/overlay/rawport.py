@@ -28,7 +28,14 @@ from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.probes import PROBE_BYTES
 from clanmeshd.core.buckets import TokenBucket
-from clanmeshd.overlay.rawpackets import Arrival, ancillary, probe_filter, read_ipv4, read_ipv6, udp_packet
+from clanmeshd.overlay.rawpackets import (
+    Arrival,
+    ancillary,
+    probe_filter,
+    read_ipv4_untrusted,
+    read_ipv6_untrusted,
+    udp_packet,
+)
 
 RECEIVED_PER_S: Final = 500.0  # packets of our shape for our id, 30 us each: 1.5 % of a core
 RECEIVED_BURST: Final = 200.0  # a clan of 100 that looks for paths to us at once
@@ -135,9 +142,9 @@ class Listener:
             self._counters[f"receive-{_name_of(error)}"] += 1
             return False
         if receiver.family == socket.AF_INET:
-            arrival = read_ipv4(packet, self._port)
+            arrival = read_ipv4_untrusted(packet, self._port)
         else:
-            arrival = read_ipv6(packet, self._port, address[0], ancillary)
+            arrival = read_ipv6_untrusted(packet, self._port, address[0], ancillary)
         if arrival is None:
             self._counters["malformed"] += 1  # came before the filter was there
         else:

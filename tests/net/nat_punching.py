@@ -31,7 +31,7 @@ class Station:
     host: Host
     prober: Prober
     seen: list[Endpoint] = field(default_factory=list)
-    opener_ttl: int | None = None  # None: openers arrive, if nothing stops them
+    openers_arrive: bool = False
 
     @property
     def endpoint(self) -> Endpoint:
@@ -53,9 +53,7 @@ def stations(hosts: dict[str, Host]) -> dict[str, Station]:
     made = {}
     for name, host in hosts.items():
         prober = Prober(name, hosts.keys() - {name}, TUNNEL_PORT, host.inside)
-        # One more than its own routers: the first router that is not its own lets the packet die.
-        ttl = host.site.depth + 1 if host.site is not None else 1
-        made[name] = Station(name, host, prober, opener_ttl=ttl)
+        made[name] = Station(name, host, prober)
     return made
 
 
@@ -81,7 +79,8 @@ async def punch(one: Station, other: Station, within_s: float) -> float | None:
     with trio.move_on_after(within_s):
         async with trio.open_nursery() as nursery:
             for station, peer, wait_s in ((harder, easier, TOLD_S), (easier, harder, OPEN_S)):
-                station.prober.probe(peer.name, peer.seen[-1], ttl=station.opener_ttl)
+                opens = station.prober.probe if station.openers_arrive else station.prober.open
+                opens(peer.name, peer.seen[-1])
                 nursery.start_soon(_answer_back, station, peer.name)
                 await trio.sleep(wait_s)
             while not (harder.proves(easier.name) and easier.proves(harder.name)):

@@ -102,7 +102,7 @@ class Node:
     async def probe(self, request: dict[str, Any]) -> Any:
         """Probe another device; whether something was sent."""
         assert self._prober is not None
-        return self._prober.probe(request["name"], parse_endpoint(request["target"]), request.get("ttl"))
+        return self._prober.probe(request["name"], parse_endpoint(request["target"]))
 
     async def probed(self, _request: dict[str, Any]) -> Any:
         """What probes came and what they proved, as texts, and what did not pass."""
@@ -110,7 +110,7 @@ class Node:
         return {
             "heard": [[name, str(each.source), str(each.aimed_at)] for name, each in self._prober.heard],
             "proven": [[name, str(each.target), str(each.observed)] for name, each in self._prober.proven],
-            "refused": dict(self._prober.refused),
+            "refused": dict(self._prober.probing.counters),
             "counters": dict(self._prober.port.counters),
         }
 

@@ -104,6 +104,11 @@ class Node:
         assert self._prober is not None
         return self._prober.probe(request["name"], parse_endpoint(request["target"]))
 
+    async def open_way(self, request: dict[str, Any]) -> Any:
+        """Send an opener towards another device; whether something was sent."""
+        assert self._prober is not None
+        return self._prober.open(request["name"], parse_endpoint(request["target"]))
+
     async def probed(self, _request: dict[str, Any]) -> Any:
         """What probes came and what they proved, as texts, and what did not pass."""
         assert self._prober is not None

@@ -5,12 +5,14 @@ from typing import Any
 
 from clanmesh_protocol import control, messages, streams
 from clanmesh_protocol.keys import ClanId
+from clanmesh_protocol.probes import read_packet_untrusted
 from clanmesh_protocol.signing import read_untrusted
 from clanmesh_protocol.tokens import decode_recovery_untrusted, decode_token_untrusted
 from tests.vectors import (
     cases_content,
     cases_datagrams,
     cases_operations,
+    cases_probes,
     cases_recovery,
     cases_rollout,
     cases_signalling,
@@ -43,6 +45,8 @@ def read_frozen(family: str, data: bytes) -> Any:
         case "reply":
             assert control.frame_length_untrusted(data[:4]) == len(data) - 4
             return control.decode_frame_untrusted(data[4:])
+        case "probe":
+            return read_packet_untrusted(data)
     raise AssertionError(f"{family} is not understood")
 
 
@@ -66,6 +70,10 @@ def all_messages(version: str) -> Iterator[tuple[str, bytes]]:
         case "v1.5":
             for name, said in cases_signalling.FRAMES.items():
                 yield f"frame/{name}", messages.encode_frames([said])
+        case "v1.6":
+            yield from (
+                (f"probe/{name}", cases_probes.closed(each)) for name, each in cases_probes.PACKETS.items()
+            )
 
 
 def _first_messages() -> Iterator[tuple[str, bytes]]:

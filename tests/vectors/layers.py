@@ -13,6 +13,7 @@ from clanmesh_protocol.encoding import encode
 from clanmesh_protocol.errors import ProtocolError
 from clanmesh_protocol.keys import ClanId, NodeId, signing_public, verify_detached_untrusted
 from clanmesh_protocol.messages import parse_frames_untrusted, parse_header_untrusted
+from clanmesh_protocol.probes import read_packet_untrusted
 from clanmesh_protocol.records import (
     GENESIS_SLOT,
     decode_content_untrusted,
@@ -51,6 +52,13 @@ def datagram(vector: Vector) -> Derived:
     """The clear header."""
     header = parse_header_untrusted(vector.input)
     assert vector.input.startswith(header.encode())
+    return {}
+
+
+def probe(vector: Vector) -> Derived:
+    """The shape of a probe."""
+    packet = read_packet_untrusted(vector.input)
+    assert vector.input.startswith(packet.encode())
     return {}
 
 
@@ -136,6 +144,7 @@ LAYERS: dict[str, Callable[[Vector], Derived]] = {
     "datagram": datagram,
     "frame": frame,
     "call": call,
+    "probe": probe,
     "stream": stream,
     "hello": hello,
     "control": control,

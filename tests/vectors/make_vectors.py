@@ -22,6 +22,7 @@ from tests.vectors import (
     cases_keeping,
     cases_members,
     cases_operations,
+    cases_probes,
     cases_readings,
     cases_records,
     cases_recovery,
@@ -39,7 +40,7 @@ from tests.vectors.meaning import meaning_of
 
 FOLDER = Path(__file__).parents[2] / "protocol" / "vectors"
 FROZEN = Path(__file__).parent / "frozen"
-VERSIONS = ("v1", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5")  # each has what it was the first to say
+VERSIONS = ("v1", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6")  # each has what it was the first to say
 NEVER_EDIT = "never edit: what devices of this version say"
 MODULES = (
     cases_records,
@@ -63,6 +64,7 @@ MODULES = (
     cases_keeping,
     cases_rollout,
     cases_signalling,
+    cases_probes,
 )
 
 

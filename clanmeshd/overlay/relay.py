@@ -6,7 +6,7 @@ that is long enough. What passes is counted, and bounded for each pair and for a
 do.
 """
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -14,7 +14,6 @@ from clanmesh_protocol.keys import Entropy, NodeId
 from clanmesh_protocol.limits import RELAY_TOKEN_BYTES
 from clanmeshd.overlay.relay_pair import Budget, Pair
 
-TAG: Final = "relay"
 PAIRS_MAX: Final = 64  # ports, and sockets, of a clan of a dozen in which nobody reaches anybody
 PAIRS_PER_MEMBER_MAX: Final = 16  # that one member has asked for: none takes all ports
 PAIR_BYTES_PER_S: Final = 62_500_000.0  # 500 Mbit/s: above what WireGuard in user space does on small machines
@@ -131,13 +130,3 @@ class Relay:
         if self.pairs[name].used_s > now_s - IDLE_S:
             raise NotRelayed("full", f"all {self.quotas.pairs} ports of this relay are in use")
         del self.pairs[name]
-
-
-def is_willing(setting: bool | None, tags: Iterable[str], *, is_public: bool) -> bool:
-    """Whether this device relays: as its configuration says; else by the tag `relay`, or if others reach it.
-
-    Whoever switches it off in the configuration is not overruled by a tag.
-    """
-    if setting is not None:
-        return setting
-    return TAG in tags or is_public

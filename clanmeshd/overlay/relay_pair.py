@@ -12,7 +12,8 @@ The relay reads nothing and can say nothing of its own: it passes WireGuard's pa
    given out here: that one has roamed in the middle of a session. Where both have moved, neither can vouch for the
    other: data from one's claim then needs an index of the other's claim. Two keys are enough to lie so; but the
    data of the session that there was moves both back.
-4. A Bind under a side's token moves it at once, also in a session that began on another path; and is answered.
+4. A Bind under a side's token moves it at once, also in a session that began on another path; and is answered. So
+   is the handshake that came before it. (One's own handshake does not bring the other's: two that cross are lost.)
 5. A stream that a side carries its packets on is its address until it ends.
 6. Whatever else comes is dropped without an answer. What knowers of a key can make us pass on is few a second.
 
@@ -47,6 +48,7 @@ INDEXES_MAX: Final = 8  # of one side; WireGuard has three sessions at most, and
 CLAIMS_PER_S: Final = 4.0  # an honest side that moved sends one in 5 s, and both of a pair may have
 CLAIMS_BURST: Final = 16.0
 CLAIM_S: Final = 10.0  # to the other side's answer: two of WireGuard's tries
+HELD_S: Final = 4.5  # then WireGuard is about to begin another one
 
 T = TypeVar("T")
 
@@ -86,6 +88,8 @@ class Side:
         "claim",
         "claim_s",
         "claimed",
+        "held",
+        "held_s",
         "indexes",
         "keys",
         "node",
@@ -107,6 +111,8 @@ class Side:
         self.claim: Address | None = None
         self.claim_s = 0.0
         self.claimed: dict[bytes, Address] = {}  # that came from elsewhere
+        self.held: bytes | None = None  # the last initiation for it while it had no address
+        self.held_s = 0.0
         self.token: bytes | None = None
         self.bind_number = -1
         self.until_s = 0.0  # how long it wants the pair
@@ -141,9 +147,11 @@ class Pair:
         side = self.side(node)
         side.token, side.bind_number = token, -1
 
-    def attach(self, node: NodeId, stream: Address) -> None:
-        """A side's packets travel on a stream from now on; who it is was proven there."""
-        self._move(self.side(node), stream, proven=True)
+    def attach(self, node: NodeId, stream: Address, now_s: float) -> list[Sent]:
+        """A side's packets travel on a stream from now on; who it is was proven there. What to send it at once."""
+        side = self.side(node)
+        self._move(side, stream, proven=True)
+        return self._release(side, now_s)
 
     def detach(self, stream: Address) -> None:
         """The stream has ended."""
@@ -179,7 +187,7 @@ class Pair:
         if kind == COOKIE and size == COOKIE_BYTES:
             return self._cookie(packet, source)
         if kind == BIND_MAGIC and size == BIND_BYTES and seen is not None:
-            return self._bind(packet, source, seen)
+            return self._bind(packet, source, seen, now_s)
         return self._drop("junk")
 
     def _handshake(self, packet: bytes, source: Address, now_s: float) -> list[Sent]:
@@ -198,6 +206,8 @@ class Pair:
             _remember(side.claimed, sender_index(packet), source)
         if packet[:4] == RESPONSE:
             return self._answer(packet, side, source)
+        if side.other.address is None:
+            side.other.held, side.other.held_s = packet, now_s
         return self._pass(packet, side, source, [side.other.address, side.other.claim])
 
     def _answer(self, packet: bytes, side: Side, source: Address) -> list[Sent]:
@@ -224,7 +234,7 @@ class Pair:
         self._prove(side.other, index)
         return self._pass(packet, side, source, [side.other.address])
 
-    def _bind(self, packet: bytes, source: Address, seen: Endpoint) -> list[Sent]:
+    def _bind(self, packet: bytes, source: Address, seen: Endpoint, now_s: float) -> list[Sent]:
         for side in self.sides:
             try:
                 number = read_bind_untrusted(side.token, packet) if side.token is not None else -1
@@ -234,8 +244,15 @@ class Pair:
                 side.bind_number = number
                 self._move(side, source, proven=True)
                 bound = Bound(number, seen, side.other.address is not None)
-                return [(make_bound(side.token or b"", bound), source)]
+                return [(make_bound(side.token or b"", bound), source), *self._release(side, now_s)]
         return self._drop("bind")
+
+    def _release(self, side: Side, now_s: float) -> list[Sent]:
+        """Give a side that is there now the handshake that came for it: the next try would be in five seconds."""
+        held, side.held = side.held, None
+        if held is None or now_s > side.held_s + HELD_S or side.address is None:
+            return []
+        return [(held, side.address)]
 
     # --- who is where --------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import select
 import socket
 import struct
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
@@ -62,6 +62,10 @@ class Carrier(Protocol):
         """Send a packet if there is room, else drop it."""
         ...
 
+    def end(self) -> None:
+        """Its pair is no more."""
+        ...
+
 
 class RelayPorts:
     """The sockets of a relay's pairs. `counters` counts by errno's names what the network refused."""
@@ -93,6 +97,9 @@ class RelayPorts:
                 self._epoll.unregister(descriptor)
                 opened.close()
                 del self._open[descriptor]
+                for side in pair.sides:
+                    if isinstance(side.address, Carrier):
+                        side.address.end()
 
     async def run(self) -> None:
         """Pass packets on until cancelled; closes all ports in the end."""
@@ -118,6 +125,10 @@ class RelayPorts:
         passed = self._send_all(self._socket_of(pair), pair.receive(packet, carrier, None, now_s))
         if passed:
             self.relay.spend(pair, passed, now_s)
+
+    def send(self, pair: Pair, sent: Sequence[tuple[bytes, Address]]) -> None:
+        """Send what a pair has to be sent without a packet of its sides."""
+        self._send_all(self._socket_of(pair), sent)
 
     async def _expire(self) -> None:
         while True:
@@ -169,7 +180,7 @@ class RelayPorts:
             return len(packet)
         return self._send_all(opened, pair.receive(packet, source, _seen(source), now_s))
 
-    def _send_all(self, opened: socket.socket | None, sent: list[tuple[bytes, Address]]) -> int:
+    def _send_all(self, opened: socket.socket | None, sent: Sequence[tuple[bytes, Address]]) -> int:
         for packet, to in sent:
             if isinstance(to, Carrier):
                 to.offer(packet)

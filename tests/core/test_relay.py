@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clanmesh_protocol.keys import NodeId
-from clanmeshd.overlay.relay import IDLE_S, LIFETIME_S, NotRelayed, Quotas, Relay, is_willing
+from clanmeshd.overlay.relay import IDLE_S, LIFETIME_S, NotRelayed, Quotas, Relay
 from clanmeshd.overlay.relay_pair import Budget
+from clanmeshd.relays.own import is_willing
 
 OWN, *MEMBERS = (NodeId(bytes([number]) * 32) for number in range(8))
 ALICE, BOB, CAROL, DAVE = MEMBERS[:4]
@@ -177,12 +178,12 @@ def test_the_table_is_bounded(steps: list[tuple[str, NodeId, NodeId, float]]) ->
 @pytest.mark.parametrize(
     ("setting", "tags", "is_public", "willing"),
     [
-        (None, [], False, False),
-        (None, [], True, True),
-        (None, ["relay"], False, True),
+        ("auto", [], False, False),
+        ("auto", [], True, True),
+        ("auto", ["relay"], False, True),
         (False, ["relay"], True, False),
         (True, [], False, True),
     ],
 )
-def test_who_relays(setting: bool | None, tags: list[str], is_public: bool, willing: bool) -> None:
+def test_who_relays(setting: bool | str, tags: list[str], is_public: bool, willing: bool) -> None:
     assert is_willing(setting, tags, is_public=is_public) is willing

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from clanmesh_protocol.binds import make_bind, read_bound_untrusted
 from clanmesh_protocol.endpoints import endpoint
 from clanmesh_protocol.keys import NodeId
-from clanmeshd.overlay.relay_pair import CLAIM_S, CLAIMS_BURST, INDEXES_MAX, Budget, Pair
+from clanmeshd.overlay.relay_pair import CLAIM_S, CLAIMS_BURST, HELD_S, INDEXES_MAX, Budget, Pair
 
 ALICE, BOB = NodeId(b"a" * 32), NodeId(b"b" * 32)
 KEYS = {ALICE: b"A" * 32, BOB: b"B" * 32}
@@ -226,6 +226,25 @@ def test_a_bind_moves_a_side_and_is_answered() -> None:
     assert relayed(data(4321), OFFICE) == [HOME]
 
 
+def test_who_binds_gets_the_handshake_that_came_before() -> None:
+    relayed, first = Relayed(), handshake(1, BOB, 1)
+    relayed.pair.set_token(ALICE, TOKEN)
+    assert relayed(first, OFFICE) == []
+    sent = relayed.pair.receive(make_bind(TOKEN, 7), HOME, SEEN, relayed.now_s + HELD_S)
+    assert [to for _, to in sent] == [HOME, HOME]
+    assert sent[1][0] == first
+    assert len(relayed.pair.receive(make_bind(TOKEN, 8), HOME, SEEN, relayed.now_s)) == 1
+
+
+def test_an_old_handshake_is_not_kept() -> None:
+    relayed, stream = Relayed(), object()
+    relayed(handshake(1, BOB, 1), OFFICE)
+    assert relayed.pair.attach(ALICE, stream, relayed.now_s + HELD_S + 1) == []
+    other = Relayed()
+    other(handshake(1, BOB, 1), OFFICE)
+    assert other.pair.attach(ALICE, stream, other.now_s) == [(handshake(1, BOB, 1), stream)]
+
+
 def test_an_old_bind_is_nothing() -> None:
     relayed = Relayed()
     relayed.pair.set_token(ALICE, TOKEN)
@@ -239,7 +258,7 @@ def test_an_old_bind_is_nothing() -> None:
 
 def test_a_stream_is_an_address_until_it_ends() -> None:
     relayed, stream = Relayed(), object()
-    relayed.pair.attach(ALICE, stream)
+    relayed.pair.attach(ALICE, stream, relayed.now_s)
     assert relayed(handshake(1, BOB, 1), OFFICE) == [stream]
     assert relayed(handshake(2, ALICE, 2, answers=1), stream) == [OFFICE]
     assert relayed(data(2), OFFICE) == [stream]
@@ -275,10 +294,10 @@ def test_whatever_comes(arrivals: list[tuple[bytes, tuple[str, int], float]]) ->
         to = pair.route(memoryview(packet), len(packet), source) if packet else None
         sent = [(packet, to)] if to else pair.receive(packet, source, SEEN, relayed.now_s)
         for out, address in sent:
-            is_answer = packet[:4] == b"\x01rly"
+            is_bind = packet[:4] == b"\x01rly"
             assert address in heard
-            assert (address == source and len(out) == len(packet)) if is_answer else out == packet
-            assert is_answer or address != source
+            assert (address == source) == is_bind
+            assert (len(out) == len(packet) or out[:4] == b"\1\0\0\0") if is_bind else out == packet
         assert len(sent) <= 2
         one, other = pair.sides
         assert one.address is None or one.address != other.address

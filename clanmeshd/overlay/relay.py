@@ -12,7 +12,8 @@ from typing import Final, TypeAlias
 
 from clanmesh_protocol.keys import Entropy, NodeId
 from clanmesh_protocol.limits import RELAY_TOKEN_BYTES
-from clanmeshd.overlay.relay_pair import Budget, Pair
+from clanmeshd.core.buckets import Budget
+from clanmeshd.overlay.relay_pair import Pair
 
 PAIRS_MAX: Final = 64  # ports, and sockets, of a clan of a dozen in which nobody reaches anybody
 PAIRS_PER_MEMBER_MAX: Final = 16  # that one member has asked for: none takes all ports
@@ -21,7 +22,6 @@ ALL_BYTES_PER_S: Final = 100_000_000.0  # 800 Mbit/s: what a core passes on besi
 BURST_S: Final = 0.25  # of either, at once
 LIFETIME_S: Final = 300.0  # from one request to the next; asking costs 3 ms, so twice in that time is nothing
 IDLE_S: Final = 180.0  # without a packet, a pair has no session of WireGuard's: it may have to give way
-EXPIRY_S: Final = 15.0  # how often pairs are looked through for those whose time is over
 
 KeysOf: TypeAlias = Callable[[NodeId], Sequence[bytes]]  # WireGuard's public keys of a member: in use, and next
 

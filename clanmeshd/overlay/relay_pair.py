@@ -29,7 +29,7 @@ from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.errors import ProtocolError
 from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.limits import BIND_BYTES
-from clanmeshd.core.buckets import TokenBucket
+from clanmeshd.core.buckets import Budget, TokenBucket
 from clanmeshd.overlay.wireguard_packets import (
     COOKIE,
     COOKIE_BYTES,
@@ -54,28 +54,6 @@ T = TypeVar("T")
 
 Address: TypeAlias = Hashable
 Sent: TypeAlias = tuple[bytes, Address]  # a packet and where it goes
-
-
-class Budget:
-    """Bytes that may pass: `per_s` a second, and `burst` at once. What is counted afterwards may be a debt."""
-
-    __slots__ = ("_at_s", "_burst", "_level", "_per_s")
-
-    def __init__(self, per_s: float, burst: float, now_s: float) -> None:
-        self._per_s = per_s
-        self._burst = burst
-        self._level = burst
-        self._at_s = now_s
-
-    def has_room(self, now_s: float) -> bool:
-        """Whether anything may pass now."""
-        self._level = min(self._burst, self._level + max(0.0, now_s - self._at_s) * self._per_s)
-        self._at_s = max(self._at_s, now_s)
-        return self._level > 0
-
-    def spend(self, size: int) -> None:
-        """So much has passed."""
-        self._level -= size
 
 
 class Side:
@@ -176,7 +154,7 @@ class Pair:
         return to
 
     def receive(self, packet: bytes, source: Address, seen: Endpoint | None, now_s: float) -> list[Sent]:
-        """What to send for any packet. `seen` is its source for people; None on a stream."""
+        """What to send for any packet. `seen` is its source as a Bind's answer names it."""
         if self._watchful:
             self._forget_claims(now_s)
         if is_handshake(packet):

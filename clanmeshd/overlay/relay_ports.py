@@ -6,46 +6,33 @@ drops what exceeds the socket's buffer. A filter in the kernel drops what has th
 messages, so that junk wakes nobody. A packet is read into one buffer, and sent from there.
 """
 
-import ctypes
 import errno
 import select
 import socket
-import struct
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 import trio
 
 from clanmesh_protocol.binds import BIND_MAGIC
-from clanmesh_protocol.endpoints import Endpoint, endpoint
-from clanmesh_protocol.limits import BIND_BYTES
-from clanmeshd.overlay.relay import EXPIRY_S, Relay
+from clanmesh_protocol.endpoints import endpoint
+from clanmeshd.overlay.relay import Relay
+from clanmeshd.overlay.relay_filter import attach_filter
 from clanmeshd.overlay.relay_pair import Address, Pair
-from clanmeshd.overlay.wireguard_packets import (
-    COOKIE,
-    COOKIE_BYTES,
-    DATA,
-    DATA_BYTES_MIN,
-    INITIATION,
-    INITIATION_BYTES,
-    RESPONSE,
-    RESPONSE_BYTES,
-)
 
-BATCH_PACKETS_MAX: Final = 64  # of one port in a turn: 0.5 ms
-TURN_PORTS_MAX: Final = 8  # in a turn: the daemon's other tasks wait 4 ms at most
+BATCH_PACKETS_MAX: Final = 128  # of one port in a turn: 1 ms
+TURN_PORTS_MAX: Final = 4  # in a turn: the daemon's other tasks wait 4 ms at most
+JUNK_PAUSE_S: Final = (
+    0.002  # after a turn of which most was dropped: a flood is read in batches, if we keep up with it
+)
 PACKET_BYTES_MAX: Final = 9216  # jumbo frames; a larger one is cut, and no use to WireGuard
 BUFFER_BYTES: Final = 4 << 20  # of a port, each way: 20 ms of a gigabit, as the kernel counts
 PORTS_EACH: Final = 64  # numbers that are tried, from the first on: a person can open that many in a firewall
 
-_UDP_HEADER_BYTES: Final = 8
-_SO_ATTACH_FILTER: Final = 26  # Linux; these three are not in the socket module
-_SO_RCVBUFFORCE: Final = 33
+_SO_RCVBUFFORCE: Final = 33  # Linux; both are not in the socket module
 _SO_SNDBUFFORCE: Final = 32
-_INSTRUCTION: Final = struct.Struct("=HBBI")
-_LOAD_WORD, _LOAD_LENGTH, _IS_EQUAL, _IS_AT_LEAST, _RETURN = 0x20, 0x80, 0x15, 0x35, 0x06  # linux/bpf_common.h
 
 _Source: TypeAlias = tuple[Any, ...]  # as the socket says it: address, port and more
 
@@ -104,13 +91,10 @@ class RelayPorts:
     async def run(self) -> None:
         """Pass packets on until cancelled; closes all ports in the end."""
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._expire)
-                while True:
-                    await trio.lowlevel.wait_readable(self._epoll.fileno())
-                    now_s = trio.current_time()
-                    for descriptor, _ in self._epoll.poll(0, TURN_PORTS_MAX):
-                        self._drain(*self._open[descriptor], now_s)
+            while True:
+                await trio.lowlevel.wait_readable(self._epoll.fileno())
+                if not self._turn(trio.current_time()):
+                    await trio.sleep(JUNK_PAUSE_S)
         finally:
             for opened, _ in self._open.values():
                 opened.close()
@@ -122,7 +106,9 @@ class RelayPorts:
         if not self.relay.has_room(pair, now_s):
             pair.dropped["quota"] += 1
             return
-        passed = self._send_all(self._socket_of(pair), pair.receive(packet, carrier, None, now_s))
+        to = pair.route(memoryview(packet), len(packet), carrier)
+        sent = [(packet, to)] if to is not None else pair.receive(packet, carrier, None, now_s)
+        passed = self._send_all(self._socket_of(pair), sent)
         if passed:
             self.relay.spend(pair, passed, now_s)
 
@@ -130,18 +116,22 @@ class RelayPorts:
         """Send what a pair has to be sent without a packet of its sides."""
         self._send_all(self._socket_of(pair), sent)
 
-    async def _expire(self) -> None:
-        while True:
-            await trio.sleep(EXPIRY_S)
-            self.relay.expire(trio.current_time())
-            self.sweep()
+    def _turn(self, now_s: float) -> bool:
+        """Pass on what waits, up to a batch of each port. False: it was mostly junk, and no more of it waits."""
+        read = dropped = 0
+        for descriptor, _ in self._epoll.poll(0, TURN_PORTS_MAX):
+            opened, pair = self._open[descriptor]
+            before = pair.dropped.total()
+            read += self._drain(opened, pair, now_s)
+            dropped += pair.dropped.total() - before
+        return 2 * dropped <= read or read >= BATCH_PACKETS_MAX
 
-    def _drain(self, opened: socket.socket, pair: Pair, now_s: float) -> None:
-        """Pass on what waits at a port, up to a batch."""
+    def _drain(self, opened: socket.socket, pair: Pair, now_s: float) -> int:
+        """Pass on what waits at a port, up to a batch; how many packets were read."""
         view, receive, send = self._view, opened.recvfrom_into, opened.sendto
-        passed = 0
+        passed = read = 0
         has_room = self.relay.has_room(pair, now_s)
-        for _ in range(BATCH_PACKETS_MAX):
+        for count in range(BATCH_PACKETS_MAX):
             try:
                 size, source = receive(view)
             except BlockingIOError:
@@ -149,6 +139,7 @@ class RelayPorts:
             except OSError as error:
                 self._count(error)
                 break
+            read = count + 1
             if not has_room:
                 pair.dropped["quota"] += 1
                 continue
@@ -163,6 +154,7 @@ class RelayPorts:
                 self._count(error)
         if passed:
             self.relay.spend(pair, passed, now_s)
+        return read
 
     def _pass_seldom(
         self,
@@ -178,7 +170,8 @@ class RelayPorts:
         if isinstance(to, Carrier):
             to.offer(packet)
             return len(packet)
-        return self._send_all(opened, pair.receive(packet, source, _seen(source), now_s))
+        seen = endpoint(source[0], source[1]) if packet.startswith(BIND_MAGIC) else None
+        return self._send_all(opened, pair.receive(packet, source, seen, now_s))
 
     def _send_all(self, opened: socket.socket | None, sent: Sequence[tuple[bytes, Address]]) -> int:
         for packet, to in sent:
@@ -220,46 +213,9 @@ def _bind(port: int) -> socket.socket:
             opened.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
             with suppress(PermissionError):
                 opened.setsockopt(socket.SOL_SOCKET, forced, BUFFER_BYTES)
-        _attach_filter(opened)
+        attach_filter(opened)
         opened.bind(("", port))
     except OSError:
         opened.close()
         raise
     return opened
-
-
-def _seen(source: _Source) -> Endpoint:
-    return endpoint(source[0], source[1])
-
-
-# --- the filter ----------------------------------------------------------------------------------------
-
-
-def _attach_filter(opened: socket.socket) -> None:
-    """Have the kernel drop what is none of WireGuard's messages, by type and size, and no bind."""
-    program = b"".join(_filter())
-    held = ctypes.create_string_buffer(program, len(program))
-    fprog = struct.pack("@HP", len(program) // _INSTRUCTION.size, ctypes.addressof(held))
-    opened.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, fprog)
-
-
-def _filter() -> Iterator[bytes]:
-    """The first word says the kind, big-endian as the filter reads it; then the length decides."""
-    sizes = {
-        INITIATION: INITIATION_BYTES,
-        RESPONSE: RESPONSE_BYTES,
-        COOKIE: COOKIE_BYTES,
-        BIND_MAGIC: BIND_BYTES,
-    }
-    yield _INSTRUCTION.pack(_LOAD_WORD, 0, 0, _UDP_HEADER_BYTES)
-    for kind, size in sizes.items():
-        yield _INSTRUCTION.pack(_IS_EQUAL, 0, 4, int.from_bytes(kind, "big"))
-        yield _INSTRUCTION.pack(_LOAD_LENGTH, 0, 0, 0)
-        yield _INSTRUCTION.pack(_IS_EQUAL, 0, 1, size + _UDP_HEADER_BYTES)
-        yield _INSTRUCTION.pack(_RETURN, 0, 0, 0xFFFF)
-        yield _INSTRUCTION.pack(_RETURN, 0, 0, 0)
-    yield _INSTRUCTION.pack(_IS_EQUAL, 0, 3, int.from_bytes(DATA, "big"))
-    yield _INSTRUCTION.pack(_LOAD_LENGTH, 0, 0, 0)
-    yield _INSTRUCTION.pack(_IS_AT_LEAST, 0, 1, DATA_BYTES_MIN + _UDP_HEADER_BYTES)
-    yield _INSTRUCTION.pack(_RETURN, 0, 0, 0xFFFF)
-    yield _INSTRUCTION.pack(_RETURN, 0, 0, 0)

@@ -157,9 +157,8 @@ class Asker:
         """The relay's endpoints that are its own as far as this device knows; where it has just answered first."""
         known = {answered, *(each.ip for each in relay.endpoints)}
         own = [each for each in answer.endpoints if each.ip in known]
-        ports = {each.port for each in answer.endpoints}
-        if answered not in {each.ip for each in own} and len(ports) == 1:
-            own.append(Endpoint(answered, *ports))
+        if answered not in {each.ip for each in own} and answer.endpoints:
+            own.append(Endpoint(answered, answer.endpoints[0].port))
         for each in sorted(own, key=lambda each: each.ip != answered):
             if is_candidate(each.ip) and not each.ip.startswith(self.inside):
                 yield each

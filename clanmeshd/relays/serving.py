@@ -18,7 +18,7 @@ from clanmeshd.overlay.relay_pair import Pair
 from clanmeshd.overlay.relay_ports import RelayPorts
 from clanmeshd.relays.carrying import Carrier
 
-FOLLOW_S: Final = 5.0  # how late a new tunnel key of a member is heard of; its next one is known for long
+FOLLOW_S: Final = 5.0  # how late another tunnel key of a member is heard of (the next one is known for long)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,10 @@ class RelayService:
                 self.refresh()
 
     def refresh(self) -> None:
-        """Somebody was removed, has another key, or this device relays no more."""
+        """Somebody was removed or has another key, a pair's time is over, or this device relays no more."""
         members = self._around.members() if self._around.is_willing() else ()
         self.relay.retain(members, self._around.keys_of)
+        self.relay.expire(trio.current_time())
         self.ports.sweep()
 
     async def serve(self, channel: stream.Stream) -> None:

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clanmesh_protocol.keys import NodeId
+from clanmeshd.core.buckets import Budget
 from clanmeshd.overlay.relay import IDLE_S, LIFETIME_S, NotRelayed, Quotas, Relay
-from clanmeshd.overlay.relay_pair import Budget
 from clanmeshd.relays.own import is_willing
 
 OWN, *MEMBERS = (NodeId(bytes([number]) * 32) for number in range(8))

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from clanmesh_protocol.binds import make_bind, read_bound_untrusted
 from clanmesh_protocol.endpoints import endpoint
 from clanmesh_protocol.keys import NodeId
-from clanmeshd.overlay.relay_pair import CLAIM_S, CLAIMS_BURST, HELD_S, INDEXES_MAX, Budget, Pair
+from clanmeshd.core.buckets import Budget
+from clanmeshd.overlay.relay_pair import CLAIM_S, CLAIMS_BURST, HELD_S, INDEXES_MAX, Pair
 
 ALICE, BOB = NodeId(b"a" * 32), NodeId(b"b" * 32)
 KEYS = {ALICE: b"A" * 32, BOB: b"B" * 32}

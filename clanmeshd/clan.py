@@ -36,6 +36,7 @@ from clanmeshd.net.udp import DatagramPort
 from clanmeshd.overlays import Overlay
 from clanmeshd.reaching import Reach, serve_pack, serve_question
 from clanmeshd.reconcile import Latest, reconcile
+from clanmeshd.relays.own import OwnRelay
 from clanmeshd.resealing import keep_sealed
 from clanmeshd.rollout.machine import Rollout
 from clanmeshd.secrets.place import PlacementError, place
@@ -64,6 +65,7 @@ class Clan:
     overlay: Overlay
     rollout: Rollout
     reach: Reach
+    relay: OwnRelay
     ties: stream.Ties = field(default_factory=stream.Ties)
     adopted: Latest[Membership] = field(default_factory=Latest)  # with another discovery secret, for mDNS
     placement_failure: str | None = None
@@ -123,6 +125,7 @@ async def run_clan(
             nursery.start_soon(_fetch, clan)
             nursery.start_soon(_watch_addresses, clan)
             nursery.start_soon(clan.overlay.run, driver.slots.tunnels)
+            nursery.start_soon(clan.relay.run)
             nursery.start_soon(_keep_names, clan)
             nursery.start_soon(_keep_secrets, clan)
             nursery.start_soon(keep_sealed, driver, keys)
@@ -159,13 +162,15 @@ def _assemble(config: Config, store: Store, keys: DeviceKeys, membership: Member
         hooks=config.hooks,
     )
     overlay = Overlay(config.interface, config.overlay, applied=driver.tunnels_applied)
-    return Clan(config, store, keys, membership, driver, status, overlay, rollout, reach, ties)
+    relay = OwnRelay(config, driver, keys.node, overlay_prefix(membership.clan))
+    return Clan(config, store, keys, membership, driver, status, overlay, rollout, reach, relay, ties)
 
 
 def _cut_off(clan: Clan, authority: Authority) -> None:
     """End what is going on with those who are no members any more; all of it when this device is none."""
     is_in = authority.is_member(clan.keys.node)
     cut = clan.ties.cut(lambda node: is_in and authority.is_member(node))
+    clan.relay.refresh()
     if cut:
         log.info("%d streams with removed devices were cut", cut)
 
@@ -210,7 +215,7 @@ async def _follow_discovery(clan: Clan) -> None:
 async def _serve_streams(clan: Clan, listeners: list[trio.SocketListener]) -> None:
     def may(node: NodeId, purpose: str) -> bool:
         member = clan.mesh.authority.members.get(node)
-        if purpose in (Purpose.GIT, Purpose.PACK, Purpose.ROLLOUT, Purpose.STORE):
+        if purpose in (Purpose.GIT, Purpose.PACK, Purpose.ROLLOUT, Purpose.STORE, Purpose.RELAY):
             return member is not None and member.is_current(instant().unix_s)
         return purpose == Purpose.JOIN or member is not None
 
@@ -230,6 +235,8 @@ async def _serve_streams(clan: Clan, listeners: list[trio.SocketListener]) -> No
                 await serve_pack(clan.rollout.offers, channel)
             case Purpose.ROLLOUT:
                 await serve_question(clan.rollout, channel)
+            case Purpose.RELAY:
+                await clan.relay.serve(channel)
 
     await stream.serve(
         listeners,

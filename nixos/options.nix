@@ -52,6 +52,15 @@
       example = [ "203.0.113.7:51871" ];
       description = "Addresses and ports at which others reach this device, beside those that it sees itself.";
     };
+    relay = lib.mkOption {
+      type = lib.types.enum [
+        "auto"
+        true
+        false
+      ];
+      default = "auto";
+      description = "Whether to relay for members that cannot reach each other: by default with the tag `relay`, or with a public address.";
+    };
     hooks = lib.mkOption {
       type = lib.types.str;
       default = "/etc/clanmesh/hooks.d";

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Final
 
 from clanmesh_protocol import control, messages, streams
+from clanmesh_protocol.binds import read_bind_untrusted, read_bound_untrusted
 from clanmesh_protocol.control import Fault
 from clanmesh_protocol.encoding import decode_untrusted
 from clanmesh_protocol.errors import MalformedError, ProtocolError
@@ -30,6 +31,7 @@ from clanmeshd.rollout.config import FILE_BYTES_MAX, parse_config_untrusted
 from clanmeshd.rollout.signers import read_signature_untrusted, read_signer_untrusted
 from clanmeshd.store import read_log_untrusted
 from tests.fuzz import scraps
+from tests.vectors.cases_binds import TOKEN
 from tests.vectors.people import CLAN, GENESIS_DATA, MEMBER, sign_body
 
 HEAD_BYTES: Final = 97  # of a record, before its body
@@ -143,6 +145,8 @@ READERS: Final[dict[str, Reader]] = {
     "probe": Reader(read_packet_untrusted, _of("probe"), DATAGRAM_BYTES_MAX),
     "stream length": Reader(lambda data: streams.read_frame_length_untrusted(data[:4]), _of("stream"), 4),
     "stream frame": Reader(_stream_hello, _of("stream", behind=4), STREAM_FRAME_BYTES_MAX),
+    "bind": Reader(lambda data: read_bind_untrusted(TOKEN, data), _of("bind"), TEXT_BYTES_MAX),
+    "bound": Reader(lambda data: read_bound_untrusted(TOKEN, data), _of("bind"), TEXT_BYTES_MAX),
     "control length": Reader(lambda data: control.frame_length_untrusted(data[:4]), _of("control"), 4),
     "control frame": Reader(control.decode_frame_untrusted, _of("control", behind=4), CONTROL_FRAME_BYTES_MAX),
     "control request": Reader(control.read_request_untrusted, _of("control", behind=4), CONTROL_FRAME_BYTES_MAX),

@@ -7,8 +7,8 @@ the values that the vector's parameters are compared with.
 
 from collections.abc import Callable, Mapping
 
+from clanmesh_protocol import binds, streams
 from clanmesh_protocol import control as control_socket
-from clanmesh_protocol import streams
 from clanmesh_protocol.encoding import encode
 from clanmesh_protocol.errors import ProtocolError
 from clanmesh_protocol.keys import ClanId, NodeId, signing_public, verify_detached_untrusted
@@ -99,6 +99,15 @@ def hello(vector: Vector) -> Derived:
     return {}
 
 
+def bind(vector: Vector) -> Derived:
+    """What goes between a member and a relay's port."""
+    token = vector.bytes_of("token")
+    if vector.parameters["from"] == "member":
+        return {"number": str(binds.read_bind_untrusted(token, vector.input))}
+    bound = binds.read_bound_untrusted(token, vector.input)
+    return {"number": str(bound.number), "seen": str(bound.seen), "other": str(bound.other_is_bound).lower()}
+
+
 def control(vector: Vector) -> Derived:
     """One request on the control socket."""
     length = control_socket.frame_length_untrusted(vector.input[:4])
@@ -147,6 +156,7 @@ LAYERS: dict[str, Callable[[Vector], Derived]] = {
     "probe": probe,
     "stream": stream,
     "hello": hello,
+    "bind": bind,
     "control": control,
     "token": token,
     "recovery": recovery,

@@ -5,7 +5,7 @@ that the core wants, as another endpoint and keepalive, so that WireGuard has on
 """
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Final, NamedTuple, Protocol, assert_never
@@ -19,7 +19,7 @@ from clanmeshd.core.effects import Called, Holder, Reflected, SetTunnels
 from clanmeshd.core.peers import Peer
 from clanmeshd.core.sightings import is_outer
 from clanmeshd.core.subjects import State
-from clanmeshd.core.wanted import node_record
+from clanmeshd.core.wanted import PREFIX_BITS, node_record
 from clanmeshd.driver import Driver, instant
 from clanmeshd.overlay.device import TunnelState
 from clanmeshd.overlay.path_terms import (
@@ -46,6 +46,7 @@ from clanmeshd.reconcile import Latest
 TICK_S: Final = 1.0  # between two looks at whether anything moves: a black hole is seen in four
 AWAY_S: Final = 5.0  # that the clock of the machine is ahead of ours: it slept, and woke up anywhere
 TURN_S_MAX: Final = 3600.0
+ALONE_S: Final = 3.0  # that no member answers any datagram, until a stream is tried in the place of UDP
 RELAYS_MAX: Final = 8  # members that are thought of as relays, the nearest
 RELAY_TAG: Final = "relay"
 NOWHERE: Final = Endpoint(bytes([127, 0, 0, 1]), 9)  # RFC 863: whatever arrives there is thrown away
@@ -134,6 +135,8 @@ class Steering:
     _reflected: Reflected = field(default_factory=lambda: Reflected(NatKind.UNKNOWN, (), ()))
     _relays: dict[NodeId, Holder] = field(default_factory=dict)
     _up: frozenset[NodeId] = frozenset()
+    _alone_s: float = field(default_factory=trio.current_time)  # since when no datagram comes but through tunnels
+    _is_blocked: bool = False  # a stream went through since, so it is not that nobody is there
     _news: trio.Event | None = None  # that the relays were worked out before
     _packets: int = -1
     _slept_s: float = 0.0
@@ -176,6 +179,9 @@ class Steering:
 
     def ready(self, node: NodeId, via: NodeId, endpoint: Endpoint, shared: tuple[Endpoint, ...]) -> None:
         """A relay relays: WireGuard here is to send to `endpoint`, the peer's to one of `shared`."""
+        if endpoint.ip == NOWHERE.ip:
+            self._is_blocked = self._is_alone()
+            self.look_around()
         self.paths.relay_ready(node, via, endpoint, shared, trio.current_time())
         self._nudge.set()
 
@@ -205,7 +211,8 @@ class Steering:
         )
         before = self.paths.own
         address = self._wanted.address if self._wanted is not None else before.address
-        own = Own(address, frozenset(each.ip for each in listed), candidates, self._reflected.nat)
+        nat = NatKind.BLOCKED if self._is_blocked else self._reflected.nat
+        own = Own(address, frozenset(each.ip for each in listed), candidates, nat)
         if own.ips != before.ips:
             self.prober.moved()
         self.paths.set_own(own, now_s)
@@ -215,6 +222,9 @@ class Steering:
             self.paths.moved(now_s)
         self._slept_s = ahead_s
         self._nudge.set()
+
+    def _is_alone(self) -> bool:
+        return trio.current_time() >= self._alone_s + ALONE_S
 
     def _ahead_s(self) -> float:
         return self.machine.uptime_s() - trio.current_time()
@@ -250,7 +260,7 @@ class Steering:
         while True:
             await trio.sleep(TICK_S)
             self.look_around()
-            if self._news is None or self._news.is_set():
+            if self._news is None or self._news.is_set() or self._is_alone():
                 self._news = self.driver.news
                 self._follow_peers(self.driver.mesh.peers(instant()))
             packets = self.machine.moved_packets()
@@ -274,13 +284,17 @@ class Steering:
         self.driver.mesh.meeting.set_tunnels(seen)
         self._nudge.set()
 
-    def _follow_peers(self, peers: Iterable[Peer]) -> None:
+    def _follow_peers(self, peers: Sequence[Peer]) -> None:
         up = [peer for peer in peers if peer.node != self.node and peer.state == State.UP]
         now_s, before = trio.current_time(), self._up
         self._up = frozenset(peer.node for peer in up)
         for node in sorted(self._up - before):
             self.paths.answers(node, now_s)
-        able = [peer for peer in up if _may_relay(peer)]
+        inside = self.paths.own.address[: PREFIX_BITS // 8]
+        if any(peer.endpoint is not None and not peer.endpoint.ip.startswith(inside) for peer in up):
+            self._alone_s, self._is_blocked = now_s, False
+        asked = [peer for peer in peers if peer.node != self.node] if self._is_alone() else up
+        able = [peer for peer in asked if _may_relay(peer)]
         able.sort(key=lambda peer: peer.rtt_ms if peer.rtt_ms is not None else 1000.0)
         self._relays = {peer.node: Holder(peer.node, peer.endpoints, frozenset()) for peer in able[:RELAYS_MAX]}
         relays = [
@@ -345,7 +359,7 @@ class Steering:
             self.paths.relay_failed(node, via, trio.current_time())
             self._nudge.set()
         else:
-            self.asker.ask(node, holder, carried=carried)
+            self.asker.ask(node, holder, carried=carried or self._is_alone())
 
     def _greet(self, node: NodeId) -> None:
         for tunnel in self._wanted.tunnels if self._wanted is not None else ():

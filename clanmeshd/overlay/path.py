@@ -17,6 +17,8 @@ from clanmeshd.overlay.path_terms import (
     DEATHS_MAX,
     IMPROVE_S,
     KEEPALIVE_S,
+    LOOK_S,
+    LOOKED_S,
     NEAR_DELAY_S,
     RELAY_DELAY_S,
     RETRY_JITTER,
@@ -62,6 +64,7 @@ class PeerPath:
         self._relaying = Relaying(node, around, self.actions)
         self._why = Why.TRYING
         self._failures = 0  # searches in vain, one after the other
+        self._looked_s = -inf  # when it was last looked whether WireGuard has got through by itself
         self._deaths = 0  # of paths, with nothing heard in between
         self._retry_s = inf
 
@@ -229,7 +232,7 @@ class PeerPath:
         # known of the other where nobody called: two handshakes that cross cost five seconds.
         begins = self._around.own.address < self._fellow.address
         self.actions.append(UseEndpoint(self.node, endpoint, keepalive_s, begins))
-        if self._silence.is_waiting or now_s < self._silence.heard_s + SLEEP_AFTER_S:
+        if self._silence.is_waiting or now_s < self._silence.came_s + SLEEP_AFTER_S:
             # The peer's WireGuard learns of it by this, and this side whether it works.
             self.actions.append(Echo(self.node))
         self._silence.forgive()
@@ -247,7 +250,7 @@ class PeerPath:
     def _die(self, now_s: float) -> None:
         """The path is dead: take the next one."""
         self._deaths += 1
-        self._silence.forgive()
+        self._silence.bury()
         self._confirm_s, self._is_held = inf, False
         spot = self._seeking.spots.get(self._endpoint) if self.is_direct else None
         if spot is not None:
@@ -317,8 +320,26 @@ class PeerPath:
         search = self._seeking.go_on(now_s)
         if search is not None:
             self._end(search, now_s)
+        if now_s >= self._relaying.wanted_s and self._works_by_itself(now_s):
+            return
         is_answered = self._silence.heard_s > self._used_s
         self._relaying.go_on(now_s, is_direct=self.is_direct, is_answered=is_answered)
+
+    def _works_by_itself(self, now_s: float) -> bool:
+        """Whether WireGuard has got through where the peer's record says that it is, or is to be looked at first.
+
+        So it is with a peer whose version answers no probes.
+        """
+        if self.kind is not PathKind.NONE or self._deaths:
+            return False
+        if now_s < self._silence.heard_s + SLEEP_AFTER_S:
+            self._relaying.wanted_s = inf
+            return True
+        if now_s < self._looked_s + LOOKED_S:
+            return False
+        self._looked_s, self._relaying.wanted_s = now_s, now_s + LOOK_S / 3
+        self.actions.append(Look(self.node))
+        return True
 
     def _watch(self, now_s: float) -> None:
         if now_s >= self._confirm_s or (self._deaths < DEATHS_MAX and self._silence.is_over(now_s)):

@@ -34,6 +34,7 @@ MARGIN_S: Final = 0.003  # and in any case; schedulers alone make 1 ms
 SILENCE_S: Final = 0.45  # sent, and nothing received: ask for a sign of life
 ECHO_S: Final = 0.4  # between two such questions
 LOOK_S: Final = 0.15  # between two looks for the answer
+LOOKED_S: Final = 1.0  # that a look before a relay is asked for is good for
 DEAD_S: Final = 1.9  # of silence, four questions unanswered: counters that are looked at each second show silence
 # after two at most
 CONFIRM_S: Final = 0.6  # after a change of addresses, for the former path to prove itself again

@@ -14,18 +14,19 @@ class Silence:
 
     def __init__(self, now_s: float) -> None:
         self.used_s = now_s  # when something last went either way
-        self.heard_s = -inf  # when something last came
+        self.heard_s = -inf  # when something last came, by a path that is not dead
+        self.came_s = -inf  # by whatever path: WireGuard has a session as long after that
         self._counts: tuple[int, int] | None = None  # sent, received
         self._since_s: float | None = None
         self._echo_s = self._look_s = inf
 
     def counted(self, sent: int, received: int, now_s: float) -> None:
         """Take what WireGuard has counted. Counters that went back are those of a peer that was added anew."""
-        before, self._counts = self._counts, (sent, received)
-        if before is None or received < before[1]:
+        before, self._counts = self._counts or (0, 0), (sent, received)
+        if received < before[1]:
             return
         if received > before[1]:
-            self.used_s = self.heard_s = now_s
+            self.used_s = self.heard_s = self.came_s = now_s
             self.forgive()
         elif sent > before[0]:
             self.used_s = now_s
@@ -35,6 +36,11 @@ class Silence:
     def forgive(self) -> None:
         """It was heard, or the path is another one."""
         self._since_s, self._echo_s, self._look_s = None, inf, inf
+
+    def bury(self) -> None:
+        """The path is dead: what was heard on it says nothing any more."""
+        self.forgive()
+        self.heard_s = -inf
 
     @property
     def is_waiting(self) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.keys import NodeId
-from clanmesh_protocol.signalling import CallKind, Candidate, CandidateKind, NatKind
+from clanmesh_protocol.signalling import Candidate, CandidateKind, NatKind
 from clanmeshd.core.effects import Called
 from clanmeshd.overlay.path_terms import (
     Action,
@@ -479,6 +479,3 @@ def introduce(first: Host, second: Host) -> Any:
     """Both learn of each other at once."""
     first.meets(second)
     second.meets(first)
-
-
-__all__ = ["KINDS", "CallKind", "Host", "Net", "Packet", "Router", "couple", "gap_s", "introduce", "steady"]

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from math import inf
 from random import Random
 from statistics import median
@@ -36,7 +37,20 @@ from clanmeshd.overlay.path_terms import (
     Why,
 )
 from clanmeshd.overlay.paths import Paths
-from tests.core.path_network import KINDS, LEG_S, PORT, Host, Net, Packet, Router, couple, gap_s, introduce, steady
+from tests.core.path_network import (
+    KINDS,
+    LEG_S,
+    PORT,
+    Host,
+    Net,
+    Packet,
+    Router,
+    Tunnel,
+    couple,
+    gap_s,
+    introduce,
+    steady,
+)
 
 PAIRS = [(first, second) for first in KINDS for second in KINDS]
 SHUT = {"easy", "open"}  # what a symmetric router cannot reach
@@ -481,3 +495,26 @@ class TestTheModel:
         other.send(one.node, "ask")
         net.run(4.9)
         assert not one.replies
+
+
+class TestOldVersions:
+    def test_who_answers_no_probes_but_is_reached_needs_no_relay(self) -> None:
+        net = Net()
+        one, other, relay = net.host("public"), net.host("public"), net.host("public")
+        one.relayed_by(relay)
+        other.arrive = partial(without_probes, other.arrive)  # type: ignore[method-assign]
+        one.meets(other)
+        one.tunnels[other.node].endpoint = Endpoint(other.ip, PORT)  # as the core has it, by the record
+        other.tunnels[one.node] = Tunnel()
+        steady(one, other)
+        net.run(60.0)
+        assert not done(one, AskRelay)
+        assert gap_s(one, net.now_s - 1.0) < 1.0
+        net.cut.add(frozenset({one.node, other.node}))
+        net.run(10.0)
+        assert done(one, AskRelay)
+
+
+def without_probes(arrive: Callable[[Packet, Endpoint], None], packet: Packet, source: Endpoint) -> None:
+    if packet.what != "probe":
+        arrive(packet, source)

@@ -152,7 +152,7 @@ async def test_nobody_up_is_a_reason(house: Household, autojump_clock: MockClock
         assert standing is not None
         assert (standing.kind, standing.why) == (PathKind.NONE, Why.NO_CARRIER)
         assert standing.next_try_s is not None
-        assert not world.asked
+        assert {carried for *_, carried in world.asked} == {True}  # by streams, the one thing that is left
 
 
 async def test_what_others_see_and_the_router_promised_is_called(
@@ -170,10 +170,10 @@ async def test_counters_are_read_when_something_moves_and_members_told(
     house: Household, autojump_clock: MockClock
 ) -> None:
     async with steering(house["desk"]) as (steer, world):
-        await trio.sleep(5 * TICK_S)
+        await trio.sleep(60)  # before a relay is asked for it is looked whether one is needed, some times
         looks = world.looks
         await trio.sleep(60)
-        assert world.looks == looks <= 1
+        assert world.looks == looks <= 10
         peer = other(steer)
         world.counts = {peer.public_key: TunnelState(SEEN, 1_800_000_000, 10, 10)}
         world.packets += 1

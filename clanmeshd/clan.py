@@ -43,6 +43,7 @@ from clanmeshd.secrets.place import PlacementError, place
 from clanmeshd.status import OwnStatus
 from clanmeshd.store import Membership, Store
 from clanmeshd.stores import MemberStores
+from clanmeshd.traversal import Traversal
 from clanmeshd.watching import watch_upstream
 
 ADDRESSES_POLL_S: Final = 60.0  # changes are told by the kernel; this is for where it may not tell
@@ -66,6 +67,7 @@ class Clan:
     rollout: Rollout
     reach: Reach
     relay: OwnRelay
+    traversal: Traversal
     ties: stream.Ties = field(default_factory=stream.Ties)
     adopted: Latest[Membership] = field(default_factory=Latest)  # with another discovery secret, for mDNS
     placement_failure: str | None = None
@@ -124,7 +126,8 @@ async def run_clan(
             nursery.start_soon(_serve_streams, clan, listeners)
             nursery.start_soon(_fetch, clan)
             nursery.start_soon(_watch_addresses, clan)
-            nursery.start_soon(clan.overlay.run, driver.slots.tunnels)
+            nursery.start_soon(clan.overlay.run, clan.traversal.tunnels)
+            nursery.start_soon(clan.traversal.run)
             nursery.start_soon(clan.relay.run)
             nursery.start_soon(_keep_names, clan)
             nursery.start_soon(_keep_secrets, clan)
@@ -163,7 +166,8 @@ def _assemble(config: Config, store: Store, keys: DeviceKeys, membership: Member
     )
     overlay = Overlay(config.interface, config.overlay, applied=driver.tunnels_applied)
     relay = OwnRelay(config, driver, keys.node, overlay_prefix(membership.clan))
-    return Clan(config, store, keys, membership, driver, status, overlay, rollout, reach, relay, ties)
+    traversal = Traversal(config, driver, keys, membership.clan, overlay, reach)
+    return Clan(config, store, keys, membership, driver, status, overlay, rollout, reach, relay, traversal, ties)
 
 
 def _cut_off(clan: Clan, authority: Authority) -> None:

@@ -76,7 +76,7 @@ class Device:
         )
         rollout = SimpleNamespace(head=None, target=None, fork=(), complaint=None)
         status = OwnStatus(driver)
-        parts = status, overlay, rollout, None, None
+        parts = status, overlay, rollout, None, None, None
         self.clan = Clan(config, store, keys, membership, driver, *parts)  # type: ignore[arg-type]
         self._daemon = SimpleNamespace(
             need_clan=lambda: self.clan,

@@ -39,12 +39,14 @@ from clanmeshd.net.udp import DatagramPort
 from clanmeshd.overlays import Overlay
 from clanmeshd.reaching import Reach, serve_pack, serve_question
 from clanmeshd.reconcile import Latest, reconcile
+from clanmeshd.relays.own import OwnRelay
 from clanmeshd.resealing import keep_sealed
 from clanmeshd.rollout.machine import Rollout
 from clanmeshd.secrets.place import PlacementError, place
 from clanmeshd.status import OwnStatus
 from clanmeshd.store import Membership, Store
 from clanmeshd.stores import MemberStores
+from clanmeshd.traversal import Traversal
 from clanmeshd.watching import watch_upstream
 
 ADDRESSES_POLL_S: Final = 60.0  # changes are told by the kernel; this is for where it may not tell
@@ -68,6 +70,8 @@ class Clan:
     names: Names
     rollout: Rollout
     reach: Reach
+    relay: OwnRelay
+    traversal: Traversal
     ties: stream.Ties = field(default_factory=stream.Ties)
     mapping: PortMapping | None = None  # None: switched off
     adopted: Latest[Membership] = field(default_factory=Latest)  # with another discovery secret, for mDNS
@@ -127,7 +131,9 @@ async def run_clan(
             nursery.start_soon(_serve_streams, clan, listeners)
             nursery.start_soon(_fetch, clan)
             nursery.start_soon(_watch_addresses, clan)
-            nursery.start_soon(clan.overlay.run, driver.slots.tunnels)
+            nursery.start_soon(clan.overlay.run, clan.traversal.tunnels)
+            nursery.start_soon(clan.traversal.run)
+            nursery.start_soon(clan.relay.run)
             nursery.start_soon(clan.names.run, driver.slots.names)
             nursery.start_soon(_keep_secrets, clan)
             nursery.start_soon(keep_sealed, driver, keys)
@@ -175,7 +181,10 @@ def _assemble(config: Config, store: Store, keys: DeviceKeys, membership: Member
         is_up=lambda: overlay.backend is not None and overlay.failure is None,
         registration=Registration(config.interface),
     )
-    clan = Clan(config, store, keys, membership, driver, status, overlay, names, rollout, reach, ties)
+    relay = OwnRelay(config, driver, keys.node, overlay_prefix(membership.clan))
+    traversal = Traversal(config, driver, keys, membership.clan, overlay, reach)
+    parts = overlay, names, rollout, reach, relay, traversal, ties
+    clan = Clan(config, store, keys, membership, driver, status, *parts)
     clan.mapping = _port_mapping(clan)
     return clan
 
@@ -201,6 +210,7 @@ def _cut_off(clan: Clan, authority: Authority) -> None:
     """End what is going on with those who are no members any more; all of it when this device is none."""
     is_in = authority.is_member(clan.keys.node)
     cut = clan.ties.cut(lambda node: is_in and authority.is_member(node))
+    clan.relay.refresh()
     if cut:
         log.info("%d streams with removed devices were cut", cut)
 
@@ -248,7 +258,7 @@ async def _follow_discovery(clan: Clan) -> None:
 async def _serve_streams(clan: Clan, listeners: list[trio.SocketListener]) -> None:
     def may(node: NodeId, purpose: str) -> bool:
         member = clan.mesh.authority.members.get(node)
-        if purpose in (Purpose.GIT, Purpose.PACK, Purpose.ROLLOUT, Purpose.STORE):
+        if purpose in (Purpose.GIT, Purpose.PACK, Purpose.ROLLOUT, Purpose.STORE, Purpose.RELAY):
             return member is not None and member.is_current(instant().unix_s)
         return purpose == Purpose.JOIN or member is not None
 
@@ -268,6 +278,8 @@ async def _serve_streams(clan: Clan, listeners: list[trio.SocketListener]) -> No
                 await serve_pack(clan.rollout.offers, channel)
             case Purpose.ROLLOUT:
                 await serve_question(clan.rollout, channel)
+            case Purpose.RELAY:
+                await clan.relay.serve(channel)
 
     await stream.serve(
         listeners,

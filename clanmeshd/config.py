@@ -16,7 +16,8 @@ HOOKS: Final = Path("/etc/clanmesh/hooks.d")
 CONFIG_BYTES_MAX: Final = 65_536  # a handful of lines in practice
 INTERFACE_BYTES_MAX: Final = 15  # IFNAMSIZ less its final zero
 
-OVERLAY_BACKENDS: Final = ("auto", "kernel", "userspace", "none")
+AUTO: Final = "auto"
+OVERLAY_BACKENDS: Final = (AUTO, "kernel", "userspace", "none")
 
 
 class ConfigError(Exception):
@@ -32,16 +33,17 @@ class Config:
     port: int = PORT_DEFAULT  # UDP gossip and TCP streams
     tunnel_port: int = TUNNEL_PORT_DEFAULT
     interface: str = "clan0"
-    overlay: str = "auto"
+    overlay: str = AUTO
     mdns: bool = True
     names: bool = True  # answered on the overlay address, and told to the system's resolver
     endpoints: tuple[Endpoint, ...] = field(default=())  # where others reach us, beside what we see ourselves
     port_mapping: bool = True  # whether to ask the home router to forward our ports
+    relay: bool | str = AUTO  # for other members; by itself with the tag `relay`, or a public address
     hooks: Path = HOOKS  # its programs are told how each activation ended
 
 
 _KEYS: Final = frozenset(
-    {"port", "tunnel_port", "interface", "overlay", "mdns", "names", "endpoints", "port_mapping", "hooks"}
+    {"port", "tunnel_port", "interface", "overlay", "mdns", "names", "endpoints", "port_mapping", "relay", "hooks"}
 )
 
 
@@ -68,6 +70,7 @@ def load_config(path: Path | None, state_directory: Path | None, runtime_directo
             names=_typed(values, "names", bool, True),
             endpoints=tuple(parse_endpoint(str(text)) for text in _typed(values, "endpoints", list, [])),
             port_mapping=_typed(values, "port_mapping", bool, True),
+            relay=_relay(values),
             hooks=_absolute(values, "hooks", HOOKS),
         )
     except ValueError as error:
@@ -119,8 +122,15 @@ def _interface(values: dict[str, Any]) -> str:
     return name
 
 
+def _relay(values: dict[str, Any]) -> bool | str:
+    value: bool | str = values.get("relay", AUTO)
+    if not isinstance(value, bool) and value != AUTO:
+        raise ValueError(f"relay must be true, false or {AUTO!r}")
+    return value
+
+
 def _overlay(values: dict[str, Any]) -> str:
-    backend: str = _typed(values, "overlay", str, "auto")
+    backend: str = _typed(values, "overlay", str, AUTO)
     if backend not in OVERLAY_BACKENDS:
         raise ValueError(f"overlay must be one of {', '.join(OVERLAY_BACKENDS)}")
     return backend

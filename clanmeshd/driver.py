@@ -19,9 +19,11 @@ from clanmesh_protocol.keys import DeviceKeys, RecordId, exchange_public
 from clanmeshd.core.authority import Authority
 from clanmeshd.core.effects import (
     Announce,
+    Called,
     Effect,
     FetchRecords,
     Instant,
+    Reflected,
     SendDatagram,
     SetNames,
     SetRollout,
@@ -88,6 +90,7 @@ class Driver:
         self.inbox_dropped = 0
         self.disk_failure: str | None = None  # why nothing can be stored now
         self.on_authority: Callable[[Authority], None] = lambda authority: None  # hears of each change at once
+        self.on_signal: Callable[[Called | Reflected], None] = lambda signal: None  # hears of each at once
         self.news = trio.Event()  # set, and replaced, when records, or who is up, have changed
         self._authority = mesh.authority
         self._version = mesh.ledger.version
@@ -232,6 +235,8 @@ class Driver:
             case Announce():
                 self.events.add(effect.kind, effect.text, effect.node, is_problem=effect.kind in PROBLEM_KINDS)
                 log.info("%s: %s", effect.kind, effect.text)
+            case Called() | Reflected():
+                self.on_signal(effect)
             case _:
                 assert_never(effect)
 

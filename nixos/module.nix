@@ -90,7 +90,7 @@ in
         RuntimeDirectoryPreserve = "yes";
         LimitNOFILE = 8192;
         CapabilityBoundingSet = [
-          "CAP_NET_ADMIN CAP_NET_RAW CAP_NET_BIND_SERVICE"
+          "CAP_NET_ADMIN CAP_NET_RAW CAP_NET_BIND_SERVICE" # NET_RAW: probes that leave from WireGuard's own port
           "CAP_CHOWN CAP_FOWNER CAP_DAC_OVERRIDE CAP_SETUID CAP_SETGID CAP_KILL CAP_SYS_ADMIN"
         ];
         NoNewPrivileges = true;

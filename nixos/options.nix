@@ -62,6 +62,15 @@
       default = true;
       description = "Whether to ask the home router to forward the ports to this device.";
     };
+    relay = lib.mkOption {
+      type = lib.types.enum [
+        "auto"
+        true
+        false
+      ];
+      default = "auto";
+      description = "Whether to relay for members that cannot reach each other: by default with the tag `relay`, or with a public address.";
+    };
     hooks = lib.mkOption {
       type = lib.types.str;
       default = "/etc/clanmesh/hooks.d";

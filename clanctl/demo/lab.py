@@ -100,10 +100,14 @@ class Lab:
         node = Node(place, self.directory / name, holder, child_of(holder.pid))
         node.directory.mkdir(exist_ok=True)
         (node.directory / "home").mkdir(exist_ok=True)
-        self._ip(self._switch.pid, network.cable_batch(place, node.pid))
-        self._ip(node.pid, network.machine_batch(place))
+        self.plug_in(node)
         self.nodes[name] = node
         return node
+
+    def plug_in(self, node: Node) -> None:
+        """Connect a new machine to the LAN. Raises LabError."""
+        self._ip(self._switch.pid, network.cable_batch(node.place, node.pid))
+        self._ip(node.pid, network.machine_batch(node.place))
 
     def start_node(self, name: str, *arguments: str, program: str = "clanmeshd", wait: bool = True) -> Node:
         """Make a machine and start its daemon with further command-line arguments. Raises LabError."""

@@ -29,6 +29,7 @@ from clanmesh_protocol.records import (
     TunnelKey,
     tunnel_proof_input,
 )
+from clanmesh_protocol.signalling import Call, CallKind, Candidate, NatKind, sign_call
 from clanmesh_protocol.signing import Verified, read_untrusted, sign_record
 from clanmeshd.core.hlc import HybridClock
 
@@ -79,6 +80,15 @@ class Author:
     def operate(self, operation: AuthorityOp, *, slot: str, prev: RecordId, now_unix_s: float) -> Verified[Record]:
         """Sign an operation on the authority chain, behind `prev`."""
         return self._sign(operation, Kind.AUTHORITY, slot, now_unix_s, 0, prev)
+
+    def call(
+        self, callee: NodeId, kind: CallKind, nat: NatKind, candidates: Iterable[Candidate], now_unix_s: float
+    ) -> Call:
+        """Sign a call. Its number is above those of all earlier calls and records: they share this clock."""
+        number = self._clock.next(now_unix_s)
+        return sign_call(
+            self._seed, self._clan, self.node, callee, number, kind=kind, nat=nat, candidates=candidates
+        )
 
     def to_repeat(self, shown: Verified[Record]) -> Said | None:
         """Peers showed a newer value of ours than we had: give what is to be said above it, if any."""

@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeAlias
 from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.keys import ClanId, DeviceKeys, NodeId, RecordId
 from clanmesh_protocol.records import Record, Resolution, Secret, Verb
+from clanmesh_protocol.signalling import CallKind, Candidate, NatKind
 from clanmesh_protocol.signing import Verified
 
 
@@ -180,6 +181,25 @@ class Announce:
     node: NodeId | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Called:
+    """A member called this device. Its signature was checked, and that the call is new."""
+
+    caller: NodeId
+    kind: CallKind
+    nat: NatKind  # the caller's
+    candidates: tuple[Candidate, ...]  # where its WireGuard may be; hints
+
+
+@dataclass(frozen=True, slots=True)
+class Reflected:
+    """What others see of this device, all of it, whenever that has changed. Hints, best first."""
+
+    nat: NatKind
+    tunnel: tuple[Endpoint, ...]  # of the WireGuard port
+    control: tuple[Endpoint, ...]
+
+
 Effect: TypeAlias = (
     SendDatagram
     | StoreRecord
@@ -191,4 +211,6 @@ Effect: TypeAlias = (
     | SetSecrets
     | SetRollout
     | Announce
+    | Called
+    | Reflected
 )

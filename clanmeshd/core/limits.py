@@ -136,6 +136,23 @@ SUGGESTION_MEMBERS_MAX: Final = 8  # members tried at one suggested address at o
 SUGGESTION_INTERVAL_S: Final = 0.25  # doubled with each pass over the lost members
 SUGGESTION_PASSES_MAX: Final = 6
 
+# --- Meeting -------------------------------------------------------------------------------------------
+
+SEEN_TIMES: Final = 3  # a new word on so many ACKs: with a tenth lost, one in a thousand is missed until the next
+SEEN_AGAIN_S: Final = 300.0  # a word that still holds, 33 bytes at most; less often than any router forgets it
+SEEN_LIFE_S: Final = 900.0  # of a word that is not said again: two repetitions were lost, or the observer is gone
+MOVED_PINGS: Final = 4  # members that are asked at once after a change of addresses: two must see the same
+OBSERVERS_MAX: Final = 32  # members whose word is kept, the newest: three would do
+REFLECTIONS_MAX: Final = 4  # endpoints that follow from them; a call has room for eight of all kinds
+CALLS_PER_S: Final = 2.0  # taken from one caller: one that tries hard makes one in 0.3 s, for a second or two
+CALLS_BURST: Final = 16.0
+CALLS_CHECKED_PER_S: Final = 10.0  # signatures of calls that came by one member: 0.5 ms a second
+CALLS_CHECKED_BURST: Final = 100.0  # one relay for a clan that starts all at once
+CALLS_CARRIED_PER_S: Final = 10.0  # for one caller, who may begin with many callees at once
+CALLS_CARRIED_BURST: Final = 100.0
+CALLS_WAITING_MAX: Final = 256  # for the engine, which takes them at once; the oldest go first
+CARRIERS_REMEMBERED: Final = 8  # that were asked to reach one callee, and shall not be the next again
+
 # --- Records -------------------------------------------------------------------------------------------
 
 VERIFICATIONS_PER_S: Final = 500.0  # per peer; 45 us each: one peer takes 2 % of a core at most

@@ -28,6 +28,7 @@ from clanmeshd.core.limits import (
     INDIRECT_PEERS,
     INDIRECT_TIMEOUT_S,
     LOCAL_HEALTH_MAX,
+    MOVED_PINGS,
     PAUSE_S,
     PROBE_INTERVAL_S,
     PROBE_SLOWDOWN_MAX,
@@ -192,6 +193,12 @@ class Membership:
     def ping(self, node: NodeId, now_s: float) -> None:
         """Ping a member out of turn, at its best endpoint."""
         self._ping(self._subjects[node], now_s, wide=False)
+
+    def ping_some(self, now_s: float) -> None:
+        """Ping a few members that are up: this device is elsewhere now, and wants to hear how it is seen there."""
+        up = self.up()
+        for node in self._rng.sample(up, min(MOVED_PINGS, len(up))):
+            self.ping(node, now_s)
 
     def issue_number(self, node: NodeId, now_s: float) -> int:
         """A number for a ping that the caller sends to an address of its own choice."""

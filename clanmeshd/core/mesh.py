@@ -25,6 +25,7 @@ from clanmeshd.core.effects import Effect, FetchRecords, Instant, StoreAnchor, S
 from clanmeshd.core.gossip import Gossip, Learned
 from clanmeshd.core.governance import Governance
 from clanmeshd.core.ledger import Ledger
+from clanmeshd.core.meeting import Meeting
 from clanmeshd.core.membership import Membership
 from clanmeshd.core.notices import Notices
 from clanmeshd.core.outbox import URGENCY_PROBE
@@ -43,7 +44,7 @@ __all__ = ["Mesh", "Peer"]
 
 
 class Mesh:
-    """One device's part in one clan. `authority`, `ledger` and `counters` are for reading.
+    """One device's part in one clan. `authority`, `ledger` and `counters` are for reading; `meeting` for tunnels.
 
     Every method that is given the time may change what `effects` and `next_deadline` answer.
     """
@@ -81,6 +82,7 @@ class Mesh:
         self._gossip = Gossip(
             self.node, self.ledger, self.authority, self._traffic.outbox, rng, self._membership.up
         )
+        self.meeting = Meeting(author, self.ledger, self._membership, self._sessions, self._traffic, rng)
         self._reception = Reception(
             self.node,
             self._sessions,
@@ -88,6 +90,7 @@ class Mesh:
             self._membership,
             self._gossip,
             self._suggestions,
+            self.meeting,
             self._count_error,
         )
         self._own = OwnRecords(author, keys, entropy, tunnel_port, self._sessions, self._gossip, self._membership)
@@ -186,6 +189,8 @@ class Mesh:
     def set_endpoints(self, endpoints: Iterable[Endpoint], now: Instant) -> None:
         """Say where this device's control port can be reached; the node record follows when that changed."""
         self._own.set_endpoints(endpoints, now)
+        if self.meeting.set_own(self.endpoints):
+            self._membership.ping_some(now.monotonic_s)
         self._work(now)
 
     def set_status(self, status: Status, now: Instant) -> None:
@@ -250,7 +255,7 @@ class Mesh:
         if states is not None:
             effects += states
             self._deadline_s = None
-        return effects + self._notices.drain()
+        return effects + self.meeting.drain(self._now.monotonic_s) + self._notices.drain()
 
     # --- for people and streams -------------------------------------------------------------------------
 
@@ -353,6 +358,7 @@ class Mesh:
         self._traffic.retain(others)
         self._membership.set_members(others, now.monotonic_s)
         self._gossip.retain(others)
+        self.meeting.retain(others)
         for kind in (Kind.NODE, Kind.STATUS):
             for entry in self.ledger.of_kind(kind):
                 if entry.value.author in others:
@@ -380,6 +386,7 @@ class Mesh:
         root, paths = self.ledger.root(), self._traffic.paths
         if not ping.wide and not ping.hello and not paths.is_makeshift(ping.node):
             self._gossip.names_for_ping(ping.node, now.monotonic_s)
+            self.meeting.tell(ping.node, now.monotonic_s)
             self._traffic.ping_with_the_rest(ping.node, ping.number, root)
             return
         paths.doubt(ping.node)

@@ -26,8 +26,10 @@ from clanmesh_protocol.messages import (
     Want,
 )
 from clanmesh_protocol.records import SINGLE_SLOT, Kind, Record, parse_untrusted
+from clanmesh_protocol.signalling import Call, Seen
 from clanmeshd.core.gossip import Gossip
 from clanmeshd.core.intake import KnownError
+from clanmeshd.core.meeting import Meeting
 from clanmeshd.core.membership import Membership
 from clanmeshd.core.outcasts import Outcasts
 from clanmeshd.core.sessions import Opened, Sessions, UnknownPrekeyError
@@ -57,6 +59,7 @@ class Reception:
         membership: Membership,
         gossip: Gossip,
         suggestions: Suggestions,
+        meeting: Meeting,
         count: Callable[[ProtocolError], None],
     ) -> None:
         self._own = own
@@ -65,6 +68,7 @@ class Reception:
         self._membership = membership
         self._gossip = gossip
         self._suggestions = suggestions
+        self._meeting = meeting
         self._count = count
         self.outcasts = Outcasts(gossip.ledger)
 
@@ -110,7 +114,8 @@ class Reception:
             case Ping():
                 self._hear_token(opened, frame, now_s)
                 root = self._gossip.ledger.root()
-                return self._traffic.ack(opened, frame, root, source, answerable_bytes, now_s)
+                beside = self._meeting.word(opened.node, source, now_s) if opened.proven else None
+                return self._traffic.ack(opened, frame, root, source, answerable_bytes, now_s, beside)
             case RecordFrame(data=data):
                 self._gossip.take_untrusted(data, opened.node, now_s)
             case _ if opened.proven:
@@ -135,6 +140,8 @@ class Reception:
                 self._gossip.hear_digest(node, frame, now_s)
             case Leaf():
                 self._gossip.hear_leaf(node, frame, now_s)
+            case Seen() | Call():
+                self._meeting.hear_untrusted(frame, node, now_s)
 
     def _hear_token(self, opened: Opened, frame: Ping | Ack, now_s: float) -> None:
         if not opened.proven:

@@ -262,6 +262,11 @@ class Sessions:
         peer = self._peers.get(node)
         return peer.addressed if peer is not None else None
 
+    def run_of(self, node: NodeId) -> bytes | None:
+        """The boot id of a member's run that was proven last."""
+        peer = self._peers.get(node)
+        return peer.boot if peer is not None else None
+
     # --- sealing ----------------------------------------------------------------------------------------
 
     def seal(self, node: NodeId, frames: Iterable[Frame]) -> bytes | None:

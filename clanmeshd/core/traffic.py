@@ -6,6 +6,7 @@ from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.messages import Ack, Frame, Ping, RecordFrame
 from clanmesh_protocol.records import Record
+from clanmesh_protocol.signalling import Seen
 from clanmeshd.core.buckets import Buckets
 from clanmeshd.core.effects import SendDatagram
 from clanmeshd.core.limits import (
@@ -74,17 +75,24 @@ class Traffic:
         return Ping(number, self._sessions.token(node), self._sessions.their_token(node), root)
 
     def ack(
-        self, opened: Opened, ping: Ping, root: bytes, source: Endpoint, answerable_bytes: int, now_s: float
+        self,
+        opened: Opened,
+        ping: Ping,
+        root: bytes,
+        source: Endpoint,
+        answerable_bytes: int,
+        now_s: float,
+        beside: Seen | None = None,
     ) -> int:
         """Answer a ping where it came from: always when it is proven, else seldom and by so many bytes at most.
 
-        Gives the bytes of the answer.
+        Gives the bytes of the answer. What is said `beside` is for a proven peer alone.
         """
         node = opened.node
         ack = Ack(ping.number, self._sessions.token(node), ping.token, root)
         if not opened.proven and not self._unproven_acks.take(node, now_s):
             return 0
-        data = self._sessions.seal(node, [ack])
+        data = self._sessions.seal(node, [ack] if beside is None else [ack, beside])
         if data is None or not (opened.proven or len(data) <= answerable_bytes):
             return 0
         self._datagrams.append(SendDatagram(data, source))

@@ -4,6 +4,7 @@ Whatever ends a connection against the protocol (a killed peer, a reset, silence
 frame) is one error, `StreamBroken`. A clean end is told by the protocol's own frames, never by TLS.
 """
 
+import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +12,7 @@ from typing import ClassVar, Final
 
 import trio
 
+from clanmesh_protocol.endpoints import endpoint
 from clanmesh_protocol.errors import LimitError, ProtocolError
 from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.streams import (
@@ -26,6 +28,7 @@ IDLE_S_MAX: Final = 60.0  # without a byte either way; every peer of ours answer
 CLOSE_S_MAX: Final = 0.25  # for the farewell to a peer that no longer reads
 READ_BYTES: Final = 65_536
 FIRST_FRAMES_BYTES_MAX: Final = 1024  # until the peer is known: a Hello has 200 bytes, a Join 350
+_TCP_NOTSENT_LOWAT: Final = 25  # Linux; not in the socket module
 
 TlsStream = trio.SSLStream[trio.SocketStream]
 
@@ -103,6 +106,16 @@ class Link:
         """Wait until a send might not block. Raises StreamBroken."""
         with self._bounded():
             await self._tls.wait_send_all_might_not_block()
+
+    @property
+    def peer_ip(self) -> bytes:
+        """The packed address of the other end. Raises OSError once it has gone."""
+        host, port = self._tls.transport_stream.socket.getpeername()[:2]
+        return endpoint(host, port).ip
+
+    def bound_unsent(self, bytes_max: int) -> None:
+        """Let the kernel take no more than this beyond what is on its way: for what is no use when late."""
+        self._tls.transport_stream.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, bytes_max)
 
     async def aclose(self) -> None:
         """Say goodbye and close, in bounded time, also when cancelled."""

@@ -3,7 +3,7 @@
 A handshake that arrives before its receiver knows the peer is dropped, and WireGuard tries again only after five
 seconds; two that cross kill each other and cost the same. So both sides begin one when they add a peer, the lower
 address at once, the higher one a moment later and only when there is no session by then. Whichever side adds the
-other last is answered.
+other last is answered. The same is done when a peer is to be reached elsewhere, as long as there was no session.
 
 A new key, our own or a peer's, ends that symmetry. Peers hear of it only once WireGuard has it: until then they
 leave its handshakes unanswered, and WireGuard keeps what is to be sent. After a handshake in vain it is silent for
@@ -44,7 +44,7 @@ class Greeter:
         self._send = send or send_anything
         self._applied = applied
         self._private_key: bytes | None = None
-        self._greeted: dict[bytes, bytes] = {}  # public key -> address
+        self._greeted: dict[bytes, Tunnel] = {}  # by public key
 
     async def apply(self, wanted: SetTunnels) -> None:
         """Apply a wanted state, then greet the peers that are new in it. Raises OSError as the backend does.
@@ -54,12 +54,14 @@ class Greeter:
         await self._backend.apply(wanted)
         await self._announce(wanted)
         reachable = {tunnel.public_key: tunnel for tunnel in wanted.tunnels if tunnel.endpoint is not None}
-        known = set(self._greeted.values())
-        for key in sorted(reachable.keys() - self._greeted.keys()):
-            tunnel = reachable[key]
-            begins = wanted.address < tunnel.address or tunnel.address in known
-            self._nursery.start_soon(self._greet, tunnel, 0.0 if begins else STAGGER_S)
-        self._greeted = {key: tunnel.address for key, tunnel in reachable.items()}
+        known = {tunnel.address for tunnel in self._greeted.values()}
+        for key, tunnel in sorted(reachable.items()):
+            before = self._greeted.get(key)
+            if before is None or before.endpoint != tunnel.endpoint:
+                is_new_key = before is None and tunnel.address in known
+                begins = wanted.address < tunnel.address or is_new_key
+                self._nursery.start_soon(self._greet, tunnel, 0.0 if begins else STAGGER_S)
+        self._greeted = reachable
 
     async def _announce(self, wanted: SetTunnels) -> None:
         before, self._private_key = self._private_key, wanted.private_key

@@ -11,7 +11,9 @@
 6. A peer's next key is not configured while the one in use is alive: WireGuard would answer its handshake, and
    then drop what comes with it. Where the record that should say so does not arrive, the old key falls silent; the
    next one is then let in, and gets the address when it is the last that was heard.
-7. Link-local addresses, IPv4 ones and routes to elsewhere are none of our business.
+7. A peer that has no session and gets another endpoint is made anew. WireGuard leaves five seconds between two
+   handshakes, also when the first one went nowhere; of a new peer it knows of none.
+8. Link-local addresses, IPv4 ones and routes to elsewhere are none of our business.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -45,7 +47,7 @@ class SetPeer:
 
 @dataclass(frozen=True, slots=True)
 class Configure:
-    """Change the WireGuard half; None: leave as it is."""
+    """Change the WireGuard half; None: leave as it is. Who is removed and among the peers as well is made anew."""
 
     private_key: bytes | None = field(default=None, repr=False)
     listen_port: int | None = None
@@ -148,11 +150,13 @@ def _configure(
 ) -> Configure:
     tunnels = [each for tunnel in wanted.tunnels for each in _routed(current, tunnel, now_unix_s)]
     keys = {tunnel.public_key for tunnel, _ in tunnels}
+    peers = tuple(_changed_peers(current, tunnels, applied, now_unix_s))
+    anew = {peer.public_key for peer in peers if not peer.present}
     return Configure(
         private_key=wanted.private_key if current.private_key != _clamped(wanted.private_key) else None,
         listen_port=wanted.listen_port if current.listen_port != wanted.listen_port else None,
-        removed=tuple(sorted(current.peers.keys() - keys)),
-        peers=tuple(_changed_peers(current, tunnels, applied, now_unix_s)),
+        removed=tuple(sorted((current.peers.keys() - keys) | (current.peers.keys() & anew))),
+        peers=peers,
     )
 
 
@@ -191,11 +195,15 @@ def _changed_peers(
             endpoint = _inherited(current, network, now_unix_s) or tunnel.endpoint
             yield SetPeer(key, False, allowed, endpoint, tunnel.keepalive_s)
             continue
+        endpoint = _endpoint_to_send(tunnel, peer, applied, now_unix_s)
+        if endpoint is not None and not _is_alive(peer, now_unix_s):
+            yield SetPeer(key, False, allowed, endpoint, tunnel.keepalive_s)
+            continue
         change = SetPeer(
             key,
             True,
             allowed if peer.allowed != allowed else None,
-            _endpoint_to_send(tunnel, peer, applied, now_unix_s),
+            endpoint,
             tunnel.keepalive_s if peer.keepalive_s != tunnel.keepalive_s else None,
         )
         if change.allowed is not None or change.endpoint is not None or change.keepalive_s is not None:

@@ -7,7 +7,7 @@ from clanmesh_protocol.encoding import Fields
 from clanmesh_protocol.errors import MalformedError
 
 _PORT_MAX = 65_535
-_MAPPED_PREFIX = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96
+MAPPED_PREFIX = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96
 
 
 class Endpoint(NamedTuple):
@@ -61,7 +61,7 @@ def endpoint_from_fields_untrusted(fields: Fields) -> Endpoint:
     ip = fields.blob("ip", at_most=16)
     if len(ip) not in (4, 16):
         raise MalformedError(f"an address of {len(ip)} bytes")
-    if len(ip) == 16 and ip.startswith(_MAPPED_PREFIX):
+    if len(ip) == 16 and ip.startswith(MAPPED_PREFIX):
         raise MalformedError("an IPv4 address in mapped IPv6 form")
     port = fields.uint("port", _PORT_MAX)
     if port == 0:

@@ -22,6 +22,7 @@ from clanmesh_protocol.limits import (
     RECORD_DATAGRAM_BYTES_MAX,
     SHORT_ID_BYTES,
 )
+from clanmesh_protocol.signalling import Call, Seen
 
 MAGIC = 0xC7
 SENDER_BYTES = 8
@@ -267,9 +268,12 @@ class UnknownFrame:
     body: bytes
 
 
-Frame: TypeAlias = Ping | Ack | PingRequest | IndirectResult | RecordFrame | IHave | Want | Digest | Leaf
+Frame: TypeAlias = (
+    Ping | Ack | PingRequest | IndirectResult | RecordFrame | IHave | Want | Digest | Leaf | Seen | Call
+)
 _FRAMES: dict[int, type[Frame]] = {
-    frame.TYPE: frame for frame in (Ping, Ack, PingRequest, IndirectResult, RecordFrame, IHave, Want, Digest, Leaf)
+    frame.TYPE: frame
+    for frame in (Ping, Ack, PingRequest, IndirectResult, RecordFrame, IHave, Want, Digest, Leaf, Seen, Call)
 }
 
 

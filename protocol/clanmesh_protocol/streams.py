@@ -40,6 +40,7 @@ from clanmesh_protocol.limits import (
     STREAM_WANTS_MAX,
 )
 from clanmesh_protocol.names import check_label_untrusted
+from clanmesh_protocol.stream_relay import Relayed, Release, WantRelay
 from clanmesh_protocol.stream_rollout import Ask, Pack, Tried, WantPack
 
 STREAM_CONTEXT: Final = b"clanmesh/stream/1\0"
@@ -57,6 +58,7 @@ class Purpose(StrEnum):
     ROLLOUT = "rollout"
     LOG = "log"
     STORE = "store"  # one line, then raw bytes
+    RELAY = "relay"  # raw bytes behind a Relayed that was asked for so
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +294,9 @@ Frame: TypeAlias = (
     | Pack
     | Ask
     | Tried
+    | WantRelay
+    | Relayed
+    | Release
 )
 _FRAMES: Final[dict[int, type[Frame]]] = {frame.TYPE: frame for frame in get_args(Frame)}
 

@@ -77,7 +77,7 @@ class Device:
         rollout = SimpleNamespace(head=None, target=None, fork=(), complaint=None)
         status = OwnStatus(driver)
         names = SimpleNamespace(view=lambda: None, problem=lambda: None)
-        parts = status, overlay, names, rollout, None
+        parts = status, overlay, names, rollout, None, None, None
         self.clan = Clan(config, store, keys, membership, driver, *parts)  # type: ignore[arg-type]
         self._daemon = SimpleNamespace(
             need_clan=lambda: self.clan,

@@ -12,7 +12,7 @@ import pytest
 
 from clanmesh_protocol import messages
 from clanmesh_protocol.endpoints import Endpoint
-from clanmesh_protocol.keys import ClanId, fingerprint_slot, make_device_keys
+from clanmesh_protocol.keys import ClanId, NodeId, fingerprint_slot, make_device_keys
 from clanmesh_protocol.limits import DATAGRAM_BYTES_MAX, DATAGRAM_HEADER_BYTES, DATAGRAM_TAG_BYTES
 from clanmesh_protocol.messages import (
     MAGIC,
@@ -31,6 +31,7 @@ from clanmesh_protocol.messages import (
     encode_frames,
 )
 from clanmesh_protocol.records import SINGLE_SLOT, Kind, Revocation
+from clanmesh_protocol.signalling import Call, CallKind, Candidate, CandidateKind, NatKind, Seen, sign_call
 from clanmesh_protocol.signing import sign_record
 from clanmeshd.core.author import node_content
 from clanmeshd.core.effects import SendDatagram
@@ -161,6 +162,20 @@ def _replayed(target: Target) -> bytes:
     return data
 
 
+def _call(callee: NodeId) -> Call:
+    keys = CLAN.keys[1]
+    return sign_call(
+        keys.identity_seed,
+        CLAN.id,
+        keys.node,
+        callee,
+        START_SEQ + 99,
+        kind=CallKind.ASK,
+        nat=NatKind.EASY,
+        candidates=[Candidate(CandidateKind.SEEN, STRANGE)],
+    )
+
+
 KINDS: dict[str, Callable[[Target], bytes]] = {
     "nothing": lambda target: b"",
     "random bytes": lambda target: Random(1).randbytes(500),
@@ -184,6 +199,9 @@ KINDS: dict[str, Callable[[Target], bytes]] = {
     "wants": lambda target: target.former.seal(Want(tuple(r.id[:8] for r in target.mesh.ledger.records()))),
     "a digest": unproven(Digest(b"", tuple(bytes(8) for _ in range(64)))),
     "a leaf": unproven(Leaf(b"\1", IDS)),
+    "what it sees": unproven(Seen(STRANGE, STRANGE)),
+    "a call": lambda target: target.former.seal(_call(target.mesh.node)),
+    "a call for another": lambda target: target.former.seal(_call(CLAN.keys[2].node)),
     "a hello": lambda target: target.hello(target.member.record),
     "a hello with an old record": _old_node_record,
     "a hello with our own record": lambda target: target.hello(_node_of(target)),
@@ -212,7 +230,7 @@ def test_no_answer_is_larger_than_its_question(kind: str) -> None:
 def test_every_frame_is_among_the_kinds() -> None:
     """A frame that a later version adds must be looked at here, too."""
     frames = {each for each in vars(messages).values() if isinstance(each, type) and hasattr(each, "TYPE")}
-    assert frames == {Ping, Ack, PingRequest, IndirectResult, RecordFrame, IHave, Want, Digest, Leaf}
+    assert frames == {Ping, Ack, PingRequest, IndirectResult, RecordFrame, IHave, Want, Digest, Leaf, Seen, Call}
     assert set(ANSWERED) <= set(KINDS)
 
 

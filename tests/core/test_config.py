@@ -42,6 +42,14 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "relays"),
+    [("", "auto"), ('relay = "auto"', "auto"), ("relay = true", True), ("relay = false", False)],
+)
+def test_who_relays_may_be_said(tmp_path: Path, text: str, relays: bool | str) -> None:
+    assert _load(tmp_path, text).relay == relays
+
+
+@pytest.mark.parametrize(
     ("text", "named"),
     [
         ("prot = 1", "prot"),
@@ -54,6 +62,8 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
         ('overlay = "magic"', "overlay"),
         ("mdns = 1", "mdns"),
         ('port_mapping = "yes"', "port_mapping"),
+        ("relay = 1", "relay"),
+        ('relay = "yes"', "relay"),
         ('endpoints = ["host"]', "ADDRESS:PORT"),
         ("port =", "clanmesh.toml"),
         ("x = 1\n" * 20_000, "65536"),

@@ -1,6 +1,7 @@
 """The first handshake of a pair: who begins it, when, and that nobody begins a second one."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 import trio
@@ -71,6 +72,16 @@ async def test_a_peer_is_greeted_once_and_again_when_it_comes_back(autojump_cloc
     assert len(await _greetings(twice, Interface())) == 1
     back = [_wanted(LOW, HIGH), _wanted(LOW), _wanted(LOW, HIGH)]
     assert len(await _greetings(back, Interface())) == 2
+
+
+async def test_a_peer_that_moves_is_greeted_again_unless_there_is_a_session(autojump_clock: MockClock) -> None:
+    home, away = _wanted(LOW, HIGH), _wanted(LOW, HIGH)
+    elsewhere = replace(away.tunnels[0], endpoint=endpoint("192.0.2.2", 51872))
+    moved = [home, replace(away, tunnels=(elsewhere,))]
+    assert [at for at, _ in await _greetings(moved, Interface())] == [HIGH, HIGH]
+    interface = Interface()
+    interface.sessions[HIGH * 2] = TunnelState(None, 1_800_000_000, 0, 0)
+    assert await _greetings(moved, interface) == []
 
 
 async def test_a_peer_without_an_address_is_waited_for(autojump_clock: MockClock) -> None:

@@ -6,6 +6,7 @@ from typing import Final
 from unittest.mock import patch
 
 from clanmesh_protocol.endpoints import Endpoint
+from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.messages import (
     Ack,
     Digest,
@@ -18,6 +19,7 @@ from clanmesh_protocol.messages import (
     Want,
     encode_frame,
 )
+from clanmesh_protocol.signalling import Call, CallKind, Candidate, CandidateKind, NatKind, Seen, sign_call
 from clanmeshd.core import sessions
 from clanmeshd.core.effects import Effect, StoreAnchor, StoreKeys, StoreRecord
 from tests.core.worlds import Puppet, endpoint_of, status
@@ -48,8 +50,10 @@ class Attacked:
         own = [record.data for record in self.mesh.ledger.records()]
         self.records = (*own, *scraps("record"))
         self.frames = tuple(encode_frame(frame) for frame in self._frames(own)) + scraps("frame")
+        ping = other.seal(other.ping())
         self.datagrams = (
             hello,
+            ping[:3] + bytes([ping[3] ^ 1]) + ping[4:],  # a prekey that nobody has
             *(other.seal(frame) for frame in (other.ping(), RecordFrame(own[0]), IHave((bytes(8),)))),
             *scraps("datagram"),
         )
@@ -68,7 +72,15 @@ class Attacked:
             Want(ids),
             Leaf(b"\1", ids),
             Digest(b"", tuple(bytes(8) for _ in range(64))),
+            Seen(STRANGE, STRANGE),
+            *(self._call(callee) for callee in (self.mesh.node, self.stage.node(2))),
         ]
+
+    def _call(self, callee: NodeId) -> Call:
+        keys, where = self.stage.clan.keys[1], [Candidate(CandidateKind.SEEN, STRANGE)]
+        ask, nat = CallKind.ASK, NatKind.EASY
+        clan = self.stage.clan.id
+        return sign_call(keys.identity_seed, clan, keys.node, callee, 1 << 40, kind=ask, nat=nat, candidates=where)
 
     def state(self) -> object:
         """All that others' words can change here, and who is thought to be there."""

@@ -6,9 +6,10 @@ from functools import cache
 from typing import Final
 
 from clanmesh_protocol import control, messages, streams
+from clanmesh_protocol.binds import read_bind_untrusted, read_bound_untrusted
 from clanmesh_protocol.control import Fault
 from clanmesh_protocol.encoding import decode_untrusted
-from clanmesh_protocol.errors import ProtocolError
+from clanmesh_protocol.errors import MalformedError, ProtocolError
 from clanmesh_protocol.keys import ClanId, NodeId, node_from_text_untrusted, node_text
 from clanmesh_protocol.limits import (
     CONTROL_FRAME_BYTES_MAX,
@@ -16,6 +17,7 @@ from clanmesh_protocol.limits import (
     RECORD_BYTES_MAX,
     STREAM_FRAME_BYTES_MAX,
 )
+from clanmesh_protocol.probes import read_packet_untrusted
 from clanmesh_protocol.records import decode_content_untrusted, parse_untrusted
 from clanmesh_protocol.signing import read_untrusted
 from clanmesh_protocol.tokens import decode_recovery_untrusted, decode_token_untrusted
@@ -28,15 +30,19 @@ from clanmeshd.net.discovery import nonce_of_tag_untrusted
 from clanmeshd.net.dns import MESSAGE_BYTES_MAX, read_message_untrusted
 from clanmeshd.net.mapping import http, natpmp, pcp, soap
 from clanmeshd.net.services import Known, Told, asks_for, told_untrusted
+from clanmeshd.overlay.openers import read_died_untrusted
+from clanmeshd.overlay.rawpackets import read_ipv4_untrusted
 from clanmeshd.rollout.config import FILE_BYTES_MAX, parse_config_untrusted
 from clanmeshd.rollout.signers import read_signature_untrusted, read_signer_untrusted
 from clanmeshd.store import read_log_untrusted
 from tests.fuzz import scraps
+from tests.vectors.cases_binds import TOKEN
 from tests.vectors.people import CLAN, GENESIS_DATA, MEMBER, sign_body
 
 HEAD_BYTES: Final = 97  # of a record, before its body
 TEXT_BYTES_MAX: Final = 4096  # a line of a signer, a token as a person pastes it
 SIGNATURE_TEXT_BYTES_MAX: Final = 16_384  # more than the part of a commit that is read for it
+RAW_BYTES_MAX: Final = 65_535  # of an IP packet
 LOG_BYTES_MAX: Final = 262_144  # of many megabytes
 PREFIX: Final = bytes.fromhex("fd0102030405")
 ZONE: Final = Zone(
@@ -64,6 +70,21 @@ class Reader:
 
 def _text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
+
+
+def _some(value: object) -> object:
+    """A reader that gives None for what is not for us, as one that refuses it."""
+    if value is None:
+        raise MalformedError("not for us")
+    return value
+
+
+def _udp_packet(packet: bytes) -> object:
+    return _some(read_ipv4_untrusted(packet, scraps.PORT))
+
+
+def _icmp_packet(packet: bytes) -> object:
+    return _some(read_died_untrusted(packet, scraps.PORT))
 
 
 def _signed(body: bytes) -> object:
@@ -144,8 +165,17 @@ READERS: Final[dict[str, Reader]] = {
     "record signed": Reader(_signed, cache(_bodies), RECORD_BYTES_MAX - HEAD_BYTES),
     "datagram header": Reader(messages.parse_header_untrusted, _of("datagram"), DATAGRAM_BYTES_MAX),
     "datagram frames": Reader(messages.parse_frames_untrusted, _of("frame"), messages.PLAINTEXT_BYTES_MAX),
+    "udp packet": Reader(
+        lambda data: _some(read_ipv4_untrusted(data, scraps.PORT)), scraps.udp_packets, RAW_BYTES_MAX
+    ),
+    "icmp packet": Reader(
+        lambda data: _some(read_died_untrusted(data, scraps.PORT)), scraps.icmp_packets, RAW_BYTES_MAX
+    ),
+    "probe": Reader(read_packet_untrusted, _of("probe"), DATAGRAM_BYTES_MAX),
     "stream length": Reader(lambda data: streams.read_frame_length_untrusted(data[:4]), _of("stream"), 4),
     "stream frame": Reader(_stream_hello, _of("stream", behind=4), STREAM_FRAME_BYTES_MAX),
+    "bind": Reader(lambda data: read_bind_untrusted(TOKEN, data), _of("bind"), TEXT_BYTES_MAX),
+    "bound": Reader(lambda data: read_bound_untrusted(TOKEN, data), _of("bind"), TEXT_BYTES_MAX),
     "control length": Reader(lambda data: control.frame_length_untrusted(data[:4]), _of("control"), 4),
     "control frame": Reader(control.decode_frame_untrusted, _of("control", behind=4), CONTROL_FRAME_BYTES_MAX),
     "control request": Reader(control.read_request_untrusted, _of("control", behind=4), CONTROL_FRAME_BYTES_MAX),

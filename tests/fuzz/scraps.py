@@ -125,3 +125,23 @@ def mdns_packets() -> tuple[bytes, ...]:
     """An announcement of a clan's device, what takes it back, and questions."""
     known = [((b"some", *SERVICE_TYPE), 4000)]
     return announcement(SERVICE), goodbye(SERVICE), question(()), question(known)
+
+
+PORT: Final = 51_872
+
+
+def _ipv4(protocol: int, payload: bytes, options: bytes = b"") -> bytes:
+    lead = bytes([0x45 + len(options) // 4, 0, 0, 0, 0, 0, 0, 0, 64, protocol, 0, 0])
+    return lead + bytes([10, 0, 0, 1, 10, 0, 0, 2]) + options + payload
+
+
+def udp_packets() -> tuple[bytes, ...]:
+    """As a raw socket gives them, with and without IP options."""
+    udp = struct.pack("!HHHH", 7, PORT, 8 + 63, 0) + bytes(63)
+    return _ipv4(17, udp), _ipv4(17, udp, bytes(8))
+
+
+def icmp_packets() -> tuple[bytes, ...]:
+    """A router's word that a packet of ours died, and another one."""
+    quoted = _ipv4(17, struct.pack("!HHHH", PORT, 7, 71, 0))
+    return _ipv4(1, bytes([11]) + bytes(7) + quoted), _ipv4(1, bytes([3]) + bytes(7) + quoted, bytes(4))

@@ -55,7 +55,7 @@ def launched(beside: int | None, wrapper: Sequence[str]) -> Process:
     paths = os.pathsep.join((os.fspath(CHECKOUT), os.fspath(CHECKOUT / "protocol")))
     return subprocess.Popen(
         [
-            *(_fresh() if beside is None else _same(beside)),
+            *(_fresh() if beside is None else same_namespaces(beside)),
             *wrapper,
             *(sys.executable, "-m", "tests.net.wireguard_node"),
         ],
@@ -155,7 +155,8 @@ def _fresh() -> list[str]:
     return ["unshare", *user, "--mount", "--net"]
 
 
-def _same(pid: int) -> list[str]:
+def same_namespaces(pid: int) -> list[str]:
+    """The words before a command that is to run in the namespaces of a process."""
     user = [] if os.geteuid() == 0 else ["--user", "--preserve-credentials"]
     return ["nsenter", f"--target={pid}", *user, "--mount", "--net"]
 

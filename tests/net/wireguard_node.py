@@ -21,6 +21,7 @@ from clanmesh_protocol.keys import NodeId
 from clanmeshd.core.effects import SetTunnels, Tunnel
 from clanmeshd.overlay.backend import Backend, OverlayUnavailable, open_backend
 from clanmeshd.overlay.interface import Interface
+from tests.net.probing import Prober, Refused
 
 _MARK = "/run/clanmesh-test-machine"
 _READ_BYTES = 65_536
@@ -50,6 +51,7 @@ class Node:
         self._nursery = nursery
         self._backend: Backend | None = None
         self._taken: list[trio.socket.SocketType] = []
+        self._prober: Prober | None = None
 
     async def open(self, request: dict[str, Any]) -> Any:
         """Open the backend; the answer is its kind."""
@@ -87,6 +89,35 @@ class Node:
         taken = trio.socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         await taken.bind(("0.0.0.0", request["port"]))
         self._taken.append(taken)
+
+    async def share_port(self, request: dict[str, Any]) -> Any:
+        """Probe on a port from now on, as the device of a name that knows others; the reason if that can't be."""
+        try:
+            self._prober = Prober(request["name"], request["others"], request["port"])
+        except Refused as refused:
+            return refused.reason._asdict()
+        self._nursery.start_soon(self._prober.run)
+        return None
+
+    async def probe(self, request: dict[str, Any]) -> Any:
+        """Probe another device; whether something was sent."""
+        assert self._prober is not None
+        return self._prober.probe(request["name"], parse_endpoint(request["target"]))
+
+    async def open_way(self, request: dict[str, Any]) -> Any:
+        """Send an opener towards another device; whether something was sent."""
+        assert self._prober is not None
+        return self._prober.open(request["name"], parse_endpoint(request["target"]))
+
+    async def probed(self, _request: dict[str, Any]) -> Any:
+        """What probes came and what they proved, as texts, and what did not pass."""
+        assert self._prober is not None
+        return {
+            "heard": [[name, str(each.source), str(each.aimed_at)] for name, each in self._prober.heard],
+            "proven": [[name, str(each.target), str(each.observed)] for name, each in self._prober.proven],
+            "refused": dict(self._prober.probing.counters),
+            "counters": dict(self._prober.port.counters),
+        }
 
     async def run(self, request: dict[str, Any]) -> Any:
         """Run a program in this machine."""

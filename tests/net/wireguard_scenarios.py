@@ -179,6 +179,33 @@ def a_killed_daemon_is_succeeded(kind: str) -> None:
             successor.end()
 
 
+def probes_share_wireguards_port(kind: str) -> None:
+    """From WireGuard's port to WireGuard's port in both families, with the tunnel up, and it notices nothing."""
+    with machines(2) as (one, other):
+        joined(kind, one, other)
+        for machine, device in ((one, "wire2"), (other, "wire")):
+            machine.run("ip", "address", "add", f"{_ipv6(machine)}/64", "dev", device, "nodad")
+        assert one("share_port", name="one", others=["other"], port=PORT) is None
+        assert other("share_port", name="other", others=["one"], port=PORT) is None
+        targets = [f"{other.underlay}:{PORT}", f"[{_ipv6(other)}]:{PORT}"]
+        for target in targets:
+            assert one("probe", name="other", target=target)
+        seen = [f"{one.underlay}:{PORT}", f"[{_ipv6(one)}]:{PORT}"]
+        expected = [["other", target, own] for target, own in zip(targets, seen, strict=True)]
+        eventually(lambda: sorted(one("probed")["proven"]) == expected, within_s=PING_S)
+        assert sorted(other("probed")["heard"]) == [["one", own, t] for own, t in zip(seen, targets, strict=True)]
+        assert one("probed")["refused"] == one("probed")["counters"] == {}
+        before = other("read")[one.public_key.hex()]
+        assert ping(one, other)
+        after = other("read")[one.public_key.hex()]
+        assert after["handshake_unix_s"] == before["handshake_unix_s"]
+        assert after["endpoint"] == before["endpoint"]
+
+
+def _ipv6(machine: Machine) -> str:
+    return f"2001:db8::{machine.number}"
+
+
 SCENARIOS = (
     two_machines_ping,
     applying_twice_changes_nothing,
@@ -190,4 +217,5 @@ SCENARIOS = (
     a_taken_port_is_named,
     closing_leaves_nothing,
     a_killed_daemon_is_succeeded,
+    probes_share_wireguards_port,
 )

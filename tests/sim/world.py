@@ -24,8 +24,10 @@ from clanmesh_protocol.records import Kind, Record
 from clanmesh_protocol.signing import Verified
 from clanmeshd.core.effects import (
     Announce,
+    Called,
     FetchRecords,
     Instant,
+    Reflected,
     SendDatagram,
     SetNames,
     SetRollout,
@@ -67,6 +69,7 @@ class Device:
     serves: bool = True  # records that others fetch over a stream
     states: dict[str, list[tuple[float, object]]] = field(default_factory=dict)
     events: list[tuple[float, Announce]] = field(default_factory=list)
+    calls: list[tuple[float, Called]] = field(default_factory=list)
 
     @property
     def node(self) -> NodeId:
@@ -294,10 +297,12 @@ class World:
                 case FetchRecords(peer=peer, ids=ids):
                     stored_all = True
                     self._fetch(device, peer, ids)
-                case SetTunnels() | SetNames() | SetSecrets() | SetRollout():
+                case SetTunnels() | SetNames() | SetSecrets() | SetRollout() | Reflected():
                     device.states.setdefault(type(effect).__name__, []).append((self.now_s, effect))
                 case Announce():
                     device.events.append((self.now_s, effect))
+                case Called():
+                    device.calls.append((self.now_s, effect))
         self._schedule(device)
 
     def _schedule(self, device: Device) -> None:

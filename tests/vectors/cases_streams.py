@@ -6,6 +6,9 @@ from typing import Any
 import msgpack
 
 from clanmesh_protocol.encoding import encode
+from clanmesh_protocol.endpoints import endpoint
+from clanmesh_protocol.keys import NodeId
+from clanmesh_protocol.stream_relay import Relayed, Release, WantRelay
 from clanmesh_protocol.stream_rollout import Ask, Pack, Tried, WantPack
 from clanmesh_protocol.streams import (
     Accept,
@@ -62,6 +65,14 @@ OF_THE_ROLLOUT: dict[str, Frame] = {
     "ask-history": Ask("history"),
     "tried": Tried(COMMIT, "rolled-back", "health exited with 3", 1_800_000_000, 1234),
 }
+OF_THE_RELAY: dict[str, Frame] = {
+    "want-relay": WantRelay(NodeId(MEMBER_ID), False),
+    "want-relay-carried": WantRelay(NodeId(MEMBER_ID), True),
+    "relayed": Relayed((endpoint("203.0.113.7", 51873), endpoint("2001:db8::7", 51873)), 300, secret("token")),
+    "relayed-by-streams-alone": Relayed((), 300, secret("token")),
+    "release": Release(NodeId(MEMBER_ID)),
+}
+ALL = FRAMES | OF_THE_ROLLOUT | OF_THE_RELAY
 
 
 def all_cases() -> Iterator[Vector]:
@@ -83,7 +94,7 @@ def frames() -> Iterator[Vector]:
     def case(name: str, expect: str, comment: str, data: bytes, fill: int = 0) -> Vector:
         return Vector(f"stream/{name}", expect, comment, data, fill=fill)
 
-    for name, frame in (FRAMES | OF_THE_ROLLOUT).items():
+    for name, frame in ALL.items():
         yield case(f"ok-{name}", "ok", f"one {name} frame", encode_frame(frame))
     yield case("ok-trailing-field", "ok", "a field of a later version", raw(4, encode(["used", "why", 1])))
     yield case(
@@ -144,10 +155,17 @@ def faulty_fields() -> Iterator[Vector]:
         "tried-why-1025-bytes": ("tried", 2, "x" * 1025, "limit", "a reason over 1024 bytes"),
         "tried-why-escape": ("tried", 2, "\x1b[2J", "malformed", "a terminal escape"),
         "tried-at-negative": ("tried", 3, -1, "malformed", "a time before 1970"),
+        "want-relay-peer-31-bytes": ("want-relay", 0, bytes(31), "malformed", "an identity that is cut"),
+        "want-relay-carried-1": ("want-relay", 1, 1, "malformed", "1 is not true"),
+        "relayed-9-endpoints": ("relayed", 0, [[bytes(4), 1]] * 9, "limit", "more than 8"),
+        "relayed-port-0": ("relayed", 0, [[bytes(4), 0]], "malformed", "a port that nobody has"),
+        "relayed-lifetime-3601": ("relayed", 1, 3601, "limit", "over an hour"),
+        "relayed-token-31-bytes": ("relayed", 2, bytes(31), "malformed", "a token that is cut"),
+        "release-nil": ("release", 0, None, "malformed", "no identity"),
         "log-1001-lines": ("log", 0, [""] * 1001, "limit", "more than 1000 lines"),
     }
     for name, (frame, position, value, expect, comment) in wrong.items():
-        whole = (FRAMES | OF_THE_ROLLOUT)[frame]
+        whole = ALL[frame]
         fields = whole.fields()
         fields[position] = value
         yield Vector(f"stream/{name}", expect, comment, raw(whole.TYPE, encode(fields)))

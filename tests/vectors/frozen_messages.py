@@ -3,16 +3,20 @@
 from collections.abc import Iterator
 from typing import Any
 
-from clanmesh_protocol import control, messages, streams
+from clanmesh_protocol import binds, control, messages, streams
 from clanmesh_protocol.keys import ClanId
+from clanmesh_protocol.probes import read_packet_untrusted
 from clanmesh_protocol.signing import read_untrusted
 from clanmesh_protocol.tokens import decode_recovery_untrusted, decode_token_untrusted
 from tests.vectors import (
+    cases_binds,
     cases_content,
     cases_datagrams,
     cases_operations,
+    cases_probes,
     cases_recovery,
     cases_rollout,
+    cases_signalling,
     cases_streams,
     cases_tokens,
 )
@@ -33,6 +37,10 @@ def read_frozen(family: str, data: bytes) -> Any:
         case "stream":
             assert streams.read_frame_length_untrusted(data[:4]) == len(data) - 4
             return streams.read_frame_untrusted(data[4:])
+        case "bind" if data.startswith(binds.BIND_MAGIC):
+            return binds.read_bind_untrusted(cases_binds.TOKEN, data)
+        case "bind":
+            return binds.read_bound_untrusted(cases_binds.TOKEN, data)
         case "token":
             return decode_token_untrusted(data.decode())
         case "recovery":
@@ -42,6 +50,8 @@ def read_frozen(family: str, data: bytes) -> Any:
         case "reply":
             assert control.frame_length_untrusted(data[:4]) == len(data) - 4
             return control.decode_frame_untrusted(data[4:])
+        case "probe":
+            return read_packet_untrusted(data)
     raise AssertionError(f"{family} is not understood")
 
 
@@ -62,6 +72,17 @@ def all_messages(version: str) -> Iterator[tuple[str, bytes]]:
         case "v1.4":
             for name, frame in cases_streams.OF_THE_ROLLOUT.items():
                 yield f"stream/{name}", streams.encode_frame(frame)
+        case "v1.5":
+            for name, said in cases_signalling.FRAMES.items():
+                yield f"frame/{name}", messages.encode_frames([said])
+        case "v1.6":
+            yield from (
+                (f"probe/{name}", cases_probes.closed(each)) for name, each in cases_probes.PACKETS.items()
+            )
+        case "v1.7":
+            for name, frame in cases_streams.OF_THE_RELAY.items():
+                yield f"stream/{name}", streams.encode_frame(frame)
+            yield from ((f"bind/{case.name.rpartition('/')[2]}", case.data) for case in cases_binds.sound())
 
 
 def _first_messages() -> Iterator[tuple[str, bytes]]:

@@ -7,18 +7,20 @@ the values that the vector's parameters are compared with.
 
 from collections.abc import Callable, Mapping
 
+from clanmesh_protocol import binds, streams
 from clanmesh_protocol import control as control_socket
-from clanmesh_protocol import streams
 from clanmesh_protocol.encoding import encode
 from clanmesh_protocol.errors import ProtocolError
 from clanmesh_protocol.keys import ClanId, NodeId, signing_public, verify_detached_untrusted
 from clanmesh_protocol.messages import parse_frames_untrusted, parse_header_untrusted
+from clanmesh_protocol.probes import read_packet_untrusted
 from clanmesh_protocol.records import (
     GENESIS_SLOT,
     decode_content_untrusted,
     parse_untrusted,
     signing_input,
 )
+from clanmesh_protocol.signalling import Call, check_call_untrusted
 from clanmesh_protocol.signing import check_signature_untrusted, read_untrusted
 from clanmesh_protocol.stores import read_store_line_untrusted
 from clanmesh_protocol.tokens import decode_recovery_untrusted, decode_token_untrusted
@@ -53,9 +55,25 @@ def datagram(vector: Vector) -> Derived:
     return {}
 
 
+def probe(vector: Vector) -> Derived:
+    """The shape of a probe."""
+    packet = read_packet_untrusted(vector.input)
+    assert vector.input.startswith(packet.encode())
+    return {}
+
+
 def frame(vector: Vector) -> Derived:
     """The frames of an opened datagram."""
     parse_frames_untrusted(vector.input)
+    return {}
+
+
+def call(vector: Vector) -> Derived:
+    """The signature of a well-formed call; its bytes are those that it is made of again."""
+    with must_pass(vector):
+        read = Call.read_untrusted(vector.input)
+    assert read.encode() == vector.input
+    check_call_untrusted(read, ClanId(vector.bytes_of("clan")))
     return {}
 
 
@@ -79,6 +97,15 @@ def hello(vector: Vector) -> Derived:
     assert isinstance(read, streams.Hello)
     streams.check_hello_untrusted(read, NodeId(vector.bytes_of("server")), vector.bytes_of("nonce"))
     return {}
+
+
+def bind(vector: Vector) -> Derived:
+    """What goes between a member and a relay's port."""
+    token = vector.bytes_of("token")
+    if vector.parameters["from"] == "member":
+        return {"number": str(binds.read_bind_untrusted(token, vector.input))}
+    bound = binds.read_bound_untrusted(token, vector.input)
+    return {"number": str(bound.number), "seen": str(bound.seen), "other": str(bound.other_is_bound).lower()}
 
 
 def control(vector: Vector) -> Derived:
@@ -125,8 +152,11 @@ LAYERS: dict[str, Callable[[Vector], Derived]] = {
     "content": content,
     "datagram": datagram,
     "frame": frame,
+    "call": call,
+    "probe": probe,
     "stream": stream,
     "hello": hello,
+    "bind": bind,
     "control": control,
     "token": token,
     "recovery": recovery,

@@ -6,6 +6,7 @@ from hashlib import blake2b
 from nacl import bindings
 from nacl.exceptions import CryptoError
 
+from clanmesh_protocol.endpoints import endpoint
 from clanmesh_protocol.errors import ProtocolError, SignatureError, StaleError
 from clanmesh_protocol.keys import (
     ClanId,
@@ -16,6 +17,7 @@ from clanmesh_protocol.keys import (
     tunnel_public_untrusted,
     verify_detached_untrusted,
 )
+from clanmesh_protocol.probes import Kind, read_packet_untrusted
 from clanmesh_protocol.records import (
     Node,
     Secret,
@@ -35,6 +37,7 @@ from clanmeshd.core.trie import Trie
 from clanmeshd.core.wanted import overlay_address
 from clanmeshd.net.certificate import identity_of_certificate_untrusted
 from clanmeshd.net.discovery import nonce_of_tag_untrusted
+from clanmeshd.overlay.probes import Heard, Probes, direction_key
 from clanmeshd.secrets.sealing import SealedError, open_secret
 from tests.vectors.form import Vector
 from tests.vectors.layers import Derived, must_pass
@@ -262,6 +265,24 @@ def statement(vector: Vector) -> Derived:
     return {}
 
 
+def probe_mac(vector: Vector) -> Derived:
+    """Take a packet as its receiver, who asked for it if it is an answer."""
+    receiver, sender = NodeId(vector.bytes_of("receiver")), NodeId(vector.bytes_of("sender"))
+    private, public = vector.bytes_of("receiver-static-private"), vector.bytes_of("sender-static")
+    clan = ClanId(vector.bytes_of("clan"))
+    with must_pass(vector):
+        packet = read_packet_untrusted(vector.input)
+    probes = Probes(receiver, private, clan, lambda size: packet.nonce[:size])
+    probes.set_members({sender: public})
+    source = endpoint("198.51.100.1", 51872)
+    if packet.kind is Kind.PONG:
+        probes.probe(sender, source, 0.0)
+    heard = probes.receive_untrusted(vector.input, source, 0.1)
+    at = heard.aimed_at if isinstance(heard, Heard) else heard.observed
+    shared = bindings.crypto_scalarmult(private, public)
+    return {"endpoint": str(at), "key": direction_key(shared, sender, receiver, clan).hex()}
+
+
 def mdns(vector: Vector) -> Derived:
     """Recognise the clan by a tag."""
     nonce = nonce_of_tag_untrusted(vector.bytes_of("discovery"), vector.input)
@@ -272,6 +293,7 @@ def mdns(vector: Vector) -> Derived:
 
 LAYERS = {
     "mdns": mdns,
+    "probe-mac": probe_mac,
     "session": session,
     "ledger": ledger,
     "authority": authority,

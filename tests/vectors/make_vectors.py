@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from tests.vectors import (
+    cases_binds,
     cases_content,
     cases_contests,
     cases_daemon,
@@ -22,11 +23,13 @@ from tests.vectors import (
     cases_keeping,
     cases_members,
     cases_operations,
+    cases_probes,
     cases_readings,
     cases_records,
     cases_recovery,
     cases_rollout,
     cases_roster,
+    cases_signalling,
     cases_state,
     cases_streams,
     cases_terms,
@@ -38,7 +41,7 @@ from tests.vectors.meaning import meaning_of
 
 FOLDER = Path(__file__).parents[2] / "protocol" / "vectors"
 FROZEN = Path(__file__).parent / "frozen"
-VERSIONS = ("v1", "v1.1", "v1.2", "v1.3", "v1.4")  # each has what it was the first to say
+VERSIONS = ("v1", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7")  # each has what it was the first to say
 NEVER_EDIT = "never edit: what devices of this version say"
 MODULES = (
     cases_records,
@@ -61,6 +64,9 @@ MODULES = (
     cases_terms,
     cases_keeping,
     cases_rollout,
+    cases_signalling,
+    cases_probes,
+    cases_binds,
 )
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from clanmesh_protocol import messages, records, streams
+from clanmesh_protocol import messages, records, signalling, streams
 from clanmesh_protocol.endpoints import Endpoint, is_candidate
 from clanmesh_protocol.tokens import Token
 
@@ -87,6 +87,17 @@ CONTENTS = st.one_of(
     st.builds(records.Directive, st.integers(0, 255), LABEL, UINT64, COMMIT, LINE),
 )
 
+SEEN = st.builds(signalling.Seen, st.none() | ENDPOINT, st.none() | ENDPOINT)
+CALLS = st.builds(
+    signalling.Call,
+    KEY,
+    KEY,
+    UINT64,
+    st.integers(0, 255),
+    st.integers(0, 255),
+    tuples(st.builds(signalling.Candidate, st.integers(0, 255), ENDPOINT), 8),
+    SIGNATURE,
+).filter(lambda call: call.caller != call.callee)
 _PREFIX = st.lists(st.integers(0, 63), max_size=3).map(bytes)
 _ROOT = st.binary(min_size=16, max_size=16)
 FRAMES = st.one_of(
@@ -98,6 +109,8 @@ FRAMES = st.one_of(
     st.builds(messages.IHave, tuples(SHORT_ID, 8)),
     st.builds(messages.Want, tuples(SHORT_ID, 8)),
     st.builds(messages.Leaf, _PREFIX, tuples(SHORT_ID, 8)),
+    SEEN,
+    CALLS,
 )
 DIGESTS = st.builds(messages.Digest, _PREFIX, st.lists(SHORT_ID, min_size=64, max_size=64).map(tuple))
 HEADERS = st.builds(

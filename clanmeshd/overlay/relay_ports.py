@@ -1,0 +1,221 @@
+"""The UDP ports of a relay: one for each pair, all of them drained by one task.
+
+The task sleeps until any port has something, then takes up to a batch of each in turn: at 50,000 packets a second
+a turn of trio's loop for each would cost more than the packets. What lies in no batch waits in the kernel, which
+drops what exceeds the socket's buffer. A filter in the kernel drops what has the shape of none of WireGuard's
+messages, so that junk wakes nobody. A packet is read into one buffer, and sent from there.
+"""
+
+import errno
+import select
+import socket
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
+
+import trio
+
+from clanmesh_protocol.binds import BIND_MAGIC
+from clanmesh_protocol.endpoints import endpoint
+from clanmeshd.overlay.relay import Relay
+from clanmeshd.overlay.relay_filter import attach_filter
+from clanmeshd.overlay.relay_pair import Address, Pair
+
+BATCH_PACKETS_MAX: Final = 128  # of one port in a turn: 1 ms
+TURN_PORTS_MAX: Final = 4  # in a turn: the daemon's other tasks wait 4 ms at most
+JUNK_PAUSE_S: Final = (
+    0.002  # after a turn of which most was dropped: a flood is read in batches, if we keep up with it
+)
+PACKET_BYTES_MAX: Final = 9216  # jumbo frames; a larger one is cut, and no use to WireGuard
+BUFFER_BYTES: Final = 4 << 20  # of a port, each way: 20 ms of a gigabit, as the kernel counts
+PORTS_EACH: Final = 64  # numbers that are tried, from the first on: a person can open that many in a firewall
+
+_SO_RCVBUFFORCE: Final = 33  # Linux; both are not in the socket module
+_SO_SNDBUFFORCE: Final = 32
+
+_Source: TypeAlias = tuple[Any, ...]  # as the socket says it: address, port and more
+
+
+@runtime_checkable
+class Carrier(Protocol):
+    """A stream that carries one side's packets."""
+
+    def __hash__(self) -> int:
+        """Each is one of its own."""
+        ...
+
+    def offer(self, packet: bytes) -> None:
+        """Send a packet if there is room, else drop it."""
+        ...
+
+    def end(self) -> None:
+        """Its pair is no more."""
+        ...
+
+
+class RelayPorts:
+    """The sockets of a relay's pairs. `counters` counts by errno's names what the network refused."""
+
+    def __init__(self, relay: Relay, first_port: int) -> None:
+        self.relay = relay
+        self.counters: Counter[str] = Counter()
+        self._first_port = first_port
+        self._epoll = select.epoll()
+        self._open: dict[int, tuple[socket.socket, Pair]] = {}  # by file descriptor
+        self._buffer = bytearray(PACKET_BYTES_MAX)
+        self._view = memoryview(self._buffer)
+
+    def open(self, pair: Pair) -> None:
+        """Give a pair its port, if it has none. Raises OSError when none is free."""
+        if pair.port:
+            return
+        self.sweep()
+        opened = self._bind_first_free()
+        pair.port = opened.getsockname()[1]
+        self._open[opened.fileno()] = (opened, pair)
+        self._epoll.register(opened.fileno(), select.EPOLLIN)
+
+    def sweep(self) -> None:
+        """Close the ports of pairs that are there no more."""
+        alive = set(map(id, self.relay.pairs.values()))
+        for descriptor, (opened, pair) in list(self._open.items()):
+            if id(pair) not in alive:
+                self._epoll.unregister(descriptor)
+                opened.close()
+                del self._open[descriptor]
+                for side in pair.sides:
+                    if isinstance(side.address, Carrier):
+                        side.address.end()
+
+    async def run(self) -> None:
+        """Pass packets on until cancelled; closes all ports in the end."""
+        try:
+            while True:
+                await trio.lowlevel.wait_readable(self._epoll.fileno())
+                if not self._turn(trio.current_time()):
+                    await trio.sleep(JUNK_PAUSE_S)
+        finally:
+            for opened, _ in self._open.values():
+                opened.close()
+            self._open.clear()
+            self._epoll.close()
+
+    def inject(self, pair: Pair, packet: bytes, carrier: Carrier, now_s: float) -> None:
+        """Take a packet that a side has sent on its stream."""
+        if not self.relay.has_room(pair, now_s):
+            pair.dropped["quota"] += 1
+            return
+        to = pair.route(memoryview(packet), len(packet), carrier)
+        sent = [(packet, to)] if to is not None else pair.receive(packet, carrier, None, now_s)
+        passed = self._send_all(self._socket_of(pair), sent)
+        if passed:
+            self.relay.spend(pair, passed, now_s)
+
+    def send(self, pair: Pair, sent: Sequence[tuple[bytes, Address]]) -> None:
+        """Send what a pair has to be sent without a packet of its sides."""
+        self._send_all(self._socket_of(pair), sent)
+
+    def _turn(self, now_s: float) -> bool:
+        """Pass on what waits, up to a batch of each port. False: it was mostly junk, and no more of it waits."""
+        read = dropped = 0
+        for descriptor, _ in self._epoll.poll(0, TURN_PORTS_MAX):
+            opened, pair = self._open[descriptor]
+            before = pair.dropped.total()
+            read += self._drain(opened, pair, now_s)
+            dropped += pair.dropped.total() - before
+        return 2 * dropped <= read or read >= BATCH_PACKETS_MAX
+
+    def _drain(self, opened: socket.socket, pair: Pair, now_s: float) -> int:
+        """Pass on what waits at a port, up to a batch; how many packets were read."""
+        view, receive, send = self._view, opened.recvfrom_into, opened.sendto
+        passed = read = 0
+        has_room = self.relay.has_room(pair, now_s)
+        for count in range(BATCH_PACKETS_MAX):
+            try:
+                size, source = receive(view)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                self._count(error)
+                break
+            read = count + 1
+            if not has_room:
+                pair.dropped["quota"] += 1
+                continue
+            to = pair.route(view, size, source)
+            if type(to) is not tuple:
+                passed += self._pass_seldom(opened, pair, source, to, view[:size], now_s)
+                continue
+            passed += size
+            try:
+                send(view[:size], to)
+            except OSError as error:
+                self._count(error)
+        if passed:
+            self.relay.spend(pair, passed, now_s)
+        return read
+
+    def _pass_seldom(
+        self,
+        opened: socket.socket,
+        pair: Pair,
+        source: _Source,
+        to: Address | None,
+        data: memoryview,
+        now_s: float,
+    ) -> int:
+        """All but data between two ports. Gives the bytes that went on: junk is none of the pair's."""
+        packet = bytes(data)
+        if isinstance(to, Carrier):
+            to.offer(packet)
+            return len(packet)
+        seen = endpoint(source[0], source[1]) if packet.startswith(BIND_MAGIC) else None
+        return self._send_all(opened, pair.receive(packet, source, seen, now_s))
+
+    def _send_all(self, opened: socket.socket | None, sent: Sequence[tuple[bytes, Address]]) -> int:
+        for packet, to in sent:
+            if isinstance(to, Carrier):
+                to.offer(packet)
+            elif opened is not None and isinstance(to, tuple):
+                try:
+                    opened.sendto(packet, to)
+                except OSError as error:
+                    self._count(error)
+        return sum(len(packet) for packet, _ in sent)
+
+    def _socket_of(self, pair: Pair) -> socket.socket | None:
+        return next((opened for opened, other in self._open.values() if other is pair), None)
+
+    def _bind_first_free(self) -> socket.socket:
+        refused: OSError | None = None
+        for port in range(self._first_port, min(self._first_port + PORTS_EACH, 65_536)):
+            try:
+                return _bind(port)
+            except OSError as error:
+                refused = error
+        raise refused or OSError(errno.EADDRINUSE, "no port is left for relaying")
+
+    def _count(self, error: OSError) -> None:
+        self.counters[errno.errorcode.get(error.errno or 0, type(error).__name__)] += 1
+
+
+def _bind(port: int) -> socket.socket:
+    """A socket for both families where the machine has both. Raises OSError."""
+    try:
+        opened = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    except OSError:
+        opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        opened.setblocking(False)
+        for option, forced in ((socket.SO_RCVBUF, _SO_RCVBUFFORCE), (socket.SO_SNDBUF, _SO_SNDBUFFORCE)):
+            opened.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
+            with suppress(PermissionError):
+                opened.setsockopt(socket.SOL_SOCKET, forced, BUFFER_BYTES)
+        attach_filter(opened)
+        opened.bind(("", port))
+    except OSError:
+        opened.close()
+        raise
+    return opened

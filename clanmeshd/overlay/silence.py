@@ -1,0 +1,70 @@
+"""Whether a path that is used is alive: what is sent, with nothing coming back, is asked about, and then judged.
+
+WireGuard alone notices after 15 seconds. Traffic one way is no reason to doubt a path, so the peer's system is
+asked for a sign of life first, through the tunnel: that goes whichever way the traffic goes, over a relay too.
+"""
+
+from math import inf
+
+from clanmeshd.overlay.path_terms import DEAD_S, ECHO_S, LOOK_S, SILENCE_S
+
+
+class Silence:
+    """Watches the two counters of one peer, in bytes."""
+
+    def __init__(self, now_s: float) -> None:
+        self.used_s = now_s  # when something last went either way
+        self.heard_s = -inf  # when something last came, by a path that is not dead
+        self.came_s = -inf  # by whatever path: WireGuard has a session as long after that
+        self._counts: tuple[int, int] | None = None  # sent, received
+        self._since_s: float | None = None
+        self._echo_s = self._look_s = inf
+
+    def counted(self, sent: int, received: int, now_s: float) -> None:
+        """Take what WireGuard has counted. Counters that went back are those of a peer that was added anew."""
+        before, self._counts = self._counts or (0, 0), (sent, received)
+        if received < before[1]:
+            return
+        if received > before[1]:
+            self.used_s = self.heard_s = self.came_s = now_s
+            self.forgive()
+        elif sent > before[0]:
+            self.used_s = now_s
+            if self._since_s is None:
+                self._since_s, self._echo_s, self._look_s = now_s, now_s + SILENCE_S, now_s + SILENCE_S
+
+    def forgive(self) -> None:
+        """It was heard, or the path is another one."""
+        self._since_s, self._echo_s, self._look_s = None, inf, inf
+
+    def bury(self) -> None:
+        """The path is dead: what was heard on it says nothing any more."""
+        self.forgive()
+        self.heard_s = -inf
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something was sent that nothing came back for."""
+        return self._since_s is not None
+
+    def takes_echo(self, now_s: float) -> bool:
+        """Whether to ask for a sign of life now."""
+        if now_s < self._echo_s:
+            return False
+        self._echo_s = now_s + ECHO_S
+        return True
+
+    def takes_look(self, now_s: float) -> bool:
+        """Whether the counters are to be looked at now."""
+        if now_s < self._look_s:
+            return False
+        self._look_s = now_s + LOOK_S
+        return True
+
+    def is_over(self, now_s: float) -> bool:
+        """Whether the path is dead."""
+        return self._since_s is not None and now_s >= self._since_s + DEAD_S
+
+    def next_deadline(self) -> float:
+        """When one of these changes."""
+        return min(self._echo_s, self._look_s, self._since_s + DEAD_S) if self._since_s is not None else inf

@@ -1,0 +1,99 @@
+"""This device as a relay of its clan: whether it is one, and what it knows of the pairs. Idle until asked."""
+
+import ipaddress
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+
+from clanmesh_protocol.endpoints import Endpoint
+from clanmesh_protocol.keys import NodeId
+from clanmesh_protocol.limits import ENDPOINTS_MAX
+from clanmesh_protocol.streams import Refuse
+from clanmeshd.config import Config
+from clanmeshd.driver import Driver, instant
+from clanmeshd.net import stream
+from clanmeshd.net.addresses import local_endpoints
+
+if TYPE_CHECKING:
+    from clanmeshd.relays.serving import RelayService
+
+TAG = "relay"
+
+
+def is_willing(setting: bool | str, tags: Sequence[str], *, is_public: bool) -> bool:
+    """Whether a device relays: as its own configuration says; else with the tag, or if others can reach it.
+
+    Whoever switches it off on a device is not overruled by a tag.
+    """
+    if isinstance(setting, bool):
+        return setting
+    return TAG in tags or is_public
+
+
+@dataclass(slots=True)
+class OwnRelay:
+    """Serves streams of purpose `relay`. What does the work is imported with the first that is welcome."""
+
+    config: Config
+    driver: Driver
+    own: NodeId
+    inside: bytes  # the clan's prefix
+    _service: "RelayService | None" = None
+    _nursery: trio.Nursery | None = None
+
+    async def run(self) -> None:
+        """Relay for others, once they ask, until cancelled."""
+        async with trio.open_nursery() as self._nursery:
+            await trio.sleep_forever()
+
+    async def serve(self, channel: stream.Stream) -> None:
+        """Answer a member."""
+        if self._nursery is None or not self.is_willing():
+            await channel.receive()
+            await channel.send(Refuse("unwilling", "this device does not relay"))
+            return
+        if self._service is None:
+            self._service = self._start(self._nursery)
+        await self._service.serve(channel)
+
+    def refresh(self) -> None:
+        """Members have come or gone."""
+        if self._service is not None:
+            self._service.refresh()
+
+    def is_willing(self) -> bool:
+        """Whether this device relays by now."""
+        member = self.driver.mesh.authority.members.get(self.own)
+        tags = member.tags if member is not None else ()
+        is_public = any(ipaddress.ip_address(each.ip).is_global for each in self._local(self.config.port))
+        return is_willing(self.config.relay, tags, is_public=is_public)
+
+    def _start(self, nursery: trio.Nursery) -> "RelayService":
+        from clanmeshd.relays.serving import RelayService, Surroundings
+
+        around = Surroundings(self.own, self.is_willing, self._members, self._keys_of, self._endpoints)
+        service = RelayService(around, self.config.tunnel_port + 1, os.urandom)
+        nursery.start_soon(service.run)
+        return service
+
+    def _members(self) -> frozenset[NodeId]:
+        now_unix_s = instant().unix_s
+        members = self.driver.mesh.authority.members
+        return frozenset(node for node, member in members.items() if member.is_current(now_unix_s))
+
+    def _keys_of(self, node: NodeId) -> Sequence[bytes]:
+        wanted = self.driver.slots.tunnels.newest
+        for tunnel in wanted.tunnels if wanted is not None else ():
+            if tunnel.node == node:
+                return (tunnel.public_key,) if tunnel.following is None else (tunnel.public_key, tunnel.following)
+        return ()
+
+    def _endpoints(self, port: int) -> Sequence[Endpoint]:
+        listed = (Endpoint(each.ip, port) for each in self.config.endpoints)
+        return tuple(dict.fromkeys((*listed, *self._local(port))))[:ENDPOINTS_MAX]
+
+    def _local(self, port: int) -> Sequence[Endpoint]:
+        return local_endpoints(port, self.inside)

@@ -1,0 +1,372 @@
+"""Steers each tunnel: between the path engine, the core, the probes, the relays and WireGuard.
+
+The engine decides, and knows no clock and no socket; this gives it both. What it decides lies over the tunnels
+that the core wants, as another endpoint and keepalive, so that WireGuard has one wanted state as before.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from random import Random
+from typing import Final, NamedTuple, Protocol, assert_never
+
+import trio
+
+from clanmesh_protocol.endpoints import Endpoint
+from clanmesh_protocol.keys import NodeId
+from clanmesh_protocol.signalling import Candidate, CandidateKind, NatKind
+from clanmeshd.core.effects import Called, Holder, Reflected, SetTunnels
+from clanmeshd.core.peers import Peer
+from clanmeshd.core.sightings import is_outer
+from clanmeshd.core.subjects import State
+from clanmeshd.core.wanted import PREFIX_BITS, node_record
+from clanmeshd.driver import Driver, instant
+from clanmeshd.overlay.device import TunnelState
+from clanmeshd.overlay.path_terms import (
+    Action,
+    AskRelay,
+    DropRelay,
+    Echo,
+    Fellow,
+    Hold,
+    Look,
+    MakeCall,
+    Open,
+    Own,
+    PathKind,
+    Probe,
+    Relay,
+    Sleep,
+    Standing,
+    UseEndpoint,
+)
+from clanmeshd.overlay.paths import Paths
+from clanmeshd.reconcile import Latest
+
+TICK_S: Final = 1.0  # between two looks at whether anything moves: a black hole is seen in four
+AWAY_S: Final = 5.0  # that the clock of the machine is ahead of ours: it slept, and woke up anywhere
+TURN_S_MAX: Final = 3600.0
+ALONE_S: Final = 3.0  # that no member answers any datagram, until a stream is tried in the place of UDP
+RELAYS_MAX: Final = 8  # members that are thought of as relays, the nearest
+RELAY_TAG: Final = "relay"
+NOWHERE: Final = Endpoint(bytes([127, 0, 0, 1]), 9)  # RFC 863: whatever arrives there is thrown away
+
+
+class Prober(Protocol):
+    """Sends from WireGuard's own port. What it learns comes to `Steering.heard` and `proven`."""
+
+    def probe(self, node: NodeId, endpoint: Endpoint) -> bool:
+        """Probe a member at an endpoint."""
+        ...
+
+    def open(self, node: NodeId, endpoint: Endpoint) -> bool:
+        """Have the own routers expect a member from an endpoint, which notices nothing."""
+        ...
+
+    def set_members(self, static_keys: Mapping[NodeId, bytes]) -> None:
+        """Say who the other members are."""
+        ...
+
+    def moved(self) -> None:
+        """This device is behind other routers."""
+        ...
+
+
+class RelayAsker(Protocol):
+    """Asks members to relay. What comes of it comes to `Steering.ready` and `failed`."""
+
+    def ask(self, node: NodeId, relay: Holder, *, carried: bool) -> None:
+        """Have a member relay between this device and `node`."""
+        ...
+
+    def drop(self, node: NodeId, relay: Holder) -> None:
+        """Give a relay back."""
+        ...
+
+
+class Way(NamedTuple):
+    """What the engine has decided for one tunnel."""
+
+    endpoint: Endpoint
+    keepalive_s: int
+
+
+@dataclass(slots=True)
+class Machine:
+    """What this device itself gives: each is called when it is needed."""
+
+    observe: Callable[[], Awaitable[Mapping[bytes, TunnelState]]]  # WireGuard's peers, by public key
+    moved_packets: Callable[[], int]  # of the interface, both ways: another number says that something moves
+    greet: Callable[[bytes], None]  # send something that the system at an overlay address answers
+    mapped: Callable[[], Iterable[Endpoint]]  # of WireGuard's port, as the router has promised
+    uptime_s: Callable[[], float]  # with the time that it slept
+
+
+def uptime_s() -> float:
+    """Seconds since the machine started, with those that it slept."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def steered(wanted: SetTunnels, ways: Mapping[NodeId, Way]) -> SetTunnels:
+    """The wanted tunnels, each where the engine has it go; those that it has not decided about as they are."""
+    tunnels = tuple(
+        replace(tunnel, endpoint=way.endpoint, keepalive_s=way.keepalive_s)
+        if (way := ways.get(tunnel.node)) is not None
+        else tunnel
+        for tunnel in wanted.tunnels
+    )
+    return replace(wanted, tunnels=tunnels)
+
+
+@dataclass(slots=True)
+class Steering:
+    """One clan's. `steered` is what the overlay shall be. Everything runs on the trio thread."""
+
+    driver: Driver
+    node: NodeId
+    tunnel_port: int
+    machine: Machine
+    prober: Prober
+    asker: RelayAsker
+    steered: Latest[SetTunnels] = field(default_factory=Latest)
+    paths: Paths = field(init=False)
+    _wanted: SetTunnels | None = None
+    _ways: dict[NodeId, Way] = field(default_factory=dict)
+    _reflected: Reflected = field(default_factory=lambda: Reflected(NatKind.UNKNOWN, (), ()))
+    _relays: dict[NodeId, Holder] = field(default_factory=dict)
+    _up: frozenset[NodeId] = frozenset()
+    _alone_s: float = field(default_factory=trio.current_time)  # since when no datagram comes but through tunnels
+    _is_blocked: bool = False  # a stream went through since, so it is not that nobody is there
+    _news: trio.Event | None = None  # that the relays were worked out before
+    _packets: int = -1
+    _slept_s: float = 0.0
+    _nudge: trio.Event = field(default_factory=trio.Event)
+
+    def __post_init__(self) -> None:
+        self.paths = Paths(Own(bytes(16), frozenset(), (), NatKind.UNKNOWN), Random())
+        self._slept_s = self._ahead_s()
+
+    async def run(self) -> None:
+        """Steer until cancelled."""
+        self.driver.on_signal = self._signal
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._follow_wanted)
+            nursery.start_soon(self._tick)
+            while True:
+                with trio.move_on_at(min(self.paths.next_deadline(), trio.current_time() + TURN_S_MAX)):
+                    await self._nudge.wait()
+                self._nudge = trio.Event()
+                now_s = trio.current_time()
+                if now_s >= self.paths.next_deadline():
+                    self.paths.handle_deadline(now_s)
+                await self._perform_all()
+
+    def standing(self, node: NodeId) -> Standing | None:
+        """How a member's packets go, and why not directly."""
+        return self.paths.standing(node)
+
+    # --- what others tell -------------------------------------------------------------------------------
+
+    def heard(self, node: NodeId, source: Endpoint) -> None:
+        """A member's probe came from here."""
+        self.paths.heard(node, source, trio.current_time())
+        self._nudge.set()
+
+    def proven(self, node: NodeId, target: Endpoint, rtt_s: float) -> None:
+        """A member answered a probe from here."""
+        self.paths.proven(node, target, rtt_s, trio.current_time())
+        self._nudge.set()
+
+    def ready(self, node: NodeId, via: NodeId, endpoint: Endpoint, shared: tuple[Endpoint, ...]) -> None:
+        """A relay relays: WireGuard here is to send to `endpoint`, the peer's to one of `shared`."""
+        if endpoint.ip == NOWHERE.ip:
+            self._is_blocked = self._is_alone()
+            self.look_around()
+        self.paths.relay_ready(node, via, endpoint, shared, trio.current_time())
+        self._nudge.set()
+
+    def failed(self, node: NodeId, via: NodeId, code: str, why: str) -> None:
+        """A relay does not relay, or no longer."""
+        self.paths.relay_failed(node, via, trio.current_time())
+        self._nudge.set()
+
+    def _signal(self, signal: Called | Reflected) -> None:
+        if isinstance(signal, Called):
+            self.paths.called(signal, trio.current_time())
+        else:
+            self._reflected = signal
+            self.look_around()
+        self._nudge.set()
+
+    # --- what this device is ----------------------------------------------------------------------------
+
+    def look_around(self) -> None:
+        """The addresses here, or what the router promised, may be others now."""
+        now_s, mesh = trio.current_time(), self.driver.mesh
+        listed = [Endpoint(each.ip, self.tunnel_port) for each in mesh.endpoints]
+        candidates = (
+            *(Candidate(CandidateKind.MAPPED, each) for each in self.machine.mapped()),
+            *(Candidate(CandidateKind.SEEN, each) for each in self._reflected.tunnel),
+            *(Candidate(CandidateKind.LAN, each) for each in listed),
+        )
+        before = self.paths.own
+        address = self._wanted.address if self._wanted is not None else before.address
+        nat = NatKind.BLOCKED if self._is_blocked else self._reflected.nat
+        own = Own(address, frozenset(each.ip for each in listed), candidates, nat)
+        if own.ips != before.ips:
+            self.prober.moved()
+        self.paths.set_own(own, now_s)
+        ahead_s = self._ahead_s()
+        if ahead_s > self._slept_s + AWAY_S:
+            self.prober.moved()
+            self.paths.moved(now_s)
+        self._slept_s = ahead_s
+        self._nudge.set()
+
+    def _is_alone(self) -> bool:
+        return trio.current_time() >= self._alone_s + ALONE_S
+
+    def _ahead_s(self) -> float:
+        return self.machine.uptime_s() - trio.current_time()
+
+    async def _follow_wanted(self) -> None:
+        while True:
+            self._wanted = await self.driver.slots.tunnels.changed()
+            self._follow_members(self._wanted)
+            self.look_around()
+            self._put()
+
+    def _follow_members(self, wanted: SetTunnels) -> None:
+        ledger = self.driver.mesh.ledger
+        records = {tunnel.node: node_record(ledger, tunnel.node) for tunnel in wanted.tunnels}
+        known = {node: record for node, record in records.items() if record is not None}
+        self.prober.set_members({node: record.static_key for node, record in known.items()})
+        fellows = {}
+        for tunnel in wanted.tunnels:
+            record = known.get(tunnel.node)
+            if record is not None:
+                listed = tuple(Endpoint(each.ip, record.tunnel_port) for each in record.endpoints)
+                fellows[tunnel.node] = Fellow(tunnel.address, listed if record.tunnel_port else ())
+        self._ways = {node: way for node, way in self._ways.items() if node in fellows}
+        self.paths.set_fellows(fellows, trio.current_time())
+
+    def _put(self) -> None:
+        if self._wanted is not None:
+            self.steered.put(steered(self._wanted, self._ways))
+
+    # --- what moves -------------------------------------------------------------------------------------
+
+    async def _tick(self) -> None:
+        while True:
+            await trio.sleep(TICK_S)
+            self.look_around()
+            if self._news is None or self._news.is_set() or self._is_alone():
+                self._news = self.driver.news
+                self._follow_peers(self.driver.mesh.peers(instant()))
+            packets = self.machine.moved_packets()
+            if packets != self._packets:
+                self._packets = packets
+                await self._count()
+
+    async def _count(self) -> None:
+        """Tell the engine what WireGuard has counted, and the members where it has them."""
+        observed = await self.machine.observe()
+        now_s, seen = trio.current_time(), dict[NodeId, Endpoint]()
+        for tunnel in self._wanted.tunnels if self._wanted is not None else ():
+            state = observed.get(tunnel.public_key)
+            if state is None:
+                continue
+            self.paths.counted(tunnel.node, state.tx_bytes, state.rx_bytes, now_s)
+            standing = self.paths.standing(tunnel.node)
+            is_relayed = standing is not None and standing.kind is PathKind.RELAY
+            if state.endpoint is not None and state.handshake_unix_s and not is_relayed:
+                seen[tunnel.node] = state.endpoint
+        self.driver.mesh.meeting.set_tunnels(seen)
+        self._nudge.set()
+
+    def _follow_peers(self, peers: Sequence[Peer]) -> None:
+        up = [peer for peer in peers if peer.node != self.node and peer.state == State.UP]
+        now_s, before = trio.current_time(), self._up
+        self._up = frozenset(peer.node for peer in up)
+        for node in sorted(self._up - before):
+            self.paths.answers(node, now_s)
+        inside = self.paths.own.address[: PREFIX_BITS // 8]
+        if any(peer.endpoint is not None and not peer.endpoint.ip.startswith(inside) for peer in up):
+            self._alone_s, self._is_blocked = now_s, False
+        asked = [peer for peer in peers if peer.node != self.node] if self._is_alone() else up
+        able = [peer for peer in asked if _may_relay(peer)]
+        able.sort(key=lambda peer: peer.rtt_ms if peer.rtt_ms is not None else 1000.0)
+        self._relays = {peer.node: Holder(peer.node, peer.endpoints, frozenset()) for peer in able[:RELAYS_MAX]}
+        relays = [
+            Relay(peer.node, (peer.rtt_ms or 1000.0) / 1000, frozenset(each.ip for each in peer.endpoints))
+            for peer in able[:RELAYS_MAX]
+        ]
+        self.paths.set_relays(tuple(relays))
+
+    # --- what the engine wants --------------------------------------------------------------------------
+
+    async def _perform_all(self) -> None:
+        looks = False
+        for action in self.paths.actions():
+            looks |= isinstance(action, Look)
+            self._perform(action)
+        await self.driver.settle()  # calls lie in the core's outbox
+        if looks:
+            await self._count()
+
+    def _perform(self, action: Action) -> None:
+        match action:
+            case Open(node=node, endpoint=endpoint):
+                self.prober.open(node, endpoint)
+            case Probe(node=node, endpoint=endpoint):
+                self.prober.probe(node, endpoint)
+            case MakeCall():
+                self._call(action)
+            case UseEndpoint(node=node, endpoint=endpoint, keepalive_s=keepalive_s):
+                self._steer(node, Way(endpoint, keepalive_s))
+            case Hold(node=node):
+                self._steer(node, Way(NOWHERE, 0))
+            case Sleep(node=node):
+                self._steer(node, None)
+            case AskRelay(node=node, via=via, carried=carried):
+                self._ask(node, via, carried=carried)
+            case DropRelay(node=node, via=via):
+                self.asker.drop(node, self._relays.get(via) or Holder(via, (), frozenset()))
+            case Echo(node=node):
+                self._greet(node)
+            case Look():
+                return
+            case _:
+                assert_never(action)
+
+    def _call(self, call: MakeCall) -> None:
+        nat = self.paths.own.nat
+        if not self.driver.mesh.meeting.call(call.node, call.kind, nat, call.candidates, instant()):
+            self.paths.not_carried(call.node)
+
+    def _steer(self, node: NodeId, way: Way | None) -> None:
+        if self._ways.get(node) == way:
+            return
+        if way is None:
+            del self._ways[node]
+        else:
+            self._ways[node] = way
+        self._put()
+
+    def _ask(self, node: NodeId, via: NodeId, *, carried: bool) -> None:
+        holder = self._relays.get(via)
+        if holder is None:
+            self.paths.relay_failed(node, via, trio.current_time())
+            self._nudge.set()
+        else:
+            self.asker.ask(node, holder, carried=carried or self._is_alone())
+
+    def _greet(self, node: NodeId) -> None:
+        for tunnel in self._wanted.tunnels if self._wanted is not None else ():
+            if tunnel.node == node:
+                self.machine.greet(tunnel.address)
+
+
+def _may_relay(peer: Peer) -> bool:
+    """It says itself whether it does; who has the tag or an address of the internet is worth the question."""
+    return RELAY_TAG in peer.tags or any(is_outer(each.ip) for each in peer.endpoints)

@@ -1,0 +1,123 @@
+"""Opens what a clan's steering needs, and stands aside where there is none of it.
+
+Without raw sockets nothing is probed, and the tunnels go where the core found the members' control ports.
+"""
+
+import logging
+import os
+import socket
+from dataclasses import dataclass, field
+from ipaddress import IPv6Address
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from clanmesh_protocol.endpoints import Endpoint
+from clanmesh_protocol.keys import ClanId, DeviceKeys, NodeId
+from clanmeshd.config import Config
+from clanmeshd.core.effects import SetTunnels
+from clanmeshd.core.wanted import overlay_prefix
+from clanmeshd.driver import Driver
+from clanmeshd.overlay.probes import Heard, Probes, Proven
+from clanmeshd.overlay.probing import Probing
+from clanmeshd.overlay.rawport import NoRawPort, RawPort, open_raw_port
+from clanmeshd.overlays import Overlay
+from clanmeshd.reaching import Reach
+from clanmeshd.reconcile import Latest
+from clanmeshd.relays.asking import Asker
+from clanmeshd.steering import Machine, Steering, uptime_s
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_ICMP6_FILTER: Final = 1  # RFC 3542; not in the socket module
+_NOTHING: Final = b"\xff" * 32  # types that are kept away from the socket: all
+_ECHO_REQUEST: Final = bytes([128, 0, 0, 0, 0, 0, 0, 0])  # the kernel fills in the checksum
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Traversal:
+    """One clan's. `tunnels` is what the overlay shall be; `refusal` says why nothing is probed."""
+
+    config: Config
+    driver: Driver
+    keys: DeviceKeys
+    clan: ClanId
+    overlay: Overlay
+    reach: Reach
+    tunnels: Latest[SetTunnels] = field(default_factory=Latest)
+    steering: Steering | None = None
+    refusal: NoRawPort | None = None
+
+    async def run(self) -> None:
+        """Steer the tunnels, or pass them on as they are, until cancelled."""
+        port = open_raw_port(self.config.tunnel_port, self.keys.node)
+        if isinstance(port, NoRawPort):
+            self.refusal = port
+            log.warning("overlay: %s: %s; %s", *port)
+            while True:
+                self.tunnels.put(await self.driver.slots.tunnels.changed())
+        try:
+            await self._steer(port)
+        finally:
+            port.close()
+
+    async def _steer(self, port: RawPort) -> None:
+        probes = Probes(self.keys.node, self.keys.static_private, self.clan, os.urandom)
+        probing = Probing(probes, port, self._learn)
+        inside = overlay_prefix(self.clan)
+        asker = Asker(
+            self.reach, self, self.config.tunnel_port, inside, lambda endpoint, data: port.send(data, endpoint)
+        )
+        machine = Machine(self.overlay.observe, self._moved_packets, _greet, self._mapped, uptime_s)
+        tunnel_port = self.config.tunnel_port
+        self.steering = Steering(
+            self.driver, self.keys.node, tunnel_port, machine, probing, asker, steered=self.tunnels
+        )
+        async with trio.open_nursery() as nursery:
+            await nursery.start(asker.run)
+            with probing.listen() as ears:
+                nursery.start_soon(ears.run)
+                await self.steering.run()
+
+    def _learn(self, learnt: Heard | Proven) -> None:
+        assert self.steering is not None
+        if isinstance(learnt, Heard):
+            self.steering.heard(learnt.node, learnt.source)
+        else:
+            self.steering.proven(learnt.node, learnt.target, learnt.rtt_s)
+
+    def ready(self, node: NodeId, via: NodeId, endpoint: Endpoint, shared: tuple[Endpoint, ...]) -> None:
+        """A member relays."""
+        assert self.steering is not None
+        self.steering.ready(node, via, endpoint, shared)
+
+    def failed(self, node: NodeId, via: NodeId, code: str, why: str) -> None:
+        """A member does not relay, or no longer."""
+        assert self.steering is not None
+        self.steering.failed(node, via, code, why)
+
+    def _mapped(self) -> "Iterable[Endpoint]":
+        return ()
+
+    def _moved_packets(self) -> int:
+        """Packets of the interface, both ways, since it was made."""
+        with open("/proc/net/dev", encoding="ascii") as table:  # of this network namespace, unlike /sys
+            for line in table:
+                name, _, numbers = line.partition(":")
+                if name.strip() == self.config.interface:
+                    columns = numbers.split()
+                    return int(columns[1]) + int(columns[9])  # received, sent
+        return 0
+
+
+def _greet(address: bytes) -> None:
+    """Have the system at an overlay address answer, by an echo request (RFC 4443); nobody waits for it here."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_ICMPV6) as echo:
+            echo.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, _NOTHING)
+            echo.sendto(_ECHO_REQUEST, (str(IPv6Address(address)), 0))
+    except OSError as error:
+        log.debug("overlay: %s", error)

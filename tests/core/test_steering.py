@@ -1,0 +1,233 @@
+"""Between the path engine and the rest of the daemon: what is told to it, and what becomes of what it wants."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from clanmesh_protocol.endpoints import Endpoint, endpoint
+from clanmesh_protocol.keys import NodeId
+from clanmesh_protocol.signalling import CallKind, Candidate, CandidateKind, NatKind
+from clanmeshd.core.effects import Called, Holder, Reflected, SetTunnels, Tunnel
+from clanmeshd.driver import instant
+from clanmeshd.overlay.device import TunnelState
+from clanmeshd.overlay.path_terms import PathKind, Why
+from clanmeshd.steering import NOWHERE, TICK_S, Machine, Steering, Way, steered
+from tests.core.households import Device, Household
+
+TUNNEL_PORT = 51872
+SEEN = endpoint("203.0.113.5", 40_000)
+
+
+@dataclass
+class World:
+    """All that is outside of a Steering, remembering what it was asked."""
+
+    probed: list[tuple[NodeId, Endpoint]] = field(default_factory=list)
+    opened: list[tuple[NodeId, Endpoint]] = field(default_factory=list)
+    members: dict[NodeId, bytes] = field(default_factory=dict)
+    moves: int = 0
+    asked: list[tuple[NodeId, NodeId, bool]] = field(default_factory=list)
+    dropped: list[tuple[NodeId, NodeId]] = field(default_factory=list)
+    greeted: list[bytes] = field(default_factory=list)
+    counts: dict[bytes, TunnelState] = field(default_factory=dict)
+    looks: int = 0
+    packets: int = 0
+    slept_s: float = 0.0
+    mapped: tuple[Endpoint, ...] = ()
+
+    def probe(self, node: NodeId, endpoint: Endpoint) -> bool:
+        self.probed.append((node, endpoint))
+        return True
+
+    def open(self, node: NodeId, endpoint: Endpoint) -> bool:
+        self.opened.append((node, endpoint))
+        return True
+
+    def set_members(self, static_keys: Mapping[NodeId, bytes]) -> None:
+        self.members = dict(static_keys)
+
+    def moved(self) -> None:
+        self.moves += 1
+
+    def ask(self, node: NodeId, relay: Holder, *, carried: bool) -> None:
+        self.asked.append((node, relay.node, carried))
+
+    def drop(self, node: NodeId, relay: Holder) -> None:
+        self.dropped.append((node, relay.node))
+
+    async def observe(self) -> Mapping[bytes, TunnelState]:
+        self.looks += 1
+        await trio.lowlevel.checkpoint()
+        return self.counts
+
+    def machine(self) -> Machine:
+        return Machine(
+            self.observe,
+            lambda: self.packets,
+            self.greeted.append,
+            lambda: self.mapped,
+            lambda: trio.current_time() + self.slept_s,
+        )
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> Household:
+    house = Household(tmp_path)
+    await house.join("nas", "phone")
+    return house
+
+
+@asynccontextmanager
+async def steering(device: Device) -> AsyncIterator[tuple[Steering, World]]:
+    """A device's steering under way, and what is around it."""
+    world, driver = World(), device.clan.driver
+    steering = Steering(driver, NodeId(device.node), TUNNEL_PORT, world.machine(), world, world)
+    await driver.settle()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(steering.run)
+        await trio.testing.wait_all_tasks_blocked()
+        yield steering, world
+        nursery.cancel_scope.cancel()
+
+
+def other(steering: Steering) -> Tunnel:
+    """The first of the other devices."""
+    wanted = steering.driver.slots.tunnels.newest
+    assert wanted is not None
+    return wanted.tunnels[0]
+
+
+def now_wanted(steering: Steering) -> Tunnel:
+    """Its tunnel as WireGuard shall have it."""
+    wanted = steering.steered.newest
+    assert wanted is not None
+    return wanted.tunnels[0]
+
+
+def test_ways_lie_over_the_wanted_tunnels_and_nothing_else_changes() -> None:
+    at = endpoint("192.0.2.1", 1)
+    tunnels = tuple(Tunnel(NodeId(bytes([n]) * 32), bytes([n]) * 32, bytes([n]) * 16, at, 25) for n in (1, 2))
+    wanted = SetTunnels(bytes(32), TUNNEL_PORT, bytes(16), 48, tunnels)
+    assert steered(wanted, {}) == wanted
+    first, second = steered(wanted, {tunnels[1].node: Way(SEEN, 0)}).tunnels
+    assert first == tunnels[0]
+    assert (second.endpoint, second.keepalive_s, second.public_key) == (SEEN, 0, tunnels[1].public_key)
+
+
+async def test_what_two_answers_prove_is_used(house: Household, autojump_clock: MockClock) -> None:
+    async with steering(house["desk"]) as (steer, world):
+        peer = other(steer)
+        assert set(world.members) == {NodeId(house[name].node) for name in ("nas", "phone")}
+        target = next(at for node, at in world.probed if node == peer.node)
+        assert target.port == TUNNEL_PORT
+        before = now_wanted(steer)
+        for _ in range(2):
+            steer.proven(peer.node, target, 0.001)
+        await trio.testing.wait_all_tasks_blocked()
+        assert now_wanted(steer).endpoint == target
+        assert now_wanted(steer).public_key == before.public_key
+        standing = steer.standing(peer.node)
+        assert standing is not None
+        assert standing.kind is PathKind.LAN
+
+
+async def test_calls_open_and_go_out(house: Household, autojump_clock: MockClock) -> None:
+    async with steering(house["desk"]) as (steer, world):
+        peer = other(steer)
+        call = Called(peer.node, CallKind.ASK, NatKind.EASY, (Candidate(CandidateKind.SEEN, SEEN),))
+        steer.driver.on_signal(call)
+        await trio.testing.wait_all_tasks_blocked()
+        assert (peer.node, SEEN) in world.opened
+
+
+async def test_nobody_up_is_a_reason(house: Household, autojump_clock: MockClock) -> None:
+    async with steering(house["desk"]) as (steer, world):
+        await trio.sleep(10)
+        standing = steer.standing(other(steer).node)
+        assert standing is not None
+        assert (standing.kind, standing.why) == (PathKind.NONE, Why.NO_CARRIER)
+        assert standing.next_try_s is not None
+        assert {carried for *_, carried in world.asked} == {True}  # by streams, the one thing that is left
+
+
+async def test_what_others_see_and_the_router_promised_is_called(
+    house: Household, autojump_clock: MockClock
+) -> None:
+    async with steering(house["desk"]) as (steer, world):
+        world.mapped = (endpoint("203.0.113.5", 51_999),)
+        steer.driver.on_signal(Reflected(NatKind.EASY, (SEEN,), ()))
+        kinds = [each.kind for each in steer.paths.own.candidates]
+        assert kinds == [CandidateKind.MAPPED, CandidateKind.SEEN, CandidateKind.LAN]
+        assert steer.paths.own.nat is NatKind.EASY
+
+
+async def test_counters_are_read_when_something_moves_and_members_told(
+    house: Household, autojump_clock: MockClock
+) -> None:
+    async with steering(house["desk"]) as (steer, world):
+        await trio.sleep(60)  # before a relay is asked for it is looked whether one is needed, some times
+        looks = world.looks
+        await trio.sleep(60)
+        assert world.looks == looks <= 10
+        peer = other(steer)
+        world.counts = {peer.public_key: TunnelState(SEEN, 1_800_000_000, 10, 10)}
+        world.packets += 1
+        await trio.sleep(2 * TICK_S)
+        assert world.looks == looks + 1
+        assert steer.driver.mesh.meeting._tellings._tunnels == {peer.node: SEEN}
+
+
+async def test_a_dead_path_is_left_and_the_peer_asked_for_a_sign(
+    house: Household, autojump_clock: MockClock
+) -> None:
+    async with steering(house["desk"]) as (steer, world):
+        peer = other(steer)
+        target = next(at for node, at in world.probed if node == peer.node)
+        for _ in range(2):
+            steer.proven(peer.node, target, 0.001)
+        for sent in range(8):
+            world.counts = {peer.public_key: TunnelState(target, 1_800_000_000, 500, 100 * sent)}
+            world.packets += 1
+            await trio.sleep(0.5 * TICK_S)
+        assert world.greeted
+        assert set(world.greeted) == {peer.address}
+        assert world.looks > 4
+        standing = steer.standing(peer.node)
+        assert standing is not None
+        assert standing.kind is PathKind.NONE
+
+
+async def test_moves_and_sleep_are_noticed(house: Household, autojump_clock: MockClock) -> None:
+    async with steering(house["desk"]) as (steer, world):
+        await trio.sleep(2 * TICK_S)
+        moves, probed = world.moves, len(world.probed)
+        world.slept_s = 3600.0
+        await trio.sleep(1.5 * TICK_S)
+        assert world.moves == moves + 1
+        assert len(world.probed) > probed
+        steer.driver.mesh.set_endpoints([endpoint("192.168.77.7", 51_871)], instant())
+        await trio.sleep(1.5 * TICK_S)
+        assert world.moves == moves + 2
+        assert steer.paths.own.ips == {endpoint("192.168.77.7", 1).ip}
+
+
+async def test_after_a_move_it_sends_nowhere_until_it_knows_where(
+    house: Household, autojump_clock: MockClock
+) -> None:
+    async with steering(house["desk"]) as (steer, _):
+        peer = other(steer)
+        call = Called(peer.node, CallKind.OPENED, NatKind.EASY, (Candidate(CandidateKind.SEEN, SEEN),))
+        steer.driver.on_signal(call)
+        for _ in range(2):
+            steer.proven(peer.node, SEEN, 0.04)
+        await trio.testing.wait_all_tasks_blocked()
+        assert now_wanted(steer).endpoint == SEEN
+        steer.driver.mesh.set_endpoints([endpoint("192.168.77.7", 51_871)], instant())
+        steer.look_around()
+        await trio.testing.wait_all_tasks_blocked()
+        assert now_wanted(steer).endpoint == NOWHERE

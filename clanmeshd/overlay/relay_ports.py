@@ -3,7 +3,7 @@
 The task sleeps until any port has something, then takes up to a batch of each in turn: at 50,000 packets a second
 a turn of trio's loop for each would cost more than the packets. What lies in no batch waits in the kernel, which
 drops what exceeds the socket's buffer. A filter in the kernel drops what has the shape of none of WireGuard's
-messages, so that junk wakes nobody. A packet is read into one buffer, and sent from there.
+messages, so that junk wakes nobody. Packets are read into one buffer one behind the other, and sent from there.
 """
 
 import errno
@@ -12,7 +12,7 @@ import socket
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import trio
 
@@ -21,12 +21,14 @@ from clanmesh_protocol.endpoints import endpoint
 from clanmeshd.overlay.relay import Relay
 from clanmeshd.overlay.relay_filter import attach_filter
 from clanmeshd.overlay.relay_pair import Address, Pair
+from clanmeshd.overlay.relay_sending import Sender
 
 BATCH_PACKETS_MAX: Final = 128  # of one port in a turn: 1 ms
 TURN_PORTS_MAX: Final = 4  # in a turn: the daemon's other tasks wait 4 ms at most
 JUNK_PAUSE_S: Final = (
     0.002  # after a turn of which most was dropped: a flood is read in batches, if we keep up with it
 )
+TURN_BYTES_MAX: Final = 262_144  # of a port in a turn: a batch of full packets, and some room
 PACKET_BYTES_MAX: Final = 9216  # jumbo frames; a larger one is cut, and no use to WireGuard
 BUFFER_BYTES: Final = 4 << 20  # of a port, each way: 20 ms of a gigabit, as the kernel counts
 PORTS_EACH: Final = 64  # numbers that are tried, from the first on: a person can open that many in a firewall
@@ -54,6 +56,12 @@ class Carrier(Protocol):
         ...
 
 
+class _Port(NamedTuple):
+    socket: socket.socket
+    pair: Pair
+    sender: Sender
+
+
 class RelayPorts:
     """The sockets of a relay's pairs. `counters` counts by errno's names what the network refused."""
 
@@ -62,9 +70,8 @@ class RelayPorts:
         self.counters: Counter[str] = Counter()
         self._first_port = first_port
         self._epoll = select.epoll()
-        self._open: dict[int, tuple[socket.socket, Pair]] = {}  # by file descriptor
-        self._buffer = bytearray(PACKET_BYTES_MAX)
-        self._view = memoryview(self._buffer)
+        self._open: dict[int, _Port] = {}  # by file descriptor
+        self._view = memoryview(bytearray(TURN_BYTES_MAX))
 
     def open(self, pair: Pair) -> None:
         """Give a pair its port, if it has none. Raises OSError when none is free."""
@@ -73,18 +80,18 @@ class RelayPorts:
         self.sweep()
         opened = self._bind_first_free()
         pair.port = opened.getsockname()[1]
-        self._open[opened.fileno()] = (opened, pair)
+        self._open[opened.fileno()] = _Port(opened, pair, Sender(opened, self.counters))
         self._epoll.register(opened.fileno(), select.EPOLLIN)
 
     def sweep(self) -> None:
         """Close the ports of pairs that are there no more."""
         alive = set(map(id, self.relay.pairs.values()))
-        for descriptor, (opened, pair) in list(self._open.items()):
-            if id(pair) not in alive:
+        for descriptor, port in list(self._open.items()):
+            if id(port.pair) not in alive:
                 self._epoll.unregister(descriptor)
-                opened.close()
+                port.socket.close()
                 del self._open[descriptor]
-                for side in pair.sides:
+                for side in port.pair.sides:
                     if isinstance(side.address, Carrier):
                         side.address.end()
 
@@ -96,8 +103,8 @@ class RelayPorts:
                 if not self._turn(trio.current_time()):
                     await trio.sleep(JUNK_PAUSE_S)
         finally:
-            for opened, _ in self._open.values():
-                opened.close()
+            for port in self._open.values():
+                port.socket.close()
             self._open.clear()
             self._epoll.close()
 
@@ -120,38 +127,40 @@ class RelayPorts:
         """Pass on what waits, up to a batch of each port. False: it was mostly junk, and no more of it waits."""
         read = dropped = 0
         for descriptor, _ in self._epoll.poll(0, TURN_PORTS_MAX):
-            opened, pair = self._open[descriptor]
-            before = pair.dropped.total()
-            read += self._drain(opened, pair, now_s)
-            dropped += pair.dropped.total() - before
+            port = self._open[descriptor]
+            before = port.pair.dropped.total()
+            read += self._drain(port, now_s)
+            dropped += port.pair.dropped.total() - before
         return 2 * dropped <= read or read >= BATCH_PACKETS_MAX
 
-    def _drain(self, opened: socket.socket, pair: Pair, now_s: float) -> int:
+    def _drain(self, port: "_Port", now_s: float) -> int:
         """Pass on what waits at a port, up to a batch; how many packets were read."""
-        view, receive, send = self._view, opened.recvfrom_into, opened.sendto
-        passed = read = 0
+        view, pair, sender = self._view, port.pair, port.sender
+        receive = port.socket.recvfrom_into
+        passed = read = start = 0
         has_room = self.relay.has_room(pair, now_s)
-        for count in range(BATCH_PACKETS_MAX):
+        while read < BATCH_PACKETS_MAX and start <= TURN_BYTES_MAX - PACKET_BYTES_MAX:
+            packet = view[start : start + PACKET_BYTES_MAX]
             try:
-                size, source = receive(view)
+                size, source = receive(packet)
             except BlockingIOError:
                 break
             except OSError as error:
                 self._count(error)
                 break
-            read = count + 1
+            read += 1
             if not has_room:
                 pair.dropped["quota"] += 1
                 continue
-            to = pair.route(view, size, source)
-            if type(to) is not tuple:
-                passed += self._pass_seldom(opened, pair, source, to, view[:size], now_s)
-                continue
-            passed += size
-            try:
-                send(view[:size], to)
-            except OSError as error:
-                self._count(error)
+            to = pair.route(packet, size, source)
+            if type(to) is tuple:
+                sender.add(packet[:size], size, to)
+                passed += size
+                start += size
+            else:
+                sender.flush()
+                passed += self._pass_seldom(port.socket, pair, source, to, packet[:size], now_s)
+        sender.flush()
         if passed:
             self.relay.spend(pair, passed, now_s)
         return read
@@ -185,7 +194,7 @@ class RelayPorts:
         return sum(len(packet) for packet, _ in sent)
 
     def _socket_of(self, pair: Pair) -> socket.socket | None:
-        return next((opened for opened, other in self._open.values() if other is pair), None)
+        return next((port.socket for port in self._open.values() if port.pair is pair), None)
 
     def _bind_first_free(self) -> socket.socket:
         refused: OSError | None = None

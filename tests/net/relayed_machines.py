@@ -3,6 +3,7 @@
 import ipaddress
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from tests.net.wireguard_scenarios import ping
 
 PING_S = 10.0  # WireGuard repeats a lost handshake after 5 s
 BULK_PORT = 5201
+FIRST_PORT = 51_873  # of a relay's pairs
 
 
 class Program:
@@ -121,9 +123,25 @@ class Stage:
         self.run(self.one, "bulk", "send", address, str(BULK_PORT), str(seconds))
         return float(server.line())
 
+    def flood(self, per_s: float, seconds: float) -> list[Program]:
+        """Send junk to the relay's first port, two kinds of it; each program says how much in the end."""
+        words = f"{self.middle.underlay}:{FIRST_PORT}", str(per_s / 2), str(seconds)
+        floods = [self.run(self.other, "junk_sender", *words, kind) for kind in ("random", "shaped")]
+        assert all(flood.line() == "go" for flood in floods)
+        return floods
+
+    def lost(self, count: int, interval_s: float, size: int = 56) -> int:
+        """How many of so many pings in the overlay found no answer."""
+        address = str(ipaddress.IPv6Address(self.other.overlay))
+        how = ["-M", "do", "-c", str(count), "-i", str(interval_s), "-W", "1", "-s", str(size)]
+        _, said, _ = self.one("run", argv=["ping", "-6", "-q", *how, address])
+        found = re.search(r"(\d+) received", said)
+        assert found is not None, said
+        return count - int(found[1])
+
     def end(self) -> None:
         """End all programs."""
-        for program in self._programs:
+        for program in reversed(self._programs):
             program.end()
 
 

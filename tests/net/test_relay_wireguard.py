@@ -1,21 +1,19 @@
 """Two wireguard-go that reach each other by way of a relay alone, in network namespaces."""
 
-import ipaddress
-import re
 from collections.abc import Iterator
 
 import pytest
 
 from tests.net.relayed_machines import Stage, apart, state
 from tests.net.test_wireguard import pytestmark as needs_wireguard
-from tests.net.wireguard_machines import PORT, Machine, eventually
+from tests.net.wireguard_machines import PORT, eventually
 from tests.net.wireguard_scenarios import ping
 
 pytestmark = needs_wireguard
 
 FULL_BYTES = 1420 - 48  # of the overlay's MTU, less the headers of IPv6 and ICMP
 FIRST_REPLY_S = 2.0
-FLOOD_PER_S, FLOOD_S = 20_000, 2.0
+FLOOD_PER_S, FLOOD_S = 10_000, 2.0  # half of it for the kernel to drop, half of it for us
 JUNK_S = 2e-5  # of CPU for a packet that has the shape of WireGuard's, on a machine where others work
 
 
@@ -25,20 +23,10 @@ def stage() -> Iterator[Stage]:
         yield made
 
 
-def lost(one: Machine, other: Machine, count: int, interval_s: float, size: int = 56) -> int:
-    """How many of so many pings found no answer."""
-    address = str(ipaddress.IPv6Address(other.overlay))
-    words = ["ping", "-6", "-q", "-M", "do", "-c", str(count), "-i", str(interval_s), "-W", "1", "-s", str(size)]
-    _, said, _ = one("run", argv=[*words, address])
-    found = re.search(r"(\d+) received", said)
-    assert found is not None, said
-    return count - int(found[1])
-
-
 def test_full_packets_pass_and_nothing_is_answered_in_between(stage: Stage) -> None:
     relay = stage.relayed()
     before = state(relay)
-    assert lost(stage.one, stage.other, 20, 0.01, FULL_BYTES) == 0
+    assert stage.lost(20, 0.01, FULL_BYTES) == 0
     after = state(relay)
     assert after["packets"] - before["packets"] >= 40
     assert after["dropped"] == before["dropped"]
@@ -58,13 +46,11 @@ def test_one_that_roams_goes_on_within_the_session(stage: Stage) -> None:
 def test_a_flood_of_junk_costs_the_pair_nothing(stage: Stage) -> None:
     relay = stage.relayed()
     before = state(relay)
-    words = f"{stage.middle.underlay}:51873", str(FLOOD_PER_S), str(FLOOD_S)
-    floods = [stage.run(stage.other, "junk_sender", *words, kind) for kind in ("random", "shaped")]
-    assert all(flood.line() == "go" for flood in floods)
-    assert lost(stage.one, stage.other, 100, FLOOD_S / 100) <= 1
+    floods = stage.flood(FLOOD_PER_S, FLOOD_S)
+    assert stage.lost(100, FLOOD_S / 100) <= 2  # a machine may be busy
     sent = sum(int(flood.line()) for flood in floods)
     after = state(relay)
-    assert sent > FLOOD_PER_S  # else it was none
+    assert sent > FLOOD_PER_S * FLOOD_S / 2  # else it was none
     dropped = after["dropped"] - before["dropped"]
     assert 0 < dropped <= sent * 0.6, "the random half is for the kernel to drop"
     assert after["cpu_s"] - before["cpu_s"] < JUNK_S * dropped + 0.3
@@ -75,7 +61,7 @@ def test_where_no_udp_passes_a_stream_carries_it(stage: Stage) -> None:
     stage.one.run("nft", rules)
     relay = stage.relayed(carried=[stage.one])
     assert stage.first_reply_s < FIRST_REPLY_S
-    assert lost(stage.one, stage.other, 20, 0.01, FULL_BYTES) == 0
+    assert stage.lost(20, 0.01, FULL_BYTES) == 0
     assert stage.one("read")[stage.other.public_key.hex()]["endpoint"].startswith("127.0.0.1:")
     assert state(relay)["pairs"] == 1
 

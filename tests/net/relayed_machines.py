@@ -109,6 +109,10 @@ class Stage:
             machine("apply", wanted=wanted(machine, peer))
         self.until_ping()
 
+    def cut(self) -> None:
+        """Make the middle no router any more."""
+        self.middle.run("sh", "-c", "echo 0 > /proc/sys/net/ipv4/ip_forward")
+
     def until_ping(self) -> float:
         """Wait until the two reach each other in the overlay; the seconds that it took."""
         began_s = time.monotonic()

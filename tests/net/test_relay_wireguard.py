@@ -43,6 +43,17 @@ def test_one_that_roams_goes_on_within_the_session(stage: Stage) -> None:
     assert stage.other("read")[key]["handshake_unix_s"] == before
 
 
+def test_a_session_that_began_directly_goes_on_by_way_of_a_relay(stage: Stage) -> None:
+    stage.direct()
+    key = stage.one.public_key.hex()
+    before = stage.other("read")[key]["handshake_unix_s"]
+    stage.cut()
+    assert stage.lost(1, 1.0) == 1
+    stage.relayed()
+    assert stage.first_reply_s < FIRST_REPLY_S
+    assert stage.other("read")[key]["handshake_unix_s"] == before
+
+
 def test_a_flood_of_junk_costs_the_pair_nothing(stage: Stage) -> None:
     relay = stage.relayed()
     before = state(relay)

@@ -130,5 +130,8 @@ STREAM_FRAMES = st.one_of(
     st.builds(streams.RecordData, _RECORD),
     st.builds(streams.Log, tuples(LINE, 5)),
     st.just(streams.End()),
+    st.builds(streams.WantRelay, KEY, st.booleans()),
+    st.builds(streams.Relayed, tuples(ENDPOINT, 8), st.integers(0, 3600), KEY),
+    st.builds(streams.Release, KEY),
 )
 TOKENS = st.builds(Token, _ROOT, LABEL, KEY, KEY, KEY, KEY, UINT64, _ROOT, UINT64, tuples(ENDPOINT, 6))

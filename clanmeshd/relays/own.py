@@ -2,7 +2,7 @@
 
 import ipaddress
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,14 @@ def is_willing(setting: bool | str, tags: Sequence[str], *, is_public: bool) -> 
     if isinstance(setting, bool):
         return setting
     return TAG in tags or is_public
+
+
+def is_public(own: Iterable[Endpoint]) -> bool:
+    """Whether the addresses of a device's interfaces say that others reach it.
+
+    IPv4's alone: with IPv6 each device at home has one of the internet, and a router in front that lets nobody in.
+    """
+    return any(len(each.ip) == 4 and ipaddress.ip_address(each.ip).is_global for each in own)
 
 
 @dataclass(slots=True)
@@ -68,8 +76,7 @@ class OwnRelay:
         """Whether this device relays by now."""
         member = self.driver.mesh.authority.members.get(self.own)
         tags = member.tags if member is not None else ()
-        is_public = any(ipaddress.ip_address(each.ip).is_global for each in self._local(self.config.port))
-        return is_willing(self.config.relay, tags, is_public=is_public)
+        return is_willing(self.config.relay, tags, is_public=is_public(self._local(self.config.port)))
 
     def _start(self, nursery: trio.Nursery) -> "RelayService":
         from clanmeshd.relays.serving import RelayService, Surroundings

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clanmesh_protocol.endpoints import endpoint
 from clanmesh_protocol.keys import NodeId
 from clanmeshd.core.buckets import Budget
 from clanmeshd.overlay.relay import IDLE_S, LIFETIME_S, NotRelayed, Quotas, Relay
-from clanmeshd.relays.own import is_willing
+from clanmeshd.relays.own import is_public, is_willing
 
 OWN, *MEMBERS = (NodeId(bytes([number]) * 32) for number in range(8))
 ALICE, BOB, CAROL, DAVE = MEMBERS[:4]
@@ -187,3 +188,16 @@ def test_the_table_is_bounded(steps: list[tuple[str, NodeId, NodeId, float]]) ->
 )
 def test_who_relays(setting: bool | str, tags: list[str], is_public: bool, willing: bool) -> None:
     assert is_willing(setting, tags, is_public=is_public) is willing
+
+
+@pytest.mark.parametrize(
+    ("addresses", "public"),
+    [
+        ([], False),
+        (["192.168.1.7", "10.0.0.7", "100.64.0.7"], False),
+        (["192.168.1.7", "9.9.9.9"], True),
+        (["2620:fe::fe"], False),  # as at home, behind a router's firewall
+    ],
+)
+def test_who_can_be_reached_from_everywhere(addresses: list[str], public: bool) -> None:
+    assert is_public(endpoint(address, 51871) for address in addresses) is public

@@ -102,6 +102,11 @@ class Driver:
         self._performing = trio.Lock()
         self._pending: list[Effect] = []  # drained from the core, not performed yet
 
+    @property
+    def counters(self) -> dict[str, int]:
+        """What became of datagrams before the core had them, by name."""
+        return {"inbox-dropped": self.inbox_dropped, "muted": self._port.strangers.dropped}
+
     async def deliver(self, batch: Batch) -> None:
         """Take datagrams from the port; when the core is behind, they are dropped and counted."""
         taken = batch[: INBOX_DATAGRAMS_MAX - len(self._inbox)]

@@ -160,7 +160,7 @@ async def status(daemon: "Daemon", args: dict[str, Any], conversation: Conversat
         "problems": problems,
         "notices": _pause_notices(clan) + _alarm_views(alarms, "notice"),
         "authority": _authority_view(clan),
-        "counters": {**mesh.counters, "inbox-dropped": clan.driver.inbox_dropped},
+        "counters": {**mesh.counters, **clan.driver.counters},
         "overlay": {
             "backend": clan.overlay.backend.kind if clan.overlay.backend else None,
             "interface": clan.overlay.interface,

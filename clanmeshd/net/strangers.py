@@ -29,7 +29,8 @@ class Strangers:
         self._proven_before: set[bytes] = set()
         self._judged_s = -inf  # since when these verdicts are collected
         self._proven_s = -inf
-        self._seen = 0  # datagrams of muted addresses
+        self._met = 0  # datagrams of muted addresses
+        self.dropped = 0  # of these
 
     def turn(self, now_s: float) -> None:
         """Forget what is too old to count."""
@@ -58,5 +59,7 @@ class Strangers:
         """Whether the next datagram from this address is to be looked at."""
         if ip not in self._muted:
             return True
-        self._seen += 1
-        return self._seen % LET_THROUGH == 0
+        self._met += 1
+        is_let_in = self._met % LET_THROUGH == 0
+        self.dropped += not is_let_in
+        return is_let_in

@@ -46,8 +46,8 @@ __all__ = ["Batch", "DatagramPort", "PortInUse"]
 class DatagramPort:
     """One port in both families. Close it when `run` has ended.
 
-    `counters` counts by name what did not get through: `oversize`, `empty`, `source-port`, `copy`, `muted`,
-    `no-family`, and errno names such as `ENETUNREACH` or `EMSGSIZE`, with `receive-` before those of reading.
+    `counters` counts by name what did not get through: `oversize`, `empty`, `source-port`, `copy`, `no-family`,
+    and errno names such as `ENETUNREACH` or `EMSGSIZE`, with `receive-` before those of reading.
     """
 
     def __init__(self, port: int, sockets: dict[int, socket.socket]) -> None:
@@ -141,7 +141,7 @@ class DatagramPort:
             if not 0 < len(data) <= DATAGRAM_BYTES_MAX or not source[1]:
                 self._count_useless(data)
             elif copies is not None and not self.strangers.lets_in(endpoint.ip):
-                self.counters["muted"] += 1
+                continue
             elif copies is not None and not copies.is_first(data):
                 self.counters["copy"] += 1
             else:

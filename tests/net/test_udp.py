@@ -144,7 +144,7 @@ async def test_of_whoever_is_blamed_little_is_read_in_a_flood(monkeypatch: pytes
                 for _ in range(JUNK_MAX):
                     port.strangers.blame(bytes([127, 0, 0, 1]))
                 _say(sender, port, *(b"%d" % number for number in range(LET_THROUGH)))
-                while port.counters["muted"] < LET_THROUGH - 1 or len(inbox.datagrams) < 3:
+                while port.strangers.dropped < LET_THROUGH - 1 or len(inbox.datagrams) < 3:
                     await trio.lowlevel.checkpoint()
             nursery.cancel_scope.cancel()
     assert len(inbox.datagrams) == 3

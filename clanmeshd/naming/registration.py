@@ -110,7 +110,7 @@ class Registration:
 
     def _explain(self, error: OSError) -> None:
         if str(error) != self.failure:
-            log.warning("names: %s", error)
+            log.log(logging.INFO if self._is_away else logging.WARNING, "names: %s", error)
         self.told, self.failure = None, str(error) or type(error).__name__
         self.remedy = error.remedy if isinstance(error, NamesUnavailable) else ""
         self._attempts += 1

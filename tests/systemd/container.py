@@ -18,7 +18,7 @@ from typing import Any, Final
 from clanmeshd.rollout import asking
 
 CHECKOUT: Final = Path(__file__).resolve().parent.parent.parent
-BOOT_TIMEOUT_S: Final = 60.0  # half a second on an idle machine
+BOOT_TIMEOUT_S: Final = 180.0  # half a second on an idle machine; it may have to go back from a revision
 COMMAND_TIMEOUT_S: Final = 120.0
 END_TIMEOUT_S: Final = 60.0  # a second on an idle machine
 POLL_S: Final = 0.05

@@ -149,6 +149,7 @@ class Steering:
     async def run(self) -> None:
         """Steer until cancelled."""
         self.driver.on_signal = self._signal
+        self._reflected = self.driver.mesh.meeting.reflected or self._reflected
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._follow_wanted)
             nursery.start_soon(self._tick)
@@ -172,9 +173,11 @@ class Steering:
         self.paths.heard(node, source, trio.current_time())
         self._nudge.set()
 
-    def proven(self, node: NodeId, target: Endpoint, rtt_s: float) -> None:
-        """A member answered a probe from here."""
-        self.paths.proven(node, target, rtt_s, trio.current_time())
+    def proven(self, node: NodeId, target: Endpoint, rtt_s: float, observed: Endpoint) -> None:
+        """A member answered a probe there, and says where that came from."""
+        now_s, ips = trio.current_time(), self.paths.own.ips
+        self.paths.proven(node, target, rtt_s, now_s)
+        self.driver.mesh.meeting.answered(node, observed, {Endpoint(ip, self.tunnel_port) for ip in ips}, now_s)
         self._nudge.set()
 
     def ready(self, node: NodeId, via: NodeId, endpoint: Endpoint, shared: tuple[Endpoint, ...]) -> None:
@@ -281,7 +284,7 @@ class Steering:
             is_relayed = standing is not None and standing.kind is PathKind.RELAY
             if state.endpoint is not None and state.handshake_unix_s and not is_relayed:
                 seen[tunnel.node] = state.endpoint
-        self.driver.mesh.meeting.set_tunnels(seen)
+        self.driver.mesh.meeting.set_tunnels(seen, now_s)
         self._nudge.set()
 
     def _follow_peers(self, peers: Sequence[Peer]) -> None:

@@ -3,7 +3,7 @@
 The part of the core that the overlay's engine speaks with. Nothing here decides about a path.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from random import Random  # noqa: TID251
 
 from clanmesh_protocol.endpoints import Endpoint
@@ -50,6 +50,11 @@ class Meeting:
             keeper.retain(members)
 
     @property
+    def reflected(self) -> Reflected | None:
+        """What others see of this device, as the last effect said it."""
+        return self._reflected
+
+    @property
     def heard(self) -> int:
         """How many members' words about this device are remembered."""
         return len(self._sightings)
@@ -65,9 +70,17 @@ class Meeting:
         self._sightings.forget()
         return True
 
-    def set_tunnels(self, tunnels: Mapping[NodeId, Endpoint]) -> None:
-        """Say where WireGuard has its peers: all those, and only those, whose packets come without a relay."""
-        self._tellings.set_tunnels(tunnels)
+    def set_tunnels(self, tunnels: Mapping[NodeId, Endpoint], now_s: float) -> None:
+        """Say where WireGuard has its peers: all those, and only those, whose packets come without a relay.
+
+        Those that are seen elsewhere than before are told at once: it may be what they wait for.
+        """
+        for node in self._tellings.set_tunnels(tunnels):
+            self.tell(node, now_s)
+
+    def answered(self, observer: NodeId, tunnel: Endpoint, own: Collection[Endpoint], now_s: float) -> None:
+        """A member answered a probe, and says where it saw this device's WireGuard port. `own`: where it is."""
+        self._sightings.answered(observer, tunnel, own, now_s)
 
     def call(
         self, callee: NodeId, kind: CallKind, nat: NatKind, candidates: Iterable[Candidate], now: Instant
@@ -91,7 +104,7 @@ class Meeting:
         return self._tellings.word(node, source, run, record, now_s) if run is not None else None
 
     def tell(self, node: NodeId, now_s: float) -> None:
-        """This device is about to ping a member: tell it beside that where it is seen, if that is due.
+        """Tell a member where it is seen, if that is due: beside a ping that is about to be sent.
 
         Of two that watch each other one may always be the first to ping, and would else never hear it.
         """

@@ -59,9 +59,13 @@ class Tellings:
         """Forget all others."""
         self._told = {node: told for node, told in self._told.items() if node in members}
 
-    def set_tunnels(self, tunnels: Mapping[NodeId, Endpoint]) -> None:
-        """Take where WireGuard has its peers: all those whose packets came from there without a relay."""
-        self._tunnels = dict(tunnels)
+    def set_tunnels(self, tunnels: Mapping[NodeId, Endpoint]) -> list[NodeId]:
+        """Take where WireGuard has its peers: all those whose packets came from there without a relay.
+
+        Gives those that are elsewhere than before.
+        """
+        before, self._tunnels = self._tunnels, dict(tunnels)
+        return [node for node, endpoint in tunnels.items() if before.get(node) != endpoint]
 
     def word(self, node: NodeId, source: Endpoint, boot: bytes, record: Node | None, now_s: float) -> Seen | None:
         """What to say on an ACK to a member whose ping came from `source`. None: nothing, or not again now."""
@@ -122,6 +126,12 @@ class Sightings:
             self._heard[observer] = (kept, now_s)
         if len(self._heard) > OBSERVERS_MAX:
             del self._heard[next(iter(self._heard))]
+
+    def answered(self, observer: NodeId, tunnel: Endpoint, own: Collection[Endpoint], now_s: float) -> None:
+        """A member's answer to a probe says where it saw the WireGuard port. `own`: where that is by itself."""
+        before = self._heard.get(observer)
+        control = before[0].control if before is not None else None
+        self.hear(observer, Seen(control, tunnel if tunnel not in own else None), now_s)
 
     def _sound(self, endpoint: Endpoint | None) -> Endpoint | None:
         return endpoint if endpoint is not None and is_meetable(endpoint.ip, self._inside) else None

@@ -113,6 +113,8 @@ class PeerPath:
         if not self.is_asleep and self._seeking.may_begin(now_s):
             self._failures = 0
             self._search(now_s)
+        elif self._seeking.search is not None:
+            self._seeking.search.call_again(now_s)
 
     def moved(self, now_s: float) -> None:
         """This device has other addresses, or was asleep: nothing is proven any more."""
@@ -320,26 +322,21 @@ class PeerPath:
         search = self._seeking.go_on(now_s)
         if search is not None:
             self._end(search, now_s)
-        if now_s >= self._relaying.wanted_s and self._works_by_itself(now_s):
-            return
+        if now_s >= self._relaying.wanted_s and self.kind is PathKind.NONE and not self._deaths:
+            self._look_first(now_s)
         is_answered = self._silence.heard_s > self._used_s
         self._relaying.go_on(now_s, is_direct=self.is_direct, is_answered=is_answered)
 
-    def _works_by_itself(self, now_s: float) -> bool:
-        """Whether WireGuard has got through where the peer's record says that it is, or is to be looked at first.
+    def _look_first(self, now_s: float) -> None:
+        """Before a relay is asked for: WireGuard may have got through to where the record says that the peer is.
 
-        So it is with a peer whose version answers no probes.
+        So it is with one whose version answers no probes.
         """
-        if self.kind is not PathKind.NONE or self._deaths:
-            return False
         if now_s < self._silence.heard_s + SLEEP_AFTER_S:
             self._relaying.wanted_s = inf
-            return True
-        if now_s < self._looked_s + LOOKED_S:
-            return False
-        self._looked_s, self._relaying.wanted_s = now_s, now_s + LOOK_S / 3
-        self.actions.append(Look(self.node))
-        return True
+        elif now_s >= self._looked_s + LOOKED_S:
+            self._looked_s, self._relaying.wanted_s = now_s, now_s + LOOK_S / 3
+            self.actions.append(Look(self.node))
 
     def _watch(self, now_s: float) -> None:
         if now_s >= self._confirm_s or (self._deaths < DEATHS_MAX and self._silence.is_over(now_s)):

@@ -32,6 +32,10 @@ class Search:
         self._calls, self._call_s = self._calls + 1, now_s + pause_s
         return True
 
+    def call_again(self, now_s: float) -> None:
+        """There is something new to say."""
+        self._call_s = min(self._call_s, now_s)
+
     def opened(self, now_s: float) -> None:
         """The peer says that it has opened."""
         self.opened_s, self._call_s = min(self.opened_s, now_s), inf

@@ -81,7 +81,10 @@ class TestTelling:
             puppet.send(puppet.ping(number), now=instant(2.0), source=MAPPED)
         assert told(puppet.send(puppet.ping(8), now=instant(3.0), source=MAPPED)) == []
         assert told(puppet.send(puppet.ping(9), now=instant(3.0), source=ALSO_MAPPED)) == [Seen(ALSO_MAPPED, None)]
-        mesh.meeting.set_tunnels({puppet.node: TUNNEL})
+        mesh.meeting.set_tunnels({puppet.node: TUNNEL}, 3.0)
+        assert told(puppet.read(mesh.effects())) == [Seen(None, TUNNEL)]  # its live endpoint is the listed one
+        mesh.meeting.set_tunnels({puppet.node: TUNNEL}, 3.0)
+        assert told(puppet.read(mesh.effects())) == []
         again = told(puppet.send(puppet.ping(10), now=instant(3.0), source=ALSO_MAPPED))
         assert again == [Seen(ALSO_MAPPED, TUNNEL)]
 

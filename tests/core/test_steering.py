@@ -20,6 +20,7 @@ from clanmeshd.steering import NOWHERE, TICK_S, Machine, Steering, Way, steered
 from tests.core.households import Device, Household
 
 TUNNEL_PORT = 51872
+OWN = endpoint("192.0.2.1", TUNNEL_PORT)
 SEEN = endpoint("203.0.113.5", 40_000)
 
 
@@ -127,7 +128,7 @@ async def test_what_two_answers_prove_is_used(house: Household, autojump_clock: 
         assert target.port == TUNNEL_PORT
         before = now_wanted(steer)
         for _ in range(2):
-            steer.proven(peer.node, target, 0.001)
+            steer.proven(peer.node, target, 0.001, OWN)
         await trio.testing.wait_all_tasks_blocked()
         assert now_wanted(steer).endpoint == target
         assert now_wanted(steer).public_key == before.public_key
@@ -189,7 +190,7 @@ async def test_a_dead_path_is_left_and_the_peer_asked_for_a_sign(
         peer = other(steer)
         target = next(at for node, at in world.probed if node == peer.node)
         for _ in range(2):
-            steer.proven(peer.node, target, 0.001)
+            steer.proven(peer.node, target, 0.001, OWN)
         for sent in range(8):
             world.counts = {peer.public_key: TunnelState(target, 1_800_000_000, 500, 100 * sent)}
             world.packets += 1
@@ -224,10 +225,24 @@ async def test_after_a_move_it_sends_nowhere_until_it_knows_where(
         call = Called(peer.node, CallKind.OPENED, NatKind.EASY, (Candidate(CandidateKind.SEEN, SEEN),))
         steer.driver.on_signal(call)
         for _ in range(2):
-            steer.proven(peer.node, SEEN, 0.04)
+            steer.proven(peer.node, SEEN, 0.04, OWN)
         await trio.testing.wait_all_tasks_blocked()
         assert now_wanted(steer).endpoint == SEEN
         steer.driver.mesh.set_endpoints([endpoint("192.168.77.7", 51_871)], instant())
         steer.look_around()
         await trio.testing.wait_all_tasks_blocked()
         assert now_wanted(steer).endpoint == NOWHERE
+
+
+async def test_an_answer_says_where_this_device_is_seen(house: Household, autojump_clock: MockClock) -> None:
+    async with steering(house["desk"]) as (steer, _):
+        nodes = [tunnel.node for tunnel in steer.steered.newest.tunnels]  # type: ignore[union-attr]
+        for node in nodes:
+            steer.proven(node, SEEN, 0.04, OWN)
+        await trio.testing.wait_all_tasks_blocked()
+        assert steer.paths.own.nat is NatKind.NONE
+        for node in nodes:
+            steer.proven(node, SEEN, 0.04, SEEN)
+        await trio.testing.wait_all_tasks_blocked()
+        assert steer.paths.own.nat is NatKind.EASY
+        assert Candidate(CandidateKind.SEEN, SEEN) in steer.paths.own.candidates

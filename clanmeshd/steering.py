@@ -46,7 +46,8 @@ from clanmeshd.reconcile import Latest
 TICK_S: Final = 1.0  # between two looks at whether anything moves: a black hole is seen in four
 AWAY_S: Final = 5.0  # that the clock of the machine is ahead of ours: it slept, and woke up anywhere
 TURN_S_MAX: Final = 3600.0
-ALONE_S: Final = 3.0  # that no member answers any datagram, until a stream is tried in the place of UDP
+NEWS_S: Final = 0.05  # between two looks at who is up: news come in crowds
+ALONE_S: Final = 1.0  # that no member answers any datagram, until a stream is tried in the place of UDP
 RELAYS_MAX: Final = 8  # members that are thought of as relays, the nearest
 RELAY_TAG: Final = "relay"
 NOWHERE: Final = Endpoint(bytes([127, 0, 0, 1]), 9)  # RFC 863: whatever arrives there is thrown away
@@ -137,7 +138,6 @@ class Steering:
     _up: frozenset[NodeId] = frozenset()
     _alone_s: float = field(default_factory=trio.current_time)  # since when no datagram comes but through tunnels
     _is_blocked: bool = False  # a stream went through since, so it is not that nobody is there
-    _news: trio.Event | None = None  # that the relays were worked out before
     _packets: int = -1
     _slept_s: float = 0.0
     _nudge: trio.Event = field(default_factory=trio.Event)
@@ -153,6 +153,7 @@ class Steering:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._follow_wanted)
             nursery.start_soon(self._tick)
+            nursery.start_soon(self._follow_news)
             while True:
                 with trio.move_on_at(min(self.paths.next_deadline(), trio.current_time() + TURN_S_MAX)):
                     await self._nudge.wait()
@@ -263,8 +264,7 @@ class Steering:
         while True:
             await trio.sleep(TICK_S)
             self.look_around()
-            if self._news is None or self._news.is_set() or self._is_alone():
-                self._news = self.driver.news
+            if self._is_alone():
                 self._follow_peers(self.driver.mesh.peers(instant()))
             packets = self.machine.moved_packets()
             if packets != self._packets:
@@ -287,6 +287,12 @@ class Steering:
         self.driver.mesh.meeting.set_tunnels(seen, now_s)
         self._nudge.set()
 
+    async def _follow_news(self) -> None:
+        while True:
+            news = self.driver.news
+            self._follow_peers(self.driver.mesh.peers(instant()))
+            await self.driver.quiet(news, TURN_S_MAX, NEWS_S)
+
     def _follow_peers(self, peers: Sequence[Peer]) -> None:
         up = [peer for peer in peers if peer.node != self.node and peer.state == State.UP]
         now_s, before = trio.current_time(), self._up
@@ -304,7 +310,8 @@ class Steering:
             Relay(peer.node, (peer.rtt_ms or 1000.0) / 1000, frozenset(each.ip for each in peer.endpoints))
             for peer in able[:RELAYS_MAX]
         ]
-        self.paths.set_relays(tuple(relays))
+        self.paths.set_relays(tuple(relays), now_s)
+        self._nudge.set()
 
     # --- what the engine wants --------------------------------------------------------------------------
 

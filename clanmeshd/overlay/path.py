@@ -259,7 +259,7 @@ class PeerPath:
             spot.died_s = now_s
             spot.doubt()
         elif self.kind is PathKind.RELAY:
-            self._relaying.avoid(now_s)
+            self._relaying.avoid(now_s, is_refused=False)
         self.kind, self._failures = PathKind.NONE, 0
         if not self._choose(now_s):
             self._search(now_s)
@@ -275,9 +275,14 @@ class PeerPath:
     def relay_failed(self, via: NodeId, now_s: float) -> None:
         """A member does not relay, or no longer."""
         if via == self._relaying.via:
-            self._relaying.avoid(now_s)
+            self._relaying.avoid(now_s, is_refused=True)
             if self.kind is PathKind.RELAY:
                 self.kind = PathKind.NONE
+
+    def relays_came(self, now_s: float) -> None:
+        """There are members that relay, where there were none."""
+        if self.kind is PathKind.NONE and not self.is_asleep and self._failures < SILENT_MAX:
+            self._want_relay(now_s)
 
     def _use_relay(self, endpoint: Endpoint, now_s: float) -> None:
         if self.kind is PathKind.RELAY and endpoint == self._endpoint and self._confirm_s == inf:

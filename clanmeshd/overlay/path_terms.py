@@ -39,6 +39,9 @@ DEAD_S: Final = 1.9  # of silence, four questions unanswered: counters that are 
 # after two at most
 CONFIRM_S: Final = 0.6  # after a change of addresses, for the former path to prove itself again
 AVOID_S: Final = 60.0  # a spot or a relay that died is not gone back to for so long, unless it is proven again
+AVOID_ALONE_S: Final = (
+    4.0  # a relay that passed nothing on, where there is no other: the peer may not be there yet
+)
 AVOIDED_MAX: Final = 8  # relays of one peer that are remembered as bad, the newest
 
 # --- Trying again --------------------------------------------------------------------------------------

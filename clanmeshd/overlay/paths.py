@@ -81,9 +81,12 @@ class Paths:
                     path.search_again(now_s)
                     self._settle(path)
 
-    def set_relays(self, relays: tuple[Relay, ...]) -> None:
+    def set_relays(self, relays: tuple[Relay, ...], now_s: float) -> None:
         """Say which members relay, and are up."""
-        self._around.relays = relays
+        before, self._around.relays = self._around.relays, relays
+        for path in self._paths.values() if relays and not before else ():
+            path.relays_came(now_s)
+            self._settle(path)
 
     def moved(self, now_s: float) -> None:
         """This device is somewhere else, or has slept: whatever was proven is so no longer."""

@@ -10,6 +10,7 @@ from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.signalling import CallKind, Candidate, CandidateKind, NatKind
 from clanmeshd.overlay.path_terms import (
+    AVOID_ALONE_S,
     AVOID_S,
     AVOIDED_MAX,
     CALL_PAUSES_S,
@@ -38,7 +39,7 @@ class Relaying:
         self._until_s = inf  # of a question, or of a relay that is not needed any more
         self._call_s = inf
         self._calls = 0
-        self._avoided: dict[NodeId, float] = {}
+        self._avoided: dict[NodeId, tuple[float, float]] = {}  # until when, and until when if there is no other
 
     @property
     def is_blocked(self) -> bool:
@@ -56,7 +57,12 @@ class Relaying:
     def _choose(self, now_s: float) -> NodeId | None:
         """The nearest that is not avoided; the peer itself only where all else than a stream is hopeless."""
         able = [relay for relay in self._around.relays if self.is_blocked or relay.node != self._node]
-        good = [relay for relay in able if now_s >= self._avoided.get(relay.node, -inf)]
+        avoided = {relay.node: self._avoided.get(relay.node, (-inf, -inf)) for relay in able}
+        good = [relay for relay in able if now_s >= avoided[relay.node][0]]
+        if not good:
+            good = [relay for relay in able if now_s >= avoided[relay.node][1]]
+            again_s = [alone_s for until_s, alone_s in avoided.values() if alone_s < until_s]
+            self.wanted_s = inf if good else min(again_s, default=inf)
         best = min(good, key=lambda relay: (relay.node != self._node, relay.rtt_s, relay.node), default=None)
         return best.node if best is not None else None
 
@@ -101,12 +107,13 @@ class Relaying:
         self._clear()
         self.wanted_s = inf
 
-    def avoid(self, now_s: float) -> None:
-        """It does not answer, or passes nothing on."""
+    def avoid(self, now_s: float, *, is_refused: bool) -> None:
+        """It does not answer or does not want to; else it passes nothing on, which may be the peer's fault."""
         if self.via is not None:
             self._give_back(self.via)
             self._avoided.pop(self.via, None)
-            self._avoided[self.via] = now_s + AVOID_S
+            until_s = now_s + AVOID_S
+            self._avoided[self.via] = (until_s, until_s if is_refused else now_s + AVOID_ALONE_S)
             if len(self._avoided) > AVOIDED_MAX:
                 del self._avoided[next(iter(self._avoided))]
         self._clear()
@@ -134,7 +141,7 @@ class Relaying:
                 self.drop()
                 self._actions.append(MakeCall(self._node, CallKind.BYE, ()))
             else:
-                self.avoid(now_s)
+                self.avoid(now_s, is_refused=True)
         if now_s >= self.wanted_s:
             self.wanted_s = inf
             via = self._choose(now_s) if self.via is None and not is_direct else None

@@ -287,7 +287,7 @@ class Host:
     def relayed_by(self, *relays: "Host") -> None:
         """These relay."""
         found = [Relay(relay.node, 2 * LEG_S + relay.node[-1] / 1e6, frozenset({relay.ip})) for relay in relays]
-        self.engine.set_relays(tuple(found))
+        self.engine.set_relays(tuple(found), self.net.now_s)
 
     def move(self, router: Router, number: int) -> None:
         """Be on another network."""

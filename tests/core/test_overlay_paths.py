@@ -417,7 +417,7 @@ class TestBounds:
         own = Own(bytes(16), frozenset({bytes([10, 0, 0, 1])}), (), NatKind.EASY)
         paths = Paths(own, dice)
         paths.set_fellows({node: Fellow(node[-16:], ()) for node in nodes}, 0.0)
-        paths.set_relays(tuple(Relay(node, 0.01, frozenset({node[-4:]})) for node in nodes))
+        paths.set_relays(tuple(Relay(node, 0.01, frozenset({node[-4:]})) for node in nodes), 0.0)
         now_s, actions, handled = 0.0, 0, 0
         for _ in range(3000):
             now_s = max(now_s, min(now_s + dice.expovariate(5.0), paths.next_deadline()))

@@ -171,7 +171,7 @@ async def test_counters_are_read_when_something_moves_and_members_told(
     house: Household, autojump_clock: MockClock
 ) -> None:
     async with steering(house["desk"]) as (steer, world):
-        await trio.sleep(60)  # before a relay is asked for it is looked whether one is needed, some times
+        await trio.sleep(120)  # before a relay is asked for it is looked whether one is needed, some times
         looks = world.looks
         await trio.sleep(60)
         assert world.looks == looks <= 10

@@ -39,11 +39,12 @@ _HOST: Final = "echo ready && exec cat"
 _UP_S: Final = 5.0  # for a new line to carry packets; it takes a millisecond
 _SIOCGIFFLAGS: Final = 0x8913
 _IFF_RUNNING: Final = 0x40
+_TIMEOUTS: Final = "cd /proc/sys/net/netfilter\nfor each in nf_conntrack_udp_timeout*; do echo {} > $each; done\n"
 _CLONE_NEWNET: Final = 0x40000000
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Site:
     """A place behind routers of these models, from the hosts outwards."""
 
@@ -51,7 +52,8 @@ class Site:
     outside: str  # the address that the internet knows, of the outermost router
     lan: IPv4Network
     routers: "tuple[subprocess.Popen[bytes], ...]"  # from the hosts outwards
-    hosts: list[int] = field(default_factory=list)  # process ids
+    line: int  # the internet's number of the device that the outermost router is connected by
+    hosts: list[int] = field(default_factory=list)  # process ids of all that were ever there
 
     @property
     def depth(self) -> int:
@@ -106,11 +108,15 @@ class NatLab:
 
     # --- places ---
 
-    def site(self, *models: Model, hosts_max: int = 2) -> Site:
-        """A site behind routers of these models, at least one, from its hosts outwards."""
+    def site(self, *models: Model, hosts_max: int = 2, mapping_s: int | None = None) -> Site:
+        """A site behind routers of these models, at least one, from its hosts outwards.
+
+        `mapping_s`: how long they keep a mapping that nothing passes; None: as the kernel does, 30 s at first.
+        """
         lans = [self._network(_HOME), *(self._network(_CARRIER) for _ in models[1:])]
         outside = self._address(_OUTSIDE)
         routers: list[subprocess.Popen[bytes]] = []
+        line = 0
         for number, (model, lan) in enumerate(zip(models, lans, strict=True)):
             router = self._hold(["unshare", "--net", "sh", "-c", _ROUTER])
             routers.append(router)
@@ -122,11 +128,13 @@ class NatLab:
                 _await_running(inner.pid, "wan")
                 _await_running(router.pid, "lan")
             if is_outermost:
-                self._connect(router.pid, outside)
+                line = self._connect(router.pid, outside)
             address = outside if is_outermost else str(lans[number + 1][2])
             behind = [str(lan[2 + at]) for at in range(hosts_max if number == 0 else 1)]
             self._run(router.pid, ["nft", "-f", "-"], rules(model, address, behind))
-        return Site(models, outside, lans[0], tuple(routers))
+            if mapping_s is not None:
+                self._run(router.pid, ["sh"], _TIMEOUTS.format(mapping_s))
+        return Site(models, outside, lans[0], tuple(routers), line)
 
     def host(self, site: Site | None = None) -> Host:
         """A machine at a site, or with a public address."""
@@ -153,6 +161,25 @@ class NatLab:
         _await_running(site.routers[0].pid, "lan")
         return Host(pid, address, site)
 
+    def unplug(self, host: Host, interface: str = "eth0") -> None:
+        """Pull a host's cable for good: it may be plugged in elsewhere then, and has another address there."""
+        self._ip(host.pid, f"link delete {interface}\n")
+
+    def renumber(self, site: Site) -> None:
+        """Give a site another address, as providers do at night: all mappings are gone. Not behind a HAIRPIN."""
+        before, site.outside = site.outside, self._address(_OUTSIDE)
+        self._ask("route", address=before, device=None)
+        self._ask("route", address=site.outside, device=site.line)
+        self._ip(
+            site.routers[-1].pid,
+            f"address delete {before}/32 dev wan\naddress add {site.outside}/32 dev wan\n"
+            "route replace default dev wan\n",
+        )
+
+    def mappings(self, site: Site) -> int:
+        """How many flows the outermost router of a site keeps in mind."""
+        return int(self._run(site.routers[-1].pid, ["cat", "/proc/sys/net/netfilter/nf_conntrack_count"], ""))
+
     # --- the internet ---
 
     def weather(self, rtt_s: float, loss: float = 0.0) -> None:
@@ -177,11 +204,11 @@ class NatLab:
         self._made[of] += 1
         return str(of[self._made[of]])
 
-    def _connect(self, pid: int, address: str, interface: str = "wan") -> None:
-        """Give a namespace a line to the internet."""
+    def _connect(self, pid: int, address: str, interface: str = "wan") -> int:
+        """Give a namespace a line to the internet; its number there."""
         self._links += 1
         name = f"line{self._links}"
-        device = self._ask("link", name=name)
+        device: int = self._ask("link", name=name)
         self._ask("route", address=address, device=device)
         self._ip(self._internet.pid, f"link set {name} netns {pid}\n")
         self._ip(
@@ -189,6 +216,7 @@ class NatLab:
             f"link set {name} name {interface}\naddress add {address}/32 dev {interface}\n"
             f"link set {interface} up\nroute add default dev {interface}\n",
         )
+        return device
 
     def _hold(self, words: Sequence[str]) -> "subprocess.Popen[bytes]":
         holder = hold(words)
@@ -209,7 +237,7 @@ class NatLab:
     def _ip(self, pid: int, batch: str) -> None:
         self._run(pid, ["ip", "-batch", "-"], batch)
 
-    def _run(self, pid: int, words: Sequence[str], text: str) -> None:
+    def _run(self, pid: int, words: Sequence[str], text: str) -> str:
         finished = subprocess.run(
             ["nsenter", f"--net=/proc/{pid}/ns/net", *words],
             input=text,
@@ -219,6 +247,7 @@ class NatLab:
         )
         if finished.returncode != 0:
             raise LabError(f"making the network failed: {finished.stderr.strip()}\n{text}")
+        return finished.stdout
 
 
 def _lan_batch(lan: IPv4Network, inner: int | None) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from clanctl.demo.processes import wait_until
 from tests.net.nat_internet import HOPS
 from tests.net.nat_lab import RTT_S, Host, NatLab, Site
 from tests.net.nat_models import HAIRPIN_PORT_STEP, MODELS, TUNNEL_PORT, Model
@@ -179,6 +180,53 @@ def test_a_ttl_of_more_than_the_own_routers_ends_behind_them(
         inside.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, _IP_TTL_DEFAULT)
         outside.sendto(b"at the opened port", (site.outside, PORT))
         assert received(inside) == b"at the opened port"
+
+
+@pytest.mark.parametrize("model", [Model.EASY, Model.HARD], ids=lambda model: model.value)
+def test_a_site_that_gets_another_address_has_other_mappings(
+    model: Model, lab: NatLab, observers: tuple[Host, Host]
+) -> None:
+    site = lab.site(model)
+    with lab.host(site).socket(PORT) as inside, observers[0].socket(PORT) as outside:
+        before = seen(inside, outside)
+        assert before is not None
+        assert before[0] == site.outside
+        lab.renumber(site)
+        after = seen(inside, outside)
+        assert after is not None
+        assert after[0] == site.outside != before[0]
+        outside.sendto(b"to where it was", before)
+        outside.sendto(b"to where it is", after)
+        assert received(inside) == b"to where it is"
+
+
+def test_a_host_may_move_to_another_site(lab: NatLab, observers: tuple[Host, Host]) -> None:
+    first, second = lab.site(Model.EASY), lab.site(Model.EASY)
+    host = lab.host(first)
+    for site in (first, second):
+        with host.socket(PORT) as inside, observers[0].socket(PORT) as outside:
+            found = seen(inside, outside)
+        assert found is not None
+        assert found[0] == site.outside
+        if site is first:
+            lab.unplug(host)
+            host = lab.plug(host.pid, second)
+
+
+def test_a_mapping_that_nothing_passes_is_forgotten(lab: NatLab, observers: tuple[Host, Host]) -> None:
+    site = lab.site(Model.HARD, mapping_s=1)
+    with lab.host(site).socket(PORT) as inside, observers[0].socket(PORT) as outside:
+        first = seen(inside, outside)
+        assert first is not None
+        outside.sendto(b"still there?", first)
+        assert received(inside) == b"still there?"
+        assert lab.mappings(site) == 1
+        assert wait_until(lambda: lab.mappings(site) == 0, PATIENCE_S)
+        outside.sendto(b"still there?", first)
+        second = seen(inside, outside)
+        assert second is not None
+        outside.sendto(b"now here", second)
+        assert received(inside) == b"now here"
 
 
 def test_an_address_that_is_nobody_s_outside_goes_nowhere(lab: NatLab, observers: tuple[Host, Host]) -> None:

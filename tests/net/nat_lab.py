@@ -177,8 +177,8 @@ class NatLab:
         )
 
     def mappings(self, site: Site) -> int:
-        """How many flows the outermost router of a site keeps in mind."""
-        return int(self._run(site.routers[-1].pid, ["cat", "/proc/sys/net/netfilter/nf_conntrack_count"], ""))
+        """How many flows the outermost router of a site keeps in mind, without those whose time is over."""
+        return len(self._run(site.routers[-1].pid, ["cat", "/proc/net/nf_conntrack"], "").splitlines())
 
     # --- the internet ---
 

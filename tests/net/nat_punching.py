@@ -32,11 +32,17 @@ class Station:
     prober: Prober
     seen: list[Endpoint] = field(default_factory=list)
     openers_arrive: bool = False
+    is_told: Endpoint | None = None  # what others are told of it in place of that
 
     @property
     def endpoint(self) -> Endpoint:
         """Its own, as it knows it itself."""
         return endpoint(self.host.address, TUNNEL_PORT)
+
+    @property
+    def target(self) -> Endpoint | None:
+        """Where others shall try it."""
+        return self.is_told or (self.seen[-1] if self.seen else None)
 
     @property
     def is_hard(self) -> bool:
@@ -74,18 +80,23 @@ async def punch(one: Station, other: Station, within_s: float) -> float | None:
     """Look for a path between two stations; the seconds that it took, or None where there was none in time."""
     began_s = trio.current_time()
     harder, easier = (one, other) if (one.is_hard, one.name) > (other.is_hard, other.name) else (other, one)
-    if not harder.seen or not easier.seen:
+    at = {station.name: station.target for station in (one, other)}
+    harder_at, easier_at = at[harder.name], at[easier.name]
+    if harder_at is None or easier_at is None:
         return None
     with trio.move_on_after(within_s):
         async with trio.open_nursery() as nursery:
-            for station, peer, wait_s in ((harder, easier, TOLD_S), (easier, harder, OPEN_S)):
+            for station, peer, peer_at, wait_s in (
+                (harder, easier.name, easier_at, TOLD_S),
+                (easier, harder.name, harder_at, OPEN_S),
+            ):
                 opens = station.prober.probe if station.openers_arrive else station.prober.open
-                opens(peer.name, peer.seen[-1])
-                nursery.start_soon(_answer_back, station, peer.name)
+                opens(peer, peer_at)
+                nursery.start_soon(_answer_back, station, peer)
                 await trio.sleep(wait_s)
             while not (harder.proves(easier.name) and easier.proves(harder.name)):
                 if not harder.proves(easier.name):
-                    harder.prober.probe(easier.name, easier.seen[-1])
+                    harder.prober.probe(easier.name, easier_at)
                 with trio.move_on_after(RETRY_S):
                     await _either_learns(harder, easier)
             nursery.cancel_scope.cancel()

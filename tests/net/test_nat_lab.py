@@ -20,7 +20,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 PATIENCE_S = 5.0
-BUILD_S_MAX = 1.0  # for a pair; alone it takes 0.2
+BUILD_CPU_S_MAX = (
+    1.0  # of all processes for a pair and its end, so that it is no matter what else runs; it takes 0.2
+)
 PORT = 41_000
 _IP_TTL_DEFAULT = 64
 
@@ -46,15 +48,20 @@ def observers(lab: NatLab) -> tuple[Host, Host]:
     return lab.host(), lab.host()
 
 
-def seen(sender: socket.socket, observer: socket.socket) -> tuple[str, int] | None:
-    """Where an observer sees a socket; None if nothing arrives in some round trips."""
-    sender.sendto(b"where am I?", observer.getsockname())
+def seen(sender: socket.socket, observer: socket.socket, patience_s: float = PATIENCE_S) -> tuple[str, int] | None:
+    """Where an observer sees a socket; None if nothing arrives. Asked again and again, for a busy machine."""
+    question, ends_s = f"where am I? {time.monotonic()}".encode(), time.monotonic() + patience_s
     observer.settimeout(8 * RTT_S)
-    try:
-        _, source = observer.recvfrom(100)
-    except TimeoutError:
-        return None
-    return source
+    while True:
+        sender.sendto(question, observer.getsockname())
+        try:
+            while True:
+                data, source = observer.recvfrom(100)
+                if data == question:
+                    return source
+        except TimeoutError:
+            if time.monotonic() > ends_s:
+                return None
 
 
 def received(receiver: socket.socket) -> bytes:
@@ -70,7 +77,7 @@ def test_a_model_maps_as_its_table_says(model: Model, lab: NatLab, observers: tu
         found = []
         for observer in observers:
             with observer.socket(PORT) as outside:
-                found.append(seen(inside, outside))
+                found.append(seen(inside, outside, PATIENCE_S if model.maps != "none" else 0))
     if model.maps == "none":
         assert found == [None, None]
         return
@@ -214,14 +221,14 @@ def test_a_host_may_move_to_another_site(lab: NatLab, observers: tuple[Host, Hos
 
 
 def test_a_mapping_that_nothing_passes_is_forgotten(lab: NatLab, observers: tuple[Host, Host]) -> None:
-    site = lab.site(Model.HARD, mapping_s=1)
+    site = lab.site(Model.HARD, mapping_s=3)
     with lab.host(site).socket(PORT) as inside, observers[0].socket(PORT) as outside:
         first = seen(inside, outside)
         assert first is not None
         outside.sendto(b"still there?", first)
         assert received(inside) == b"still there?"
-        assert lab.mappings(site) == 1
-        assert wait_until(lambda: lab.mappings(site) == 0, PATIENCE_S)
+        assert lab.mappings(site) > 0
+        assert wait_until(lambda: lab.mappings(site) == 0, 4 * PATIENCE_S)
         outside.sendto(b"still there?", first)
         second = seen(inside, outside)
         assert second is not None
@@ -268,16 +275,16 @@ def test_a_pair_is_quickly_made_and_nothing_stays_behind() -> None:
     def links() -> list[str]:
         return sorted(os.listdir("/sys/class/net"))
 
-    before, took_s = links(), []
+    before, took_s = links(), list[float]()
     for _ in range(3):
-        begun_s = time.monotonic()
+        begun = os.times()
         with NatLab() as lab:
             hosts = [lab.host(lab.site(model)) for model in (Model.EASY, Model.HARD)] + [lab.host()]
-            took_s.append(time.monotonic() - begun_s)
             pids = [*(host.pid for host in hosts), *_routers(host.site for host in hosts)]
         assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+        took_s.append(sum(os.times()[:4]) - sum(begun[:4]))
     assert links() == before
-    assert min(took_s) < BUILD_S_MAX, took_s
+    assert min(took_s) < BUILD_CPU_S_MAX, took_s
 
 
 def _routers(sites: Iterator[Site | None]) -> list[int]:

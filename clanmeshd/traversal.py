@@ -87,7 +87,7 @@ class Traversal:
         if isinstance(learnt, Heard):
             self.steering.heard(learnt.node, learnt.source)
         else:
-            self.steering.proven(learnt.node, learnt.target, learnt.rtt_s)
+            self.steering.proven(learnt.node, learnt.target, learnt.rtt_s, learnt.observed)
 
     def ready(self, node: NodeId, via: NodeId, endpoint: Endpoint, shared: tuple[Endpoint, ...]) -> None:
         """A member relays."""

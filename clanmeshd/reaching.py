@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Final
 
 import trio
@@ -36,13 +37,14 @@ _BATCH_BYTES_MAX: Final = STREAM_FRAME_BYTES_MAX // 2
 REACH_S: Final = 2.0  # to an accepted stream: whoever takes longer is not the one to get a commit from
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reach:
     """How a device reaches others for its rollout."""
 
     seed: bytes  # of its identity
     clan: ClanId
     ties: stream.Ties
+    reached_s: float = -inf  # when it last had a new stream to a member (monotonic)
 
     @asynccontextmanager
     async def pack(self, holder: Holder, want: WantPack) -> AsyncIterator[tuple[Pack, trio.abc.ReceiveStream]]:
@@ -78,6 +80,7 @@ class Reach:
                 purpose=purpose,
                 timeout_s=REACH_S,
             )
+            self.reached_s = trio.current_time()
             async with channel:
                 yield channel
 

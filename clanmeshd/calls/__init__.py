@@ -55,6 +55,7 @@ _CALLS: "dict[str, Call]" = {
     "watch": views.watch,
     "status": views.status,
     "reach": reaching.reach,
+    "reached": reaching.reached,
     "version": views.version,
     "signer-list": signers.list_signers,
     "signer-add": signers.add,

@@ -1,5 +1,6 @@
 """`reach`: whether any peer answers over a new connection. What gossip remembers of a peer proves no network."""
 
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -17,25 +18,39 @@ if TYPE_CHECKING:
     from clanmeshd.daemon import Daemon
 
 REACH_TIMEOUT_S: Final = 5.0  # one answer is enough, and they are asked side by side
+HEAD_START_S: Final = 0.5  # of each before the next one is tried as well: eight are begun within the time
 REACHED_FOR_MAX: Final = 8  # those seen last: if none of eight answers, it is not their fault
 
 
+async def reached(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
+    """`reached`: how long ago this device had a new stream to a peer for a rollout; None for never."""
+    age_s = trio.current_time() - daemon.need_clan().reach.reached_s
+    return {"age_s": round(age_s, 3) if isfinite(age_s) else None}
+
+
 async def reach(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
-    """`reach`: open a stream to the peers that were seen last; the name of the first that proves itself."""
+    """`reach`: open a stream to the peers that were seen last; the name of the first that proves itself.
+
+    One after the other, as long as they answer soon: a commit has all devices of a clan do this at once.
+    """
     clan = daemon.need_clan()
     candidates = _candidates(clan)
-    reached: list[str] = []
+    found: list[str] = []
 
-    async def attempt(peer: Peer) -> None:
+    async def attempt(peer: Peer, failed: trio.Event) -> None:
         if await _answers(clan, peer):
-            reached.append(peer.name)
+            found.append(peer.name)
             nursery.cancel_scope.cancel()
+        failed.set()
 
     with trio.move_on_after(REACH_TIMEOUT_S):
         async with trio.open_nursery() as nursery:
             for peer in candidates:
-                nursery.start_soon(attempt, peer)
-    return {"reached": reached[0] if reached else None, "tried": len(candidates)}
+                failed = trio.Event()
+                nursery.start_soon(attempt, peer, failed)
+                with trio.move_on_after(HEAD_START_S):
+                    await failed.wait()
+    return {"reached": found[0] if found else None, "tried": len(candidates)}
 
 
 def _candidates(clan: Clan) -> list[Peer]:

@@ -11,6 +11,7 @@ from clanmeshd.rollout.activation import FORMAT, Activation, load_json, write_du
 
 BASELINE_NAME = "activation.before.json"
 ASK_TIMEOUT_S = 5.0  # for `version`
+LATELY_S = 60.0
 REACH_TIMEOUT_S = 8.0  # for `reach`, which gives up by itself before
 LIMIT_S = int(ASK_TIMEOUT_S + REACH_TIMEOUT_S) + 2 * systemctl.QUERY_TIMEOUT_S  # to look at everything once
 
@@ -53,7 +54,7 @@ def look(activation: Activation) -> Baseline:
         daemon=systemctl.identity(activation.unit) if activation.unit else None,
         routes=default_routes(),
         answers=answers,
-        reached=runtime is not None and answers and peer_reached(runtime),
+        reached=runtime is not None and answers and (peer_reached_lately(runtime) or peer_reached(runtime)),
     )
 
 
@@ -92,6 +93,16 @@ def daemon_answers(runtime: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+def peer_reached_lately(runtime: Path) -> bool:
+    """Whether the daemon had a new connection to a peer a moment ago, as who fetched a commit has."""
+    try:
+        result = asking.ask(runtime, "reached", ASK_TIMEOUT_S)
+    except OSError:
+        return False
+    age_s = result.get("age_s") if isinstance(result, dict) else None
+    return isinstance(age_s, int | float) and age_s < LATELY_S
 
 
 def peer_reached(runtime: Path) -> bool:

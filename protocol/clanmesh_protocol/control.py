@@ -44,6 +44,7 @@ WRITES: Final[dict[str, bool]] = {
     "watch": False,
     "status": False,
     "reach": False,
+    "reached": False,
     "version": False,
     "signer-list": False,
     "signer-add": True,

@@ -1,0 +1,42 @@
+"""`reach`, on real daemons: somebody answers over a new connection, or nobody does."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from clanctl.demo.lab import Lab, Node
+from clanctl.demo.processes import child_of
+from tests.net.clan_of_daemons import Clan
+
+
+@pytest.fixture
+def clan(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clan]:
+    with Lab(tmp_path_factory.mktemp("reaching")) as lab:
+        yield Clan(lab, 'overlay = "none"\n', "alpha", "beta", "gamma")
+
+
+@contextmanager
+def _hanging(node: Node) -> Iterator[None]:
+    assert node.daemon is not None
+    pid = child_of(node.daemon.pid)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_whoever_answers_is_enough(clan: Clan) -> None:
+    """One that hangs costs half a second; when all do, that is said in time."""
+    lab, [asker, *others] = clan.lab, clan.nodes
+    names = {node.name for node in others}
+    assert lab.call(asker, "reach", {})["reached"] in names
+    assert lab.call(asker, "reached", {})["age_s"] is None, "that is of rollouts, and there was none"
+    first, second = others
+    with _hanging(first):
+        assert lab.call(asker, "reach", {}) == {"reached": second.name, "tried": 2}
+        with _hanging(second):
+            assert lab.call(asker, "reach", {}) == {"reached": None, "tried": 2}

@@ -53,7 +53,7 @@ in
         exit "$status"
       '';
       serviceConfig = {
-        Type = "oneshot";
+        Type = "exec"; # going back may take minutes, and the boot does not wait for it
         Restart = "on-failure";
         RestartSec = "2s";
         KillMode = "process";

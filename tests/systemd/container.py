@@ -18,6 +18,7 @@ from typing import Any, Final
 from clanmeshd.rollout import asking
 
 CHECKOUT: Final = Path(__file__).resolve().parent.parent.parent
+LOG_SHOWN_MAX: Final = 2000
 BOOT_TIMEOUT_S: Final = 180.0  # half a second on an idle machine; it may have to go back from a revision
 COMMAND_TIMEOUT_S: Final = 120.0
 END_TIMEOUT_S: Final = 60.0  # a second on an idle machine
@@ -200,7 +201,7 @@ class Container:
 
     def _wait_for_boot(self) -> None:
         assert wait_until(self._is_up, BOOT_TIMEOUT_S), (
-            f"it did not boot:\n{self._log.read_text(errors='replace')}"
+            f"it did not boot:\n{self._log.read_text(errors='replace')[-LOG_SHOWN_MAX:]}"
         )
 
     def _is_up(self) -> bool:

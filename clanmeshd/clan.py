@@ -185,7 +185,9 @@ def _assemble(config: Config, store: Store, keys: DeviceKeys, membership: Member
     traversal = Traversal(config, driver, keys, membership.clan, overlay, reach)
     parts = overlay, names, rollout, reach, relay, traversal, ties
     clan = Clan(config, store, keys, membership, driver, status, *parts)
-    clan.mapping = _port_mapping(clan)
+    mapping = clan.mapping = _port_mapping(clan)
+    if mapping is not None:
+        traversal.mapped = lambda: mapping.external(config.tunnel_port)
     return clan
 
 

@@ -6,9 +6,10 @@ Without raw sockets nothing is probed, and the tunnels go where the core found t
 import logging
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import trio
 
@@ -27,9 +28,6 @@ from clanmeshd.reconcile import Latest
 from clanmeshd.relays.asking import Asker
 from clanmeshd.steering import Machine, Steering, uptime_s
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 _ICMP6_FILTER: Final = 1  # RFC 3542; not in the socket module
 _NOTHING: Final = b"\xff" * 32  # types that are kept away from the socket: all
 _ECHO_REQUEST: Final = bytes([128, 0, 0, 0, 0, 0, 0, 0])  # the kernel fills in the checksum
@@ -47,6 +45,7 @@ class Traversal:
     clan: ClanId
     overlay: Overlay
     reach: Reach
+    mapped: Callable[[], Endpoint | None] = lambda: None  # WireGuard's port, as the router has promised
     tunnels: Latest[SetTunnels] = field(default_factory=Latest)
     steering: Steering | None = None
     refusal: NoRawPort | None = None
@@ -99,8 +98,9 @@ class Traversal:
         assert self.steering is not None
         self.steering.failed(node, via, code, why)
 
-    def _mapped(self) -> "Iterable[Endpoint]":
-        return ()
+    def _mapped(self) -> tuple[Endpoint, ...]:
+        endpoint = self.mapped()
+        return (endpoint,) if endpoint is not None else ()
 
     def _moved_packets(self) -> int:
         """Packets of the interface, both ways, since it was made."""

@@ -216,7 +216,9 @@ class PeerPath:
             return False
         current = spots.get(self._endpoint) if self.is_direct and not self._is_held else None
         if current is not None and (best is current or (self._confirm_s == inf and not best.beats(current))):
-            self._confirm_s = inf
+            if self._confirm_s < inf:
+                self._confirm_s = inf
+                self._relaying.linger(now_s)
             return True
         self.kind = PathKind.LAN if best.rank is Rank.LAN else PathKind.DIRECT
         self._failures = 0
@@ -261,8 +263,13 @@ class PeerPath:
         elif self.kind is PathKind.RELAY:
             self._relaying.avoid(now_s, is_refused=False)
         self.kind, self._failures = PathKind.NONE, 0
-        if not self._choose(now_s):
-            self._search(now_s)
+        if self._choose(now_s):
+            return
+        self._search(now_s)
+        if self._relaying.endpoint is not None:
+            self._relaying.keep()
+            self._use_relay(self._relaying.endpoint, now_s)
+        else:
             self._relaying.wanted_s = now_s
 
     # --- relays -----------------------------------------------------------------------------------------
@@ -293,9 +300,14 @@ class PeerPath:
             self._retry(now_s)
 
     def _take_up(self, candidates: tuple[Candidate, ...], now_s: float) -> None:
-        """The peer has a relay: its direct path is no more, if there was one."""
+        """The peer has a relay: it has no direct path, or has one no more, or just had none yet."""
         yields = self._fellow.address < self._around.own.address
         endpoint = self._relaying.adopt(candidates, yields=yields)
+        spot = self._seeking.spots.get(self._endpoint) if self.is_direct else None
+        if spot is not None and spot.is_proven(now_s):
+            self._confirm_s = min(self._confirm_s, now_s + CONFIRM_S)
+            self._seeking.ask_again(spot, now_s)
+            return
         if endpoint is not None:
             self._use_relay(endpoint, now_s)
         self.search_again(now_s)

@@ -101,6 +101,10 @@ class Relaying:
         if self.via is not None or self.endpoint is not None:
             self._until_s = now_s + RELAY_LINGER_S
 
+    def keep(self) -> None:
+        """It is needed after all."""
+        self._until_s = inf
+
     def drop(self) -> None:
         """Give it back."""
         self._give_back(self.via)

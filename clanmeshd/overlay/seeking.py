@@ -136,6 +136,13 @@ class Seeking:
         spot.next_s = inf
         return True
 
+    def ask_again(self, spot: Spot, now_s: float) -> None:
+        """Have one spot prove itself anew, soon."""
+        if self.search is None:
+            self.begin(now_s, calls=False, is_brief=True)
+        spot.doubt()
+        spot.is_heard, spot.tries, spot.next_s = True, 0, now_s
+
     # --- time -------------------------------------------------------------------------------------------
 
     def next_deadline(self) -> float:

@@ -23,6 +23,7 @@ from clanmeshd.core.effects import SetTunnels, Tunnel
 from clanmeshd.overlay.backend import Backend
 
 STAGGER_S: Final = 0.3  # above the round trip of any path that a first handshake takes well
+MOVED_S: Final = 0.15  # longer than a handshake that traffic has begun, on either side, since both learnt the way
 PROVOKED_S: Final = 0.01  # WireGuard makes a handshake of a packet: 0.2 ms for each peer
 DISCARD_PORT: Final = 9  # RFC 863: whatever arrives there is thrown away
 
@@ -60,7 +61,8 @@ class Greeter:
             if before is None or before.endpoint != tunnel.endpoint:
                 is_new_key = before is None and tunnel.address in known
                 begins = wanted.address < tunnel.address or is_new_key
-                self._nursery.start_soon(self._greet, tunnel, 0.0 if begins else STAGGER_S)
+                first_s = 0.0 if before is None else MOVED_S
+                self._nursery.start_soon(self._greet, tunnel, first_s + (0.0 if begins else STAGGER_S))
         self._greeted = reachable
 
     async def _announce(self, wanted: SetTunnels) -> None:

@@ -11,8 +11,9 @@
 6. A peer's next key is not configured while the one in use is alive: WireGuard would answer its handshake, and
    then drop what comes with it. Where the record that should say so does not arrive, the old key falls silent; the
    next one is then let in, and gets the address when it is the last that was heard.
-7. A peer that has no session and gets another endpoint is made anew. WireGuard leaves five seconds between two
-   handshakes, also when the first one went nowhere; of a new peer it knows of none.
+7. A peer that nothing came from yet, and that gets another endpoint, is made anew. WireGuard leaves five seconds
+   between two handshakes, also when the first one went nowhere; of a new peer it knows of none. Once anything
+   came, the peer may have a session that this side does not show yet, and would go on with it into the void.
 8. Link-local addresses, IPv4 ones and routes to elsewhere are none of our business.
 """
 
@@ -196,7 +197,7 @@ def _changed_peers(
             yield SetPeer(key, False, allowed, endpoint, tunnel.keepalive_s)
             continue
         endpoint = _endpoint_to_send(tunnel, peer, applied, now_unix_s)
-        if endpoint is not None and not _is_alive(peer, now_unix_s):
+        if endpoint is not None and not peer.rx_bytes and not _is_alive(peer, now_unix_s):
             yield SetPeer(key, False, allowed, endpoint, tunnel.keepalive_s)
             continue
         change = SetPeer(

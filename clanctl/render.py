@@ -197,15 +197,15 @@ def _runs_text(revision: Values) -> str:
 
 
 def _mapping_text(mapping: Values) -> str:
-    why = word_of(mapping.get("why"))
-    outside = [
-        f"{mapping[key]} to {what}"
-        for key, what in (("control", "here"), ("tunnel", "WireGuard"))
-        if mapping.get(key)
+    ipv4, ipv6 = part_of(mapping, "ipv4"), part_of(mapping, "ipv6")
+    named = ((ipv4.get("control"), "here"), (ipv4.get("tunnel"), "WireGuard"))
+    forwarded = " and ".join(f"{place} to {what}" for place, what in named if place)
+    facts = [
+        f"forwards {forwarded} ({word_of(ipv4.get('by'))})" if forwarded else "forwards nothing",
+        *([f"lets IPv6 in ({word_of(ipv6.get('by'))})"] if ipv6.get("control") else []),
     ]
-    if not outside:
-        return f"forwards nothing: {why}"
-    return f"forwards {' and '.join(outside)} ({word_of(mapping.get('by'))}){f'; {why}' if why else ''}"
+    why = word_of(ipv4.get("why"))
+    return "; ".join(facts) + (f": {why}" if why else "")
 
 
 def _next_key_text(overlay: Values) -> str:

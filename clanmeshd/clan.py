@@ -196,6 +196,7 @@ def _port_mapping(clan: Clan) -> PortMapping | None:
 
     async def changed() -> None:
         _refresh_endpoints(clan)
+        clan.traversal.look_around()
         await clan.driver.settle()
 
     config = clan.config
@@ -223,8 +224,7 @@ def _cut_off(clan: Clan, authority: Authority) -> None:
 def _refresh_endpoints(clan: Clan) -> None:
     own = overlay_prefix(clan.membership.clan)
     seen = local_endpoints(clan.config.port, own)
-    mapped = clan.mapping.external(clan.config.port) if clan.mapping is not None else None
-    outside = (mapped,) if mapped is not None else ()
+    outside = clan.mapping.external(clan.config.port) if clan.mapping is not None else ()
     # The best address at home first, since most peers are there; bridges of containers after the way from outside.
     clan.mesh.set_endpoints((*clan.config.endpoints, *seen[:1], *outside, *seen[1:]), instant())
 

@@ -45,7 +45,7 @@ class Traversal:
     clan: ClanId
     overlay: Overlay
     reach: Reach
-    mapped: Callable[[], Endpoint | None] = lambda: None  # WireGuard's port, as the router has promised
+    mapped: Callable[[], tuple[Endpoint, ...]] = tuple  # WireGuard's port, as the router has promised
     tunnels: Latest[SetTunnels] = field(default_factory=Latest)
     steering: Steering | None = None
     refusal: NoRawPort | None = None
@@ -70,7 +70,7 @@ class Traversal:
         asker = Asker(
             self.reach, self, self.config.tunnel_port, inside, lambda endpoint, data: port.send(data, endpoint)
         )
-        machine = Machine(self.overlay.observe, self._moved_packets, _greet, self._mapped, uptime_s)
+        machine = Machine(self.overlay.observe, self._moved_packets, _greet, self.mapped, uptime_s)
         tunnel_port = self.config.tunnel_port
         self.steering = Steering(
             self.driver, self.keys.node, tunnel_port, machine, probing, asker, steered=self.tunnels
@@ -98,9 +98,10 @@ class Traversal:
         assert self.steering is not None
         self.steering.failed(node, via, code, why)
 
-    def _mapped(self) -> tuple[Endpoint, ...]:
-        endpoint = self.mapped()
-        return (endpoint,) if endpoint is not None else ()
+    def look_around(self) -> None:
+        """The router has promised something else."""
+        if self.steering is not None:
+            self.steering.look_around()
 
     def _moved_packets(self) -> int:
         """Packets of the interface, both ways, since it was made."""

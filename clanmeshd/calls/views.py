@@ -23,7 +23,7 @@ from clanmeshd.core.mesh import Peer
 from clanmeshd.core.phrases import COMMIT_DIGITS
 from clanmeshd.core.wanted import node_record, overlay_address
 from clanmeshd.driver import instant
-from clanmeshd.net.mapping.terms import Reason
+from clanmeshd.net.mapping.terms import Reason, Standing
 from clanmeshd.overlay.backend import TunnelState
 from clanmeshd.rollout.selection import FORK_REMEDY
 
@@ -184,15 +184,15 @@ async def status(daemon: "Daemon", args: dict[str, Any], conversation: Conversat
 
 def _mapping_view(clan: Clan) -> dict[str, Any]:
     """Where others reach this device through its router, or why not: `reason` for programs, `why` for people."""
-    if clan.mapping is None:
-        return {
-            "by": None,
-            "control": None,
-            "tunnel": None,
-            "reason": Reason.OFF.value,
-            "why": "it is switched off",
-        }
-    standing = clan.mapping.standing
+    off = Standing(reason=Reason.OFF, why="it is switched off")
+    mapping = clan.mapping
+    return {
+        "ipv4": _standing_view(clan, mapping.standing if mapping is not None else off),
+        "ipv6": _standing_view(clan, mapping.pinholes if mapping is not None else off),
+    }
+
+
+def _standing_view(clan: Clan, standing: Standing) -> dict[str, Any]:
     control, tunnel = (standing.external.get(port) for port in (clan.config.port, clan.config.tunnel_port))
     return {
         "by": standing.by,

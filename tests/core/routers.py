@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TypeVar
 
+from clanmeshd.net.mapping.client import NONCE_BYTES
 from clanmeshd.net.mapping.keeper import Keeper
-from clanmeshd.net.mapping.pcp import NONCE_BYTES
 from clanmeshd.net.mapping.terms import (
     Ask,
     Datagram,

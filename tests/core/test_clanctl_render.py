@@ -179,31 +179,29 @@ def test_status_tells_problems_with_remedies() -> None:
     assert render.status_text({**result, "healthy": True, "problems": []}).endswith("\nhealthy\n")
 
 
+HERE, WIREGUARD = "100.20.0.1:51871", "100.20.0.1:51872"
+
+
 @pytest.mark.parametrize(
     ("mapping", "text"),
     [
         (
-            {
-                "by": "PCP",
-                "control": "100.20.0.1:51871",
-                "tunnel": "100.20.0.1:51872",
-                "reason": None,
-                "why": None,
-            },
-            "router   forwards 100.20.0.1:51871 to here and 100.20.0.1:51872 to WireGuard (PCP)\n",
+            {"ipv4": {"by": "PCP", "control": HERE, "tunnel": WIREGUARD, "reason": None, "why": None}},
+            f"forwards {HERE} to here and {WIREGUARD} to WireGuard (PCP)",
         ),
         (
-            {"by": "UPnP", "control": "100.20.0.1:51871", "tunnel": None, "reason": "refused", "why": "no room"},
-            "router   forwards 100.20.0.1:51871 to here (UPnP); no room\n",
+            {"ipv4": {"by": "UPnP", "control": HERE, "reason": "refused", "why": "no room"}, "ipv6": {"by": None}},
+            f"forwards {HERE} to here (UPnP): no room",
         ),
         (
-            {"by": None, "control": None, "tunnel": None, "reason": "behind-nat", "why": "behind another NAT"},
-            "router   forwards nothing: behind another NAT\n",
+            {"ipv4": {"by": "PCP", "control": HERE}, "ipv6": {"by": "PCP", "control": "[2a00::1]:51871"}},
+            f"forwards {HERE} to here (PCP); lets IPv6 in (PCP)",
         ),
+        ({"ipv4": {"reason": "behind-nat", "why": "behind another NAT"}}, "forwards nothing: behind another NAT"),
     ],
 )
 def test_status_tells_what_the_router_forwards_or_why_nothing(mapping: dict[str, Any], text: str) -> None:
-    assert text in render.status_text({"port_mapping": mapping})
+    assert f"router   {text}\n" in render.status_text({"port_mapping": mapping})
     assert "router " not in render.status_text({})
 
 

@@ -90,7 +90,7 @@ def test_a_new_address_outside_is_shown(spoken: str, name: str) -> None:
     assert home.standing.external[51872] == Endpoint(bytes([100, 20, 0, 9]), 51872)
 
 
-@pytest.mark.parametrize("lifetime_s", [0, 1, 119, 120, 600, 7200, 0xFFFFFFFF])
+@pytest.mark.parametrize("lifetime_s", [1, 119, 120, 600, 7200, 0xFFFFFFFF])
 def test_mappings_are_renewed_at_half_of_their_life(lifetime_s: int) -> None:
     home = Home(of("pcp"))
     home.router.lifetime_s = lifetime_s

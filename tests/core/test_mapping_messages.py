@@ -6,10 +6,10 @@ import pytest
 
 from clanmesh_protocol.errors import LimitError, MalformedError, ProtocolError
 from clanmeshd.net.mapping import http, natpmp, pcp, soap
-from clanmeshd.net.mapping.gateway import gateway_of
-from clanmeshd.net.mapping.terms import Epoch, Forward, Transport, is_public
+from clanmeshd.net.mapping.gateway import gateway_of, gateway_of_ipv6
+from clanmeshd.net.mapping.terms import Datagram, Effect, Epoch, Forward, Heard, Link, Silent, Transport, is_public
 from clanmeshd.net.mapping.xml import DEPTH_MAX, ELEMENTS_MAX, TEXT_CHARACTERS_MAX, Leaf, leaves_untrusted
-from tests.core.routers import description, page
+from tests.core.routers import description, drive, page
 
 NONCE = bytes(range(12))
 OWN, OUTSIDE = bytes([192, 168, 7, 2]), bytes([100, 20, 0, 1])
@@ -34,6 +34,17 @@ def test_a_map_request_as_rfc_6887_draws_it() -> None:
 def test_a_map_answer() -> None:
     answer = pcp.read_answer_untrusted(PCP_HEAD + PCP_MAP)
     assert answer == pcp.Answer(False, 0, 7200, 100, NONCE, 17, 51871, 51871, OUTSIDE)
+
+
+def test_an_answer_to_a_withdrawal() -> None:
+    """Port and address outside are nothing then, and the router has answered."""
+    nothing = NONCE + bytes.fromhex("11 000000 ca9f 0000") + bytes(16)
+    data = PCP_HEAD[:4] + bytes(4) + PCP_HEAD[8:] + nothing
+    assert pcp.read_answer_untrusted(data).external_port == 0
+    said = pcp.Pcp(Link(OWN, OWN), lambda forward: NONCE).remove(UDP, 51871)
+    next(said)
+    with pytest.raises(StopIteration):
+        said.send(Heard(0.0, data))
 
 
 def test_a_map_answer_with_options_behind_it() -> None:
@@ -67,7 +78,6 @@ def test_an_answer_about_another_version(data: bytes) -> None:
         b"\x02\x01" + PCP_HEAD[2:] + PCP_MAP,  # a request
         b"\x02\x80" + PCP_HEAD[2:] + PCP_MAP,  # an announcement
         PCP_HEAD + PCP_MAP[:18] + bytes(2) + PCP_MAP[20:],  # port 0 outside
-        PCP_HEAD + PCP_MAP[:20] + bytes.fromhex("20010db8000000000000000000000001"),  # no IPv4
     ],
 )
 def test_a_pcp_answer_that_is_none(data: bytes) -> None:
@@ -78,6 +88,42 @@ def test_a_pcp_answer_that_is_none(data: bytes) -> None:
 def test_a_pcp_answer_that_is_too_long() -> None:
     with pytest.raises(LimitError):
         pcp.read_answer_untrusted(PCP_HEAD + PCP_MAP + bytes(pcp.MESSAGE_BYTES_MAX))
+
+
+IPV6 = bytes.fromhex("2a000001000700000000000000000002")
+
+
+def test_a_map_request_and_its_answer_for_ipv6() -> None:
+    request = pcp.map_request(IPV6, NONCE, TCP, 51871, 7200)
+    assert request == (
+        bytes.fromhex("02 01 0000 00001c20") + IPV6 + NONCE + bytes.fromhex("06 000000 ca9f ca9f") + bytes(16)
+    )
+    answer = pcp.read_answer_untrusted(PCP_HEAD + PCP_MAP[:20] + IPV6)
+    assert answer.external_ip == IPV6
+
+
+@pytest.mark.parametrize(
+    ("own", "outside"), [(OWN, IPV6), (IPV6, bytes(10) + b"\xff\xff" + OUTSIDE)], ids=["ipv4", "ipv6"]
+)
+def test_an_address_of_the_other_family_is_no_answer(own: bytes, outside: bytes) -> None:
+    """Whoever answers so is as good as silent."""
+
+    def answer(effect: Effect) -> Heard:
+        asked = isinstance(effect, Datagram) and effect.data
+        return Heard(0.0, PCP_HEAD + PCP_MAP[:20] + outside if asked else None)
+
+    with pytest.raises(Silent):
+        drive(pcp.Pcp(Link(bytes(len(own)), own), lambda forward: NONCE).add(UDP, 51871), answer)
+
+
+def test_who_cannot_withdraw_is_asked_for_the_shortest_life() -> None:
+    said = pcp.Pcp(Link(IPV6, IPV6), lambda forward: NONCE).remove(TCP, 51871)
+    effect = next(said)
+    assert effect == Datagram(pcp.map_request(IPV6, NONCE, TCP, 0, 0), pcp.REMOVE_WAITS_S[0])
+    refusal = bytes.fromhex("02 81 00 02") + PCP_HEAD[4:] + NONCE + bytes.fromhex("06 000000 ca9f 0000") + IPV6
+    assert said.send(Heard(0.0, refusal)) == Datagram(
+        pcp.map_request(IPV6, NONCE, TCP, 51871, 1), pcp.REMOVE_WAITS_S[0]
+    )
 
 
 # --- NAT-PMP -------------------------------------------------------------------------------------------
@@ -312,7 +358,7 @@ ANY, ONE, OTHER = hexed(0, 0, 0, 0), hexed(192, 168, 7, 1), hexed(10, 0, 0, 1)
         ((route(ANY, ONE, metric=600), route(ANY, OTHER, metric=100)), bytes([10, 0, 0, 1])),
         ((route(ANY, ANY, flags=1), route(ANY, ONE, metric=9)), bytes([192, 168, 7, 1])),  # a tunnel without one
         ((route(hexed(10, 0, 0, 0), OTHER, mask=hexed(255, 0, 0, 0)),), None),
-        ((route(ANY, ONE, flags=0x203),), bytes([192, 168, 7, 1])),
+        ((route(ANY, ONE, flags=0x203),), None),  # rejected
         ((route(ANY, OTHER, mask=hexed(128, 0, 0, 0)),), None),  # half of the internet
         (("eth0 00000000\n",), None),
         ((), None),
@@ -320,6 +366,33 @@ ANY, ONE, OTHER = hexed(0, 0, 0, 0), hexed(192, 168, 7, 1), hexed(10, 0, 0, 1)
 )
 def test_the_gateway_of_a_table_of_routes(rows: tuple[str, ...], gateway: bytes | None) -> None:
     assert gateway_of(HEADER + "".join(rows)) == gateway
+
+
+def route_ipv6(
+    gateway: str, *, to: str = "0" * 32, bits: str = "00", metric: int = 1024, flags: int = 3, on: str = "eth0"
+) -> str:
+    return f"{to} {bits} {'0' * 32} 00 {gateway} {metric:08x} 00000001 00000000 {flags:08x} {on}\n"
+
+
+FIRST, SECOND = "fe80" + "0" * 27 + "1", "fe80" + "0" * 27 + "2"
+
+
+@pytest.mark.parametrize(
+    ("rows", "found"),
+    [
+        ((route_ipv6(FIRST),), (bytes.fromhex(FIRST), "eth0")),
+        ((route_ipv6(FIRST), route_ipv6(SECOND, metric=100, on="wlan0")), (bytes.fromhex(SECOND), "wlan0")),
+        ((route_ipv6(FIRST, flags=0x00450003),), (bytes.fromhex(FIRST), "eth0")),  # by router advertisement
+        ((route_ipv6("0" * 32, metric=0xFFFFFFFF, flags=0x00200200, on="lo"),), None),  # unreachable
+        ((route_ipv6(FIRST, flags=0x203),), None),
+        ((route_ipv6("0" * 32, flags=1, on="tun0"),), None),
+        ((route_ipv6(FIRST, to="20" + "0" * 30, bits="03"),), None),
+        (("0 0\n",), None),
+        ((), None),
+    ],
+)
+def test_the_gateway_of_a_table_of_ipv6_routes(rows: tuple[str, ...], found: tuple[bytes, str] | None) -> None:
+    assert gateway_of_ipv6("".join(rows)) == found
 
 
 @pytest.mark.parametrize(
@@ -339,6 +412,12 @@ def test_the_gateway_of_a_table_of_routes(rows: tuple[str, ...], gateway: bytes 
         ((239, 255, 255, 250), False),
         ((240, 0, 0, 1), False),
         ((255, 255, 255, 255), False),
+        (IPV6, True),
+        ((0xFD, *bytes(15)), False),
+        ((0xFE, 0x80, *bytes(14)), False),
+        ((0xFF, 0x0E, *bytes(14)), False),
+        ((0x20, 0x01, 0x0D, 0xB8, *bytes(12)), False),  # for examples: RFC 3849
+        (bytes(16), False),
     ],
 )
 def test_which_addresses_are_the_internets(address: tuple[int, ...], public: bool) -> None:

@@ -22,6 +22,8 @@ from tools.prepare import find
 
 LAN: Final = "192.168.7"  # miniupnpd serves private networks only
 WAN: Final = "100.20.0.1"  # of the internet as far as anybody here can tell; no packet leaves the namespaces
+LAN_IPV6: Final = "2a00:1:7"
+WAN_IPV6: Final = "2a00:1:1"
 OUTSIDE: Final = "100.20.0.2"
 PATIENCE_S: Final = 20.0
 REJECTED: Final = {  # so that the router's system says that nobody listens
@@ -50,7 +52,7 @@ table inet filter {{
     chain postrouting {{
         type nat hook postrouting priority 100
         jump postrouting_miniupnpd
-        oifname "wan" masquerade
+        meta nfproto ipv4 oifname "wan" masquerade
     }}
 }}
 """
@@ -85,7 +87,7 @@ class HomeRouter:
         self._settings.write_text(_SETTINGS)
         self.run(self.outside, "ip", "link", "delete", "eth0")
         self._lay_line()
-        self.run(self.node, "ip", "address", "flush", "dev", "eth0")  # miniupnpd serves the first one only
+        self.run(self.node, "ip", "-4", "address", "flush", "dev", "eth0")  # miniupnpd serves the first one only
         self.run(self.node, "ip", "address", "add", f"{LAN}.1/24", "dev", "eth0")
         self.run(self.node, "sysctl", "-qw", "net.ipv4.ip_forward=1")
 
@@ -107,6 +109,21 @@ class HomeRouter:
         """Make a machine of the LAN one of the home."""
         self.run(node, "ip", "address", "replace", f"{LAN}.{number}/24", "dev", "eth0")
         self.run(node, "ip", "route", "replace", "default", "via", f"{LAN}.1")
+
+    def connect_ipv6(self, node: Node, number: int) -> str:
+        """Give the whole home IPv6, and one machine of the LAN the way out; its address."""
+        for router, device, prefix in ((self.node, "eth0", LAN_IPV6), (self.node, "wan", WAN_IPV6)):
+            self.run(router, "ip", "address", "replace", f"{prefix}::1/64", "dev", device, "nodad")
+        self.run(self.node, "sysctl", "-qw", "net.ipv6.conf.all.forwarding=1")
+        self.run(self.outside, "ip", "address", "replace", f"{WAN_IPV6}::2/64", "dev", "wan", "nodad")
+        self.run(self.outside, "ip", "route", "replace", "default", "via", f"{WAN_IPV6}::1")
+        shown = json.loads(self.run(self.node, "ip", "-6", "-json", "address", "show", "dev", "eth0"))
+        addresses = [each for link in shown for each in link.get("addr_info", ())]
+        link_local = next(each["local"] for each in addresses if each["scope"] == "link")
+        self.run(node, "ip", "-6", "address", "flush", "scope", "global", "dev", "eth0")  # the laboratory's
+        self.run(node, "ip", "address", "replace", f"{LAN_IPV6}::{number}/64", "dev", "eth0", "nodad")
+        self.run(node, "ip", "route", "replace", "default", "via", link_local, "dev", "eth0")
+        return f"{LAN_IPV6}::{number}"
 
     def start(self, speaks: str = "PCP") -> None:
         """Switch it on, perhaps again; whatever was mapped is forgotten."""
@@ -143,10 +160,10 @@ class HomeRouter:
     def send(self, data: str, to: str, *, tcp: bool = False) -> None:
         """Say something from outside; lost packets are the caller's to repeat."""
         host, _, port = to.rpartition(":")
-        kind = "STREAM" if tcp else "DGRAM"
+        family, kind = "AF_INET6" if "[" in host else "AF_INET", "STREAM" if tcp else "DGRAM"
         script = (
-            f"import socket; s = socket.socket(socket.AF_INET, socket.SOCK_{kind}); s.settimeout(5);"
-            f" s.connect(({host!r}, {port})); s.send({data.encode()!r})"
+            f"import socket; s = socket.socket(socket.{family}, socket.SOCK_{kind}); s.settimeout(5);"
+            f" s.connect(({host.strip('[]')!r}, {port})); s.send({data.encode()!r})"
         )
         self.run(self.outside, sys.executable, "-c", script)
 

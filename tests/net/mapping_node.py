@@ -10,7 +10,7 @@ from typing import Any
 import trio
 
 from clanmeshd.net.mapping.client import PortMapping
-from clanmeshd.net.mapping.terms import Forward, Transport
+from clanmeshd.net.mapping.terms import Forward, Standing, Transport
 
 CONTROL, TUNNEL = 51871, 51872
 
@@ -22,8 +22,8 @@ def tell(**fields: Any) -> None:
 
 async def hear_datagrams(port: int) -> None:
     """Tell what arrives by UDP."""
-    with trio.socket.socket(type=trio.socket.SOCK_DGRAM) as listener:
-        await listener.bind(("0.0.0.0", port))
+    with trio.socket.socket(trio.socket.AF_INET6, trio.socket.SOCK_DGRAM) as listener:
+        await listener.bind(("::", port))
         while True:
             data = await listener.recv(2048)
             tell(arrived=f"udp {port} {data.decode()}")
@@ -35,20 +35,24 @@ async def hear_streams(port: int) -> None:
     async def hear(stream: trio.SocketStream) -> None:
         tell(arrived=f"tcp {port} {bytes(await stream.receive_some()).decode()}")
 
-    await trio.serve_tcp(hear, port, host="0.0.0.0")
+    await trio.serve_tcp(hear, port)
 
 
 async def main() -> None:
     """Run until the input ends."""
 
     async def changed() -> None:
-        standing = mapping.standing
-        tell(
-            by=standing.by,
-            external={port: str(at) for port, at in standing.external.items()},
-            reason=standing.reason.value if standing.reason is not None else None,
-        )
+        for family, standing in (("ipv4", mapping.standing), ("ipv6", mapping.pinholes)):
+            if told.get(family) != standing:
+                told[family] = standing
+                tell(
+                    family=family,
+                    by=standing.by,
+                    external={port: str(at) for port, at in standing.external.items()},
+                    reason=standing.reason.value if standing.reason is not None else None,
+                )
 
+    told: dict[str, Standing] = {}
     control = (Forward(Transport.UDP, CONTROL), Forward(Transport.TCP, CONTROL))
     mapping = PortMapping((control, (Forward(Transport.UDP, TUNNEL),)), bytes(32), changed)
     async with trio.open_nursery() as nursery:

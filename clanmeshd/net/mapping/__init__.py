@@ -3,7 +3,7 @@
 `terms` has the words that all share, `pcp`, `natpmp` and `upnp` one protocol each (with `http`, `soap` and `xml`
 below the last), `keeper` the order of things: which protocol, renewals, a router that restarted, the end. All of
 these are pure: generators that yield what shall be done and are resumed with what came of it. `gateway` finds the
-router in the kernel's routing table, and `client` has the sockets.
+router in the kernel's routing table, `client` is the task, and `line` has the sockets.
 
 No library does this for us. Of those that are kept, async-upnp-client needs asyncio and aiohttp, which would cost
 an idle daemon more memory than all else that it does; miniupnpc blocks for seconds in C, needs a compiler where

@@ -19,6 +19,7 @@ from typing import Final
 from clanmesh_protocol.endpoints import Endpoint
 from clanmeshd.net.mapping.terms import (
     LIFETIME_S_MAX,
+    WHY_OFFLINE,
     Dialect,
     Door,
     Forward,
@@ -47,7 +48,10 @@ PORT_TRIES_MAX: Final = 4
 _WHY_SEARCHING: Final = "the router is being asked"
 _WHY_GONE: Final = "the router answers no more"
 _WHY_DIFFERENT: Final = "the router gives UDP and TCP different ports"
-_WHY_SILENT: Final = "the router speaks neither PCP nor NAT-PMP nor UPnP, or has them switched off"
+_WHY_SILENT: Final = {  # by the bytes of an address
+    4: "the router speaks neither PCP nor NAT-PMP nor UPnP, or has them switched off",
+    16: "the router speaks no PCP by IPv6, or has it switched off",
+}
 
 
 class _Unmapped(Exception):
@@ -60,7 +64,7 @@ class _Unmapped(Exception):
 
 
 class Keeper:
-    """Keeps some ports mapped at one router: let `run` run, then `withdraw`."""
+    """Keeps some ports mapped at one router: let `run` run, then what `withdrawals` gives."""
 
     def __init__(
         self,
@@ -96,11 +100,14 @@ class Keeper:
 
     def withdraw(self) -> Talk[None]:
         """Take back what the router has given."""
+        for talk in self.withdrawals():
+            yield from talk
+
+    def withdrawals(self) -> list[Talk[None]]:
+        """The same in parts, which may go on side by side: some routers take a third of a second for each."""
         dialect, self._dialect = self._dialect, None
         granted, self._granted = self._granted, {}
-        if dialect is not None:
-            for forward, port in granted.items():
-                yield from dialect.remove(forward, port)
+        return [dialect.remove(forward, port) for forward, port in granted.items()] if dialect is not None else []
 
     def _rest(self, wait_s: float) -> Talk[bool]:
         """Wait; a change of router or network ends that, but not at once. Whether it did."""
@@ -116,6 +123,8 @@ class Keeper:
         from clanmeshd.net.mapping.pcp import Pcp
 
         yield Pcp(self._link, self._nonce_of)
+        if len(self._link.own) != 4:
+            return  # NAT-PMP knows no IPv6, and UPnP has another service for it, which few routers offer
         from clanmeshd.net.mapping.natpmp import NatPmp
 
         yield NatPmp()
@@ -136,7 +145,7 @@ class Keeper:
             except Refused as refused:
                 refusal = refusal or _Unmapped(Reason.REFUSED, f"{refused} ({dialect.name})")
             yield from self.withdraw()
-        raise refusal or _Unmapped(Reason.SILENT, _WHY_SILENT)
+        raise refusal or _Unmapped(Reason.SILENT, _WHY_SILENT[len(self._link.own)])
 
     def _hold(self, dialect: Dialect) -> Talk[None]:
         """Check and renew. Raises _Unmapped when the mappings are lost."""
@@ -219,6 +228,8 @@ class Keeper:
                 yield from dialect.remove(forward, self._granted.pop(forward))
 
     def _insist_on_public(self, ip: bytes | None) -> None:
-        if ip is not None and not is_public(ip):
-            address = ipaddress.ip_address(ip)
-            raise _Unmapped(Reason.BEHIND_NAT, f"the router is behind another NAT: its own address is {address}")
+        if ip is None or is_public(ip):
+            return
+        address = ipaddress.ip_address(ip)
+        why = f"the router is behind another NAT: its own address is {address}" if any(ip) else WHY_OFFLINE
+        raise _Unmapped(Reason.BEHIND_NAT, why)

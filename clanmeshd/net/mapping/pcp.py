@@ -24,7 +24,6 @@ PORT: Final = 5351  # RFC 6887, 19.1; NAT-PMP's as well
 ANNOUNCEMENT_PORT: Final = 5350
 MESSAGE_BYTES_MAX: Final = 1100  # RFC 6887, 7
 VERSION: Final = 2
-NONCE_BYTES: Final = 12
 
 # RFC 6887, 8.1.1 begins with 3 s and doubles. It never gives up, which is for a server that is known to be there.
 FIRST_WAITS_S: Final = (3.0, 6.0)
@@ -38,6 +37,7 @@ _OPCODE_MAP: Final = 1
 _IS_ANSWER: Final = 0x80
 _UNSUPPORTED_VERSION: Final = 1
 _MAPPED_PREFIX: Final = bytes(10) + b"\xff\xff"  # IPv4 in 16 bytes
+_WITHDRAWING_S: Final = 1  # raised by the router to the least that it gives, for one that cannot withdraw
 _VERSION_ANSWER_BYTES: Final = 4  # as much as one of NAT-PMP has in common: version, opcode, result
 
 _REFUSALS: Final = {
@@ -69,9 +69,8 @@ class Answer:
 
 def map_request(own: bytes, nonce: bytes, forward: Forward, external_port: int, lifetime_s: int) -> bytes:
     """Write a MAP request (RFC 6887, 7.1 and 11.1). A lifetime of 0 withdraws; then no port is suggested."""
-    any_address = _MAPPED_PREFIX + bytes(4)
-    return _REQUEST.pack(VERSION, _OPCODE_MAP, 0, lifetime_s, _MAPPED_PREFIX + own) + _MAP.pack(
-        nonce, forward.transport, forward.port, external_port, any_address
+    return _REQUEST.pack(VERSION, _OPCODE_MAP, 0, lifetime_s, _wide(own)) + _MAP.pack(
+        nonce, forward.transport, forward.port, external_port, _wide(bytes(len(own)))
     )
 
 
@@ -91,13 +90,24 @@ def read_answer_untrusted(data: bytes) -> Answer:
     if opcode != _IS_ANSWER | _OPCODE_MAP or len(data) < _ANSWER.size + _MAP.size:
         raise MalformedError("a PCP answer to something else")
     nonce, transport, port, external_port, external = _MAP.unpack_from(data, _ANSWER.size)
-    if result == 0 and not (external.startswith(_MAPPED_PREFIX) and external_port):
-        raise MalformedError("a PCP answer without port and IPv4 address outside")
-    return Answer(False, result, lifetime_s, epoch_s, nonce, transport, port, external_port, external[-4:])
+    if result == 0 and lifetime_s and external_port == 0:
+        raise MalformedError("a PCP answer without a port outside")
+    return Answer(False, result, lifetime_s, epoch_s, nonce, transport, port, external_port, _narrow(external))
+
+
+def _wide(ip: bytes) -> bytes:
+    return ip if len(ip) == 16 else _MAPPED_PREFIX + ip
+
+
+def _narrow(ip: bytes) -> bytes:
+    return ip[-4:] if ip.startswith(_MAPPED_PREFIX) else ip
 
 
 class Pcp:
-    """PCP with one router. The nonce of a forward must be the same after a restart of ours (RFC 6887, 11.2)."""
+    """PCP with one router. With IPv6 it has its firewall let in what comes to our own address and port.
+
+    The nonce of a forward must be the same after a restart of ours (RFC 6887, 11.2).
+    """
 
     name = "PCP"
 
@@ -124,7 +134,9 @@ class Pcp:
     def remove(self, forward: Forward, external_port: int) -> Talk[None]:
         """Withdraw a mapping."""
         try:
-            yield from self._ask(forward, 0, 0, REMOVE_WAITS_S)
+            answer, _ = yield from self._ask(forward, 0, 0, REMOVE_WAITS_S)
+            if answer.result:  # miniupnpd 2.3 does so with IPv6
+                yield from self._ask(forward, external_port, _WITHDRAWING_S, REMOVE_WAITS_S)
         except Silent:
             return
 
@@ -143,6 +155,9 @@ class Pcp:
             fits = (answer.nonce, answer.transport, answer.port) == (nonce, forward.transport, forward.port)
             if not fits and not answer.is_version:
                 raise MalformedError("a PCP answer to another request")
+            is_granted = fits and answer.result == 0 and lifetime_s
+            if is_granted and (len(answer.external_ip) != len(self._own) or not answer.lifetime_s):
+                raise MalformedError("a PCP answer with an address of another family")
             return answer
 
         request = map_request(self._own, nonce, forward, external_port, lifetime_s)

@@ -15,8 +15,6 @@ from clanmesh_protocol.errors import LimitError, MalformedError
 from clanmeshd.net.mapping import http
 from clanmeshd.net.mapping.xml import Leaf, leaves_untrusted
 
-GROUP: Final = "239.255.255.250"
-PORT: Final = 1900
 SEARCH_BYTES_MAX: Final = 2048  # an answer is a datagram of 300 to 600 bytes
 SERVICES_MAX: Final = 4  # of one router that we try
 MX_S: Final = 1  # answers are spread over so long: the shortest that there is
@@ -73,7 +71,7 @@ def search(target: str) -> bytes:
     """Ask who there is on the LAN."""
     lines = (
         "M-SEARCH * HTTP/1.1",
-        f"HOST: {GROUP}:{PORT}",
+        "HOST: 239.255.255.250:1900",
         'MAN: "ssdp:discover"',
         f"MX: {MX_S}",
         f"ST: {target}",

@@ -30,7 +30,8 @@ class Reason(Enum):
 
     OFF = "off"  # by the configuration
     NO_ROUTER = "no-router"
-    NOT_NEEDED = "public"
+    NOT_NEEDED = "public"  # this device has an address of the internet itself
+    NO_ADDRESS = "no-address"  # of IPv6 that anybody outside could reach
     SEARCHING = "searching"
     SILENT = "silent"
     REFUSED = "refused"
@@ -50,10 +51,11 @@ Door = tuple[Forward, ...]  # forwards that need the same port number outside
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """How the router is reached. Addresses are packed, 4 bytes."""
+    """How the router is reached: packed addresses of 4 or 16 bytes, and the interface of a link-local one."""
 
     gateway: bytes
     own: bytes
+    scope: int = 0
 
 
 @dataclass(frozen=True, slots=True)

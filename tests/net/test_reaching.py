@@ -26,7 +26,8 @@ def _hanging(node: Node) -> Iterator[None]:
     try:
         yield
     finally:
-        os.kill(pid, signal.SIGCONT)
+        for each in (node.daemon.pid, pid):  # nsenter stops with its child
+            os.kill(each, signal.SIGCONT)
 
 
 def test_whoever_answers_is_enough(clan: Clan) -> None:

@@ -146,11 +146,18 @@ def peers_notes(result: Values) -> list[str]:
                 notes.append(f"{name}: rollout is held; see `clanctl rollout status` there")
         if part_of(peer, "secrets").get("state") == "failed":
             notes.append(f"{name}: its secrets could not be placed; see `clanctl status` there")
-        if part_of(peer, "path").get("why_not_direct") and peer.get("state") != "up":
-            notes.append(f"{name}: {part_of(peer, 'path')['why_not_direct']}")
+        notes += [f"{name}: {why}" for why in _why_not_direct(part_of(peer, "path"), word_of(peer.get("state")))]
         if peer.get("confirmed") is False:
             notes.append(f"{name}: no admin's device has confirmed it yet; until then it gets no secrets")
     return notes
+
+
+def _why_not_direct(path: Values, state: str) -> list[str]:
+    why, next_try_s = path.get("why_not_direct"), path.get("next_try_s")
+    if not why or (state == "up" and path.get("kind") != "relay"):
+        return []
+    again = f"; tried again in {duration(float(next_try_s))}" if isinstance(next_try_s, int | float) else ""
+    return [f"not direct: {why}{again}" if path.get("kind") == "relay" else f"{why}{again}"]
 
 
 # --- status --------------------------------------------------------------------------------------------

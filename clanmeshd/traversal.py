@@ -19,6 +19,7 @@ from clanmeshd.config import Config
 from clanmeshd.core.effects import SetTunnels
 from clanmeshd.core.wanted import overlay_prefix
 from clanmeshd.driver import Driver
+from clanmeshd.overlay.path_terms import Standing
 from clanmeshd.overlay.probes import Heard, Probes, Proven
 from clanmeshd.overlay.probing import Probing
 from clanmeshd.overlay.rawport import NoRawPort, RawPort, open_raw_port
@@ -97,6 +98,10 @@ class Traversal:
         """A member does not relay, or no longer."""
         assert self.steering is not None
         self.steering.failed(node, via, code, why)
+
+    def standing(self, node: NodeId) -> Standing | None:
+        """How a member's packets go, and why not directly; None where nothing is steered."""
+        return self.steering.standing(node) if self.steering is not None else None
 
     def look_around(self) -> None:
         """The router has promised something else."""

@@ -24,7 +24,9 @@ from clanmeshd.core.phrases import COMMIT_DIGITS
 from clanmeshd.core.wanted import node_record, overlay_address
 from clanmeshd.driver import instant
 from clanmeshd.net.mapping.terms import Reason, Standing
+from clanmeshd.overlay import path_terms
 from clanmeshd.overlay.backend import TunnelState
+from clanmeshd.overlay.path_terms import PathKind
 from clanmeshd.rollout.selection import FORK_REMEDY
 
 if TYPE_CHECKING:
@@ -89,7 +91,7 @@ def _peer_view(clan: Clan, peer: Peer, tunnel: TunnelState | None) -> dict[str, 
         "tags": list(peer.tags),
         **_membership_view(clan, peer.node),
         "state": "up" if is_self else peer.state,
-        "path": _path_view(peer, tunnel, handshake_age_s, is_self=is_self),
+        "path": _path_view(clan, peer, tunnel, handshake_age_s, is_self=is_self),
         "wireguard": {
             "handshake_age_s": handshake_age_s,
             "rx_bytes": tunnel.rx_bytes if tunnel else 0,
@@ -119,26 +121,42 @@ def _membership_view(clan: Clan, node: NodeId) -> dict[str, Any]:
 
 
 def _path_view(
-    peer: Peer, tunnel: TunnelState | None, handshake_age_s: float | None, *, is_self: bool
+    clan: Clan, peer: Peer, tunnel: TunnelState | None, handshake_age_s: float | None, *, is_self: bool
 ) -> dict[str, Any]:
     endpoint = (tunnel.endpoint if tunnel else None) or peer.endpoint
     fresh = handshake_age_s is not None and handshake_age_s < HANDSHAKE_FRESH_S
-    why = None
+    way = clan.traversal.standing(peer.node)
+    why = str(way.why) or None if way is not None else None
     if is_self:
-        kind = "self"
+        kind, why = "self", None
+    elif way is not None and way.kind is not PathKind.NONE:
+        kind = str(way.kind)
     elif endpoint is None:
-        kind, why = "none", "no address of it is known yet"
+        kind, why = "none", why or "no address of it is known yet"
     elif not fresh and peer.state != "up":
-        kind, why = "none", "it does not answer"
+        kind, why = "none", why or "it does not answer"
     else:
         kind = "lan" if ipaddress.ip_address(endpoint.ip).is_private else "direct"
     return {
         "kind": kind,
         "endpoint": str(endpoint) if endpoint is not None and kind not in ("self", "none") else None,
-        "via": None,
-        "why_not_direct": why,
+        "via": _name(clan, way.via) if way is not None and kind == PathKind.RELAY else None,
+        "why_not_direct": why if kind in ("none", PathKind.RELAY) else None,
+        "next_try_s": _next_try_s(way) if kind in ("none", PathKind.RELAY) else None,
         "rtt_ms": _rounded(peer.rtt_ms),
     }
+
+
+def _name(clan: Clan, node: NodeId | None) -> str | None:
+    member = clan.mesh.authority.members.get(node) if node is not None else None
+    return member.name if member is not None else None
+
+
+def _next_try_s(way: path_terms.Standing | None) -> float | None:
+    """In how long a direct path is tried again."""
+    if way is None or way.next_try_s is None:
+        return None
+    return round(max(0.0, way.next_try_s - trio.current_time()), 1)
 
 
 def _rounded(value: float | None) -> float | None:

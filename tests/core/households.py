@@ -77,7 +77,8 @@ class Device:
         rollout = SimpleNamespace(head=None, target=None, fork=(), complaint=None)
         status = OwnStatus(driver)
         names = SimpleNamespace(view=lambda: None, problem=lambda: None)
-        parts = status, overlay, names, rollout, None, None, None
+        traversal = SimpleNamespace(standing=lambda node: None)
+        parts = status, overlay, names, rollout, None, None, traversal
         self.clan = Clan(config, store, keys, membership, driver, *parts)  # type: ignore[arg-type]
         self._daemon = SimpleNamespace(
             need_clan=lambda: self.clan,

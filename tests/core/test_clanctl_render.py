@@ -107,11 +107,15 @@ def test_notes_name_what_went_wrong() -> None:
         peer("nas", revision={"commit": COMMIT, "wanted": BAD, "state": "rolled-back"}),
         peer("tv", secrets={"epoch": 1, "state": "failed"}),
         peer("phone", "down", path={"kind": "none", "why_not_direct": "it does not answer"}),
+        peer(
+            "desk", path={"kind": "relay", "via": "nas", "why_not_direct": "UDP is blocked here", "next_try_s": 40}
+        ),
     )
     notes = "\n".join(render.peers_notes(result))
     assert "nas: fedcba9 was not healthy there and was undone" in notes
     assert "tv: its secrets could not be placed" in notes
     assert "phone: it does not answer" in notes
+    assert "desk: not direct: UDP is blocked here; tried again in 40 s" in notes
     assert "laptop" not in notes
 
 

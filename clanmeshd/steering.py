@@ -5,10 +5,10 @@ that the core wants, as another endpoint and keepalive, so that WireGuard has on
 """
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from random import Random
-from typing import Final, NamedTuple, Protocol, assert_never
+from typing import Final, assert_never
 
 import trio
 
@@ -21,7 +21,6 @@ from clanmeshd.core.sightings import is_outer
 from clanmeshd.core.subjects import State
 from clanmeshd.core.wanted import PREFIX_BITS, node_record
 from clanmeshd.driver import Driver, instant
-from clanmeshd.overlay.device import TunnelState
 from clanmeshd.overlay.path_terms import (
     Action,
     AskRelay,
@@ -42,81 +41,17 @@ from clanmeshd.overlay.path_terms import (
 )
 from clanmeshd.overlay.paths import Paths
 from clanmeshd.reconcile import Latest
+from clanmeshd.steering_terms import NOWHERE, Machine, Prober, RelayAsker, Way, steered
 
 TICK_S: Final = 1.0  # between two looks at whether anything moves: a black hole is seen in four
 AWAY_S: Final = 5.0  # that the clock of the machine is ahead of ours: it slept, and woke up anywhere
 TURN_S_MAX: Final = 3600.0
 NEWS_S: Final = 0.05  # between two looks at who is up: news come in crowds
 ALONE_S: Final = 1.0  # that no member answers any datagram, until a stream is tried in the place of UDP
+FIRST_WAIT_S: Final = 0.8  # for the handshake of the side that begins: twice the slowest round trip
+SESSION_S: Final = 180.0  # WireGuard's REJECT_AFTER_TIME: no session is older
 RELAYS_MAX: Final = 8  # members that are thought of as relays, the nearest
 RELAY_TAG: Final = "relay"
-NOWHERE: Final = Endpoint(bytes([127, 0, 0, 1]), 9)  # RFC 863: whatever arrives there is thrown away
-
-
-class Prober(Protocol):
-    """Sends from WireGuard's own port. What it learns comes to `Steering.heard` and `proven`."""
-
-    def probe(self, node: NodeId, endpoint: Endpoint) -> bool:
-        """Probe a member at an endpoint."""
-        ...
-
-    def open(self, node: NodeId, endpoint: Endpoint) -> bool:
-        """Have the own routers expect a member from an endpoint, which notices nothing."""
-        ...
-
-    def set_members(self, static_keys: Mapping[NodeId, bytes]) -> None:
-        """Say who the other members are."""
-        ...
-
-    def moved(self) -> None:
-        """This device is behind other routers."""
-        ...
-
-
-class RelayAsker(Protocol):
-    """Asks members to relay. What comes of it comes to `Steering.ready` and `failed`."""
-
-    def ask(self, node: NodeId, relay: Holder, *, carried: bool) -> None:
-        """Have a member relay between this device and `node`."""
-        ...
-
-    def drop(self, node: NodeId, relay: Holder) -> None:
-        """Give a relay back."""
-        ...
-
-
-class Way(NamedTuple):
-    """What the engine has decided for one tunnel."""
-
-    endpoint: Endpoint
-    keepalive_s: int
-
-
-@dataclass(slots=True)
-class Machine:
-    """What this device itself gives: each is called when it is needed."""
-
-    observe: Callable[[], Awaitable[Mapping[bytes, TunnelState]]]  # WireGuard's peers, by public key
-    moved_packets: Callable[[], int]  # of the interface, both ways: another number says that something moves
-    greet: Callable[[bytes], None]  # send something that the system at an overlay address answers
-    mapped: Callable[[], Iterable[Endpoint]]  # of WireGuard's port, as the router has promised
-    uptime_s: Callable[[], float]  # with the time that it slept
-
-
-def uptime_s() -> float:
-    """Seconds since the machine started, with those that it slept."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def steered(wanted: SetTunnels, ways: Mapping[NodeId, Way]) -> SetTunnels:
-    """The wanted tunnels, each where the engine has it go; those that it has not decided about as they are."""
-    tunnels = tuple(
-        replace(tunnel, endpoint=way.endpoint, keepalive_s=way.keepalive_s)
-        if (way := ways.get(tunnel.node)) is not None
-        else tunnel
-        for tunnel in wanted.tunnels
-    )
-    return replace(wanted, tunnels=tunnels)
 
 
 @dataclass(slots=True)
@@ -134,6 +69,8 @@ class Steering:
     _wanted: SetTunnels | None = None
     _ways: dict[NodeId, Way] = field(default_factory=dict)
     _reflected: Reflected = field(default_factory=lambda: Reflected(NatKind.UNKNOWN, (), ()))
+    _late: dict[NodeId, tuple[float, Way]] = field(default_factory=dict)  # when a tunnel goes there by itself
+    _in_session: frozenset[NodeId] = frozenset()  # with whom WireGuard has a session
     _relays: dict[NodeId, Holder] = field(default_factory=dict)
     _up: frozenset[NodeId] = frozenset()
     _alone_s: float = field(default_factory=trio.current_time)  # since when no datagram comes but through tunnels
@@ -155,13 +92,17 @@ class Steering:
             nursery.start_soon(self._tick)
             nursery.start_soon(self._follow_news)
             while True:
-                with trio.move_on_at(min(self.paths.next_deadline(), trio.current_time() + TURN_S_MAX)):
+                with trio.move_on_at(min(self._next_deadline(), trio.current_time() + TURN_S_MAX)):
                     await self._nudge.wait()
                 self._nudge = trio.Event()
                 now_s = trio.current_time()
                 if now_s >= self.paths.next_deadline():
                     self.paths.handle_deadline(now_s)
                 await self._perform_all()
+                self._go_by_oneself(trio.current_time())
+
+    def _next_deadline(self) -> float:
+        return min([self.paths.next_deadline(), *(due_s for due_s, _ in self._late.values())])
 
     def standing(self, node: NodeId) -> Standing | None:
         """How a member's packets go, and why not directly."""
@@ -252,6 +193,7 @@ class Steering:
                 listed = tuple(Endpoint(each.ip, record.tunnel_port) for each in record.endpoints)
                 fellows[tunnel.node] = Fellow(tunnel.address, listed if record.tunnel_port else ())
         self._ways = {node: way for node, way in self._ways.items() if node in fellows}
+        self._late = {node: late for node, late in self._late.items() if node in fellows}
         self.paths.set_fellows(fellows, trio.current_time())
 
     def _put(self) -> None:
@@ -275,15 +217,19 @@ class Steering:
         """Tell the engine what WireGuard has counted, and the members where it has them."""
         observed = await self.machine.observe()
         now_s, seen = trio.current_time(), dict[NodeId, Endpoint]()
+        in_session = set()
         for tunnel in self._wanted.tunnels if self._wanted is not None else ():
             state = observed.get(tunnel.public_key)
             if state is None:
                 continue
+            if time.time() - state.handshake_unix_s < SESSION_S:
+                in_session.add(tunnel.node)
             self.paths.counted(tunnel.node, state.tx_bytes, state.rx_bytes, now_s)
             standing = self.paths.standing(tunnel.node)
             is_relayed = standing is not None and standing.kind is PathKind.RELAY
             if state.endpoint is not None and state.handshake_unix_s and not is_relayed:
                 seen[tunnel.node] = state.endpoint
+        self._in_session = frozenset(in_session)
         self.driver.mesh.meeting.set_tunnels(seen, now_s)
         self._nudge.set()
 
@@ -316,8 +262,10 @@ class Steering:
     # --- what the engine wants --------------------------------------------------------------------------
 
     async def _perform_all(self) -> None:
-        looks = False
-        for action in self.paths.actions():
+        looks, actions = False, self.paths.actions()
+        if any(isinstance(action, UseEndpoint) and not action.begins for action in actions):
+            await self._count()  # whether there is a session
+        for action in actions:
             looks |= isinstance(action, Look)
             self._perform(action)
         await self.driver.settle()  # calls lie in the core's outbox
@@ -333,7 +281,7 @@ class Steering:
             case MakeCall():
                 self._call(action)
             case UseEndpoint(node=node, endpoint=endpoint, keepalive_s=keepalive_s):
-                self._steer(node, Way(endpoint, keepalive_s))
+                self._use(node, Way(endpoint, keepalive_s), begins=action.begins)
             case Hold(node=node):
                 self._steer(node, Way(NOWHERE, 0))
             case Sleep(node=node):
@@ -354,7 +302,24 @@ class Steering:
         if not self.driver.mesh.meeting.call(call.node, call.kind, nat, call.candidates, instant()):
             self.paths.not_carried(call.node)
 
+    def _use(self, node: NodeId, way: Way, *, begins: bool) -> None:
+        """Go there; without a session at once on one side only.
+
+        Two handshakes that cross kill each other, and a peer that is made anew loses one that has just come.
+        WireGuard answers wherever a handshake comes from, and goes there from then on.
+        """
+        if begins or node in self._in_session:
+            self._steer(node, way)
+        else:
+            self._late[node] = (trio.current_time() + FIRST_WAIT_S, way)
+
+    def _go_by_oneself(self, now_s: float) -> None:
+        for node, (due_s, way) in list(self._late.items()):
+            if now_s >= due_s or node in self._in_session:
+                self._steer(node, way)
+
     def _steer(self, node: NodeId, way: Way | None) -> None:
+        self._late.pop(node, None)
         if self._ways.get(node) == way:
             return
         if way is None:

@@ -27,7 +27,8 @@ from clanmeshd.overlays import Overlay
 from clanmeshd.reaching import Reach
 from clanmeshd.reconcile import Latest
 from clanmeshd.relays.asking import Asker
-from clanmeshd.steering import Machine, Steering, uptime_s
+from clanmeshd.steering import Steering
+from clanmeshd.steering_terms import Machine, uptime_s
 
 _ICMP6_FILTER: Final = 1  # RFC 3542; not in the socket module
 _NOTHING: Final = b"\xff" * 32  # types that are kept away from the socket: all

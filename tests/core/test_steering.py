@@ -1,5 +1,6 @@
 """Between the path engine and the rest of the daemon: what is told to it, and what becomes of what it wants."""
 
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,7 +17,8 @@ from clanmeshd.core.effects import Called, Holder, Reflected, SetTunnels, Tunnel
 from clanmeshd.driver import instant
 from clanmeshd.overlay.device import TunnelState
 from clanmeshd.overlay.path_terms import PathKind, Why
-from clanmeshd.steering import NOWHERE, TICK_S, Machine, Steering, Way, steered
+from clanmeshd.steering import FIRST_WAIT_S, TICK_S, Steering
+from clanmeshd.steering_terms import NOWHERE, Machine, Way, steered
 from tests.core.households import Device, Household
 
 TUNNEL_PORT = 51872
@@ -135,6 +137,27 @@ async def test_what_two_answers_prove_is_used(house: Household, autojump_clock: 
         standing = steer.standing(peer.node)
         assert standing is not None
         assert standing.kind is PathKind.LAN
+
+
+@pytest.mark.parametrize("has_session", [False, True])
+async def test_the_side_that_does_not_begin_waits_for_the_other_ones_handshake(
+    house: Household, autojump_clock: MockClock, has_session: bool
+) -> None:
+    """Its WireGuard answers wherever that comes from. With a session there is no handshake to wait for."""
+    names = {house[name].clan.driver.slots.tunnels.newest.address: name for name in ("desk", "nas", "phone")}
+    async with steering(house[names[max(names)]]) as (steer, world):
+        peer, before = other(steer), now_wanted(steer).endpoint
+        if has_session:
+            world.counts[peer.public_key] = TunnelState(SEEN, int(time.time()), 1, 1)
+        target = endpoint("198.51.100.7", 7)
+        steer.heard(peer.node, target)
+        await trio.testing.wait_all_tasks_blocked()
+        for _ in range(2):
+            steer.proven(peer.node, target, 0.001, OWN)
+        await trio.testing.wait_all_tasks_blocked()
+        assert now_wanted(steer).endpoint == (target if has_session else before)
+        await trio.sleep(FIRST_WAIT_S * 1.1)
+        assert now_wanted(steer).endpoint == target
 
 
 async def test_calls_open_and_go_out(house: Household, autojump_clock: MockClock) -> None:

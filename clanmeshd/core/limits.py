@@ -11,8 +11,10 @@ PROBE_INTERVAL_S: Final = 1.0  # one probe a second keeps an idle node under 300
 WATCHED: Final = 5  # members that each one watches: it is probed about once a second, by five in turn
 WATCHED_ALL_MAX: Final = 6  # others of a clan so small that everybody watches everybody
 SWEEP_EVERY: Final = 5  # every so many probes go to one that is not watched: its path and round trip stay known
-PROBE_GREETING_INTERVAL_S: Final = 0.01  # until each member was tried once after a start: 50 in half a second
-PROBE_GREETING_S: Final = 10.0  # faster in clans that would take longer: 1000 members at 100 a second, 20 kB/s
+PROBE_GREETING_INTERVAL_S: Final = 0.05  # until each member was tried once after a start: 10 in half a second
+PROBE_GREETING_SOON_S: Final = 1.0  # faster in clans that would take longer, 50 members at 50 a second;
+PROBE_GREETING_INTERVAL_S_MIN: Final = 0.01  # but no faster than this, which is 20 kB/s,
+PROBE_GREETING_S: Final = 10.0  # unless it would take longer than that: in clans of over 1000
 GREETINGS_AGAIN: Final = (
     3  # tries of one whom only others have reached: with a tenth lost, 2 in a million need more
 )

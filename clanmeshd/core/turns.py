@@ -13,7 +13,13 @@ from random import Random  # noqa: TID251
 from typing import TypeAlias
 
 from clanmesh_protocol.keys import NodeId
-from clanmeshd.core.limits import PROBE_GREETING_INTERVAL_S, PROBE_GREETING_S, SWEEP_EVERY
+from clanmeshd.core.limits import (
+    PROBE_GREETING_INTERVAL_S,
+    PROBE_GREETING_INTERVAL_S_MIN,
+    PROBE_GREETING_S,
+    PROBE_GREETING_SOON_S,
+    SWEEP_EVERY,
+)
 from clanmeshd.core.subjects import Subject
 from clanmeshd.core.watching import watched_by
 
@@ -101,7 +107,8 @@ class Rota:
     def greeting_pause_s(self) -> float:
         """How soon to probe while somebody waits who was never heard nor tried, in seconds; else infinity."""
         if self._turns.has_untried() or self._sweep.has_untried():
-            return min(PROBE_GREETING_INTERVAL_S, PROBE_GREETING_S / self._members)
+            soon_s = max(PROBE_GREETING_INTERVAL_S_MIN, PROBE_GREETING_SOON_S / self._members)
+            return min(PROBE_GREETING_INTERVAL_S, soon_s, PROBE_GREETING_S / self._members)
         return inf
 
     def next(self) -> Subject | None:

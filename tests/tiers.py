@@ -63,11 +63,11 @@ TIERS = (
         ),
     ),
     Tier("house", 30, ("tests/house",)),
-    Tier("core", 90, ("tests/vectors", "tests/core", "tests/golden")),
+    Tier("core", 120, ("tests/vectors", "tests/core", "tests/golden")),
     Tier("fuzz", 60, ("tests/fuzz",)),
     Tier("sim", 220, ("tests/sim", "tests/hostile")),
     Tier("faults", 300, ("tests/faults",)),
-    Tier("net", 320, ("tests/net", "tests/commits")),
+    Tier("net", 600, ("tests/net", "tests/commits")),
     Tier("systemd", 300, ("tests/systemd", "tests/nixos")),
     Tier("kernel", 40, ("tests/kernel",)),
 )

@@ -34,7 +34,7 @@ PUSH_S_TARGET: Final = 1.0
 COPIES_TARGET: Final = 3.0
 CONTACT_S_TARGET: Final = 10.0
 GIVE_UP_S: Final = 60.0
-POLL_S: Final = 0.005
+POLL_S: Final = 0.02
 PARTED_S: Final = 12.0  # until each part holds the others to be down
 
 FILES: Final = {

@@ -68,8 +68,8 @@ TIERS = (
     Tier("sim", 220, ("tests/sim", "tests/hostile")),
     Tier("faults", 300, ("tests/faults",)),
     Tier("net", 600, ("tests/net", "tests/commits")),
-    Tier("systemd", 300, ("tests/systemd", "tests/nixos")),
-    Tier("kernel", 40, ("tests/kernel",)),
+    Tier("systemd", 330, ("tests/systemd", "tests/nixos")),
+    Tier("kernel", 45, ("tests/kernel",)),
 )
 
 SIDE_BY_SIDE_MAX = 2  # budgets are for two cores

@@ -71,6 +71,7 @@ class Steering:
     _reflected: Reflected = field(default_factory=lambda: Reflected(NatKind.UNKNOWN, (), ()))
     _late: dict[NodeId, tuple[float, Way]] = field(default_factory=dict)  # when a tunnel goes there by itself
     _in_session: frozenset[NodeId] = frozenset()  # with whom WireGuard has a session
+    _relayed_at: dict[NodeId, Endpoint] = field(default_factory=dict)  # where the newest relay of a pair is
     _relays: dict[NodeId, Holder] = field(default_factory=dict)
     _up: frozenset[NodeId] = frozenset()
     _alone_s: float = field(default_factory=trio.current_time)  # since when no datagram comes but through tunnels
@@ -127,6 +128,7 @@ class Steering:
         if endpoint.ip == NOWHERE.ip:
             self._is_blocked = self._is_alone()
             self.look_around()
+        self._relayed_at[node] = endpoint
         self.paths.relay_ready(node, via, endpoint, shared, trio.current_time())
         self._nudge.set()
 
@@ -194,6 +196,7 @@ class Steering:
                 fellows[tunnel.node] = Fellow(tunnel.address, listed if record.tunnel_port else ())
         self._ways = {node: way for node, way in self._ways.items() if node in fellows}
         self._late = {node: late for node, late in self._late.items() if node in fellows}
+        self._relayed_at = {node: at for node, at in self._relayed_at.items() if node in fellows}
         self.paths.set_fellows(fellows, trio.current_time())
 
     def _put(self) -> None:
@@ -217,11 +220,13 @@ class Steering:
         """Tell the engine what WireGuard has counted, and the members where it has them."""
         observed = await self.machine.observe()
         now_s, seen = trio.current_time(), dict[NodeId, Endpoint]()
-        in_session = set()
+        in_session, is_astray = set(), False
         for tunnel in self._wanted.tunnels if self._wanted is not None else ():
             state = observed.get(tunnel.public_key)
             if state is None:
                 continue
+            way = self._ways.get(tunnel.node)
+            is_astray |= way is not None and way.not_at is not None and way.not_at == state.endpoint
             if time.time() - state.handshake_unix_s < SESSION_S:
                 in_session.add(tunnel.node)
             self.paths.counted(tunnel.node, state.tx_bytes, state.rx_bytes, now_s)
@@ -230,6 +235,8 @@ class Steering:
             if state.endpoint is not None and state.handshake_unix_s and not is_relayed:
                 seen[tunnel.node] = state.endpoint
         self._in_session = frozenset(in_session)
+        if is_astray:
+            self._put()  # to be applied again, though nothing else is wanted
         self.driver.mesh.meeting.set_tunnels(seen, now_s)
         self._nudge.set()
 
@@ -281,7 +288,9 @@ class Steering:
             case MakeCall():
                 self._call(action)
             case UseEndpoint(node=node, endpoint=endpoint, keepalive_s=keepalive_s):
-                self._use(node, Way(endpoint, keepalive_s), begins=action.begins)
+                relayed_at = self._relayed_at.get(node)
+                not_at = relayed_at if relayed_at != endpoint else None
+                self._use(node, Way(endpoint, keepalive_s, not_at), begins=action.begins)
             case Hold(node=node):
                 self._steer(node, Way(NOWHERE, 0))
             case Sleep(node=node):

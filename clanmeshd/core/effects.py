@@ -69,6 +69,7 @@ class Tunnel:
     endpoint: Endpoint | None  # None: wait for it to call
     keepalive_s: int  # 0: off
     following: bytes | None = None  # X25519: the key that will take the other's place
+    not_at: Endpoint | None = None  # a former relay's: from there WireGuard is brought back to `endpoint`
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@
    address takes it from the old owner.
 4. An endpoint is sent when it is another than the one last wanted, not when it is another than the one that
    WireGuard uses: WireGuard follows an authentic packet to wherever its peer went, and knows better.
-   A device that we find after a restart keeps the endpoints of its live sessions.
+   A device that we find after a restart keeps the endpoints of its live sessions. But where it followed packets
+   that were on their way through a relay, which is left, it is brought back: the peer followed ours likewise.
 5. A key that takes another's place takes over its endpoint too, for the same reason.
 6. A peer's next key is not configured while the one in use is alive: WireGuard would answer its handshake, and
    then drop what comes with it. Where the record that should say so does not arrive, the old key falls silent; the
@@ -217,7 +218,7 @@ def _endpoint_to_send(
     """None: leave the peer's endpoint as it is. WireGuard has no way to forget one."""
     if tunnel.endpoint is None or tunnel.endpoint == peer.endpoint:
         return None
-    if peer.endpoint is None:
+    if peer.endpoint in (None, tunnel.not_at):
         return tunnel.endpoint
     if tunnel.public_key in applied:
         return tunnel.endpoint if applied[tunnel.public_key] != tunnel.endpoint else None

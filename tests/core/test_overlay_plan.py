@@ -232,6 +232,14 @@ def test_endpoints(current: Device, applied: dict[bytes, Endpoint | None], sent:
     assert steps == ([] if sent is None else [expected])
 
 
+def test_what_followed_packets_through_a_relay_that_is_left_is_brought_back() -> None:
+    """Both sides would else answer wherever the last packet came from, for ever by the relay."""
+    goal = wanted(replace(tunnel(A), not_at=AWAY))
+    assert plan(ROAMED, goal, applied={A: HOME}, now_unix_s=NOW_S) == [change(A, endpoint=HOME)]
+    elsewhere = wanted(replace(tunnel(A), not_at=Endpoint(AWAY.ip, 1)))
+    assert plan(ROAMED, elsewhere, applied={A: HOME}, now_unix_s=NOW_S) == []
+
+
 def test_a_key_that_is_not_clamped_is_not_sent_again() -> None:
     """WireGuard keeps a clamped form; sending the key at each check would end every session each time."""
     loose = bytes([0xAF]) + bytes(30) + bytes([0xE8])

@@ -160,6 +160,28 @@ async def test_the_side_that_does_not_begin_waits_for_the_other_ones_handshake(
         assert now_wanted(steer).endpoint == target
 
 
+async def test_a_direct_tunnel_that_followed_the_relay_is_wanted_once_more(
+    house: Household, autojump_clock: MockClock
+) -> None:
+    relay, target = endpoint("192.0.2.99", 51873), endpoint("198.51.100.7", 7)
+    async with steering(house["desk"]) as (steer, world):
+        peer, via = other(steer), NodeId(house["phone"].node)
+        steer.ready(peer.node, via, relay, ())
+        steer.heard(peer.node, target)
+        await trio.testing.wait_all_tasks_blocked()
+        for _ in range(2):
+            steer.proven(peer.node, target, 0.001, OWN)
+        await trio.sleep(FIRST_WAIT_S * 1.1)
+        assert (now_wanted(steer).endpoint, now_wanted(steer).not_at) == (target, relay)
+        await steer.steered.changed()
+        for at, is_wanted in ((target, False), (relay, True)):
+            world.counts[peer.public_key] = TunnelState(at, int(time.time()), 1, 1)
+            world.packets += 1
+            with trio.move_on_after(1.5 * TICK_S) as unmoved:
+                await steer.steered.changed()
+            assert unmoved.cancelled_caught is not is_wanted
+
+
 async def test_calls_open_and_go_out(house: Household, autojump_clock: MockClock) -> None:
     async with steering(house["desk"]) as (steer, world):
         peer = other(steer)

@@ -53,7 +53,9 @@ class Traversal:
     refusal: NoRawPort | None = None
 
     async def run(self) -> None:
-        """Steer the tunnels, or pass them on as they are, until cancelled."""
+        """Steer the tunnels, or pass them on as they are, until cancelled; at once done where there are none."""
+        if self.config.overlay == "none":
+            return
         port = open_raw_port(self.config.tunnel_port, self.keys.node)
         if isinstance(port, NoRawPort):
             self.refusal = port

@@ -7,6 +7,7 @@ that the core wants, as another endpoint and keepalive, so that WireGuard has on
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 from random import Random
 from typing import Final, assert_never
 
@@ -14,8 +15,9 @@ import trio
 
 from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.keys import NodeId
+from clanmesh_protocol.records import Node
 from clanmesh_protocol.signalling import Candidate, CandidateKind, NatKind
-from clanmeshd.core.effects import Called, Holder, Reflected, SetTunnels
+from clanmeshd.core.effects import Called, Holder, Reflected, SetTunnels, Tunnel
 from clanmeshd.core.peers import Peer
 from clanmeshd.core.sightings import is_outer
 from clanmeshd.core.subjects import State
@@ -47,6 +49,7 @@ TICK_S: Final = 1.0  # between two looks at whether anything moves: a black hole
 AWAY_S: Final = 5.0  # that the clock of the machine is ahead of ours: it slept, and woke up anywhere
 TURN_S_MAX: Final = 3600.0
 NEWS_S: Final = 0.05  # between two looks at who is up: news come in crowds
+REACHED_S: Final = 10.0  # between two looks at whether datagrams still come, when nobody went up or down
 ALONE_S: Final = 1.0  # that no member answers any datagram, until a stream is tried in the place of UDP
 FIRST_WAIT_S: Final = 0.8  # for the handshake of the side that begins: twice the slowest round trip
 SESSION_S: Final = 180.0  # WireGuard's REJECT_AFTER_TIME: no session is older
@@ -73,7 +76,9 @@ class Steering:
     _in_session: frozenset[NodeId] = frozenset()  # with whom WireGuard has a session
     _relayed_at: dict[NodeId, Endpoint] = field(default_factory=dict)  # where the newest relay of a pair is
     _relays: dict[NodeId, Holder] = field(default_factory=dict)
+    _fellows: dict[NodeId, tuple[Node, Fellow]] = field(default_factory=dict)  # with the records behind them
     _up: frozenset[NodeId] = frozenset()
+    _is_reached: bool = False  # some datagram of a member comes from elsewhere than a tunnel, by the last look
     _alone_s: float = field(default_factory=trio.current_time)  # since when no datagram comes but through tunnels
     _is_blocked: bool = False  # a stream went through since, so it is not that nobody is there
     _packets: int = -1
@@ -160,18 +165,19 @@ class Steering:
         address = self._wanted.address if self._wanted is not None else before.address
         nat = NatKind.BLOCKED if self._is_blocked else self._reflected.nat
         own = Own(address, frozenset(each.ip for each in listed), candidates, nat)
-        if own.ips != before.ips:
+        ahead_s = self._ahead_s()
+        has_slept, self._slept_s = ahead_s > self._slept_s + AWAY_S, ahead_s
+        if own == before and not has_slept:
+            return
+        if own.ips != before.ips or has_slept:
             self.prober.moved()
         self.paths.set_own(own, now_s)
-        ahead_s = self._ahead_s()
-        if ahead_s > self._slept_s + AWAY_S:
-            self.prober.moved()
+        if has_slept:
             self.paths.moved(now_s)
-        self._slept_s = ahead_s
         self._nudge.set()
 
     def _is_alone(self) -> bool:
-        return trio.current_time() >= self._alone_s + ALONE_S
+        return not self._is_reached and trio.current_time() >= self._alone_s + ALONE_S
 
     def _ahead_s(self) -> float:
         return self.machine.uptime_s() - trio.current_time()
@@ -184,20 +190,20 @@ class Steering:
             self._put()
 
     def _follow_members(self, wanted: SetTunnels) -> None:
-        ledger = self.driver.mesh.ledger
-        records = {tunnel.node: node_record(ledger, tunnel.node) for tunnel in wanted.tunnels}
-        known = {node: record for node, record in records.items() if record is not None}
-        self.prober.set_members({node: record.static_key for node, record in known.items()})
-        fellows = {}
+        """Tell who the others are, if anything of that is new: most tunnels change for other reasons."""
+        ledger, fellows = self.driver.mesh.ledger, dict[NodeId, tuple[Node, Fellow]]()
         for tunnel in wanted.tunnels:
-            record = known.get(tunnel.node)
+            record, held = node_record(ledger, tunnel.node), self._fellows.get(tunnel.node)
             if record is not None:
-                listed = tuple(Endpoint(each.ip, record.tunnel_port) for each in record.endpoints)
-                fellows[tunnel.node] = Fellow(tunnel.address, listed if record.tunnel_port else ())
+                fellows[tunnel.node] = held if held and held[0] is record else (record, _fellow(tunnel, record))
+        if fellows == self._fellows:
+            return
+        self._fellows = fellows
         self._ways = {node: way for node, way in self._ways.items() if node in fellows}
         self._late = {node: late for node, late in self._late.items() if node in fellows}
         self._relayed_at = {node: at for node, at in self._relayed_at.items() if node in fellows}
-        self.paths.set_fellows(fellows, trio.current_time())
+        self.prober.set_members({node: record.static_key for node, (record, _) in fellows.items()})
+        self.paths.set_fellows({node: fellow for node, (_, fellow) in fellows.items()}, trio.current_time())
 
     def _put(self) -> None:
         if self._wanted is not None:
@@ -206,10 +212,13 @@ class Steering:
     # --- what moves -------------------------------------------------------------------------------------
 
     async def _tick(self) -> None:
+        looked_s = -inf
         while True:
             await trio.sleep(TICK_S)
             self.look_around()
-            if self._is_alone():
+            now_s = trio.current_time()
+            if now_s >= looked_s + (REACHED_S if self._is_reached else TICK_S):
+                looked_s = now_s
                 self._follow_peers(self.driver.mesh.peers(instant()))
             packets = self.machine.moved_packets()
             if packets != self._packets:
@@ -253,7 +262,8 @@ class Steering:
         for node in sorted(self._up - before):
             self.paths.answers(node, now_s)
         inside = self.paths.own.address[: PREFIX_BITS // 8]
-        if any(peer.endpoint is not None and not peer.endpoint.ip.startswith(inside) for peer in up):
+        self._is_reached = any(peer.endpoint and not peer.endpoint.ip.startswith(inside) for peer in up)
+        if self._is_reached:
             self._alone_s, self._is_blocked = now_s, False
         asked = [peer for peer in peers if peer.node != self.node] if self._is_alone() else up
         able = [peer for peer in asked if _may_relay(peer)]
@@ -275,7 +285,7 @@ class Steering:
         for action in actions:
             looks |= isinstance(action, Look)
             self._perform(action)
-        await self.driver.settle()  # calls lie in the core's outbox
+        await self.driver.settle()  # what was told to the core, and calls, lie in its outbox
         if looks:
             await self._count()
 
@@ -349,6 +359,11 @@ class Steering:
         for tunnel in self._wanted.tunnels if self._wanted is not None else ():
             if tunnel.node == node:
                 self.machine.greet(tunnel.address)
+
+
+def _fellow(tunnel: Tunnel, record: Node) -> Fellow:
+    listed = tuple(Endpoint(each.ip, record.tunnel_port) for each in record.endpoints)
+    return Fellow(tunnel.address, listed if record.tunnel_port else ())
 
 
 def _may_relay(peer: Peer) -> bool:

@@ -34,7 +34,6 @@ from clanmeshd.overlay.path_terms import (
     MakeCall,
     Open,
     Own,
-    PathKind,
     Probe,
     Relay,
     Sleep,
@@ -239,8 +238,7 @@ class Steering:
             if time.time() - state.handshake_unix_s < SESSION_S:
                 in_session.add(tunnel.node)
             self.paths.counted(tunnel.node, state.tx_bytes, state.rx_bytes, now_s)
-            standing = self.paths.standing(tunnel.node)
-            is_relayed = standing is not None and standing.kind is PathKind.RELAY
+            is_relayed = state.endpoint == self._relayed_at.get(tunnel.node)
             if state.endpoint is not None and state.handshake_unix_s and not is_relayed:
                 seen[tunnel.node] = state.endpoint
         self._in_session = frozenset(in_session)

@@ -180,6 +180,8 @@ async def test_a_direct_tunnel_that_followed_the_relay_is_wanted_once_more(
             with trio.move_on_after(1.5 * TICK_S) as unmoved:
                 await steer.steered.changed()
             assert unmoved.cancelled_caught is not is_wanted
+            told = steer.driver.mesh.meeting._tellings._tunnels
+            assert told == ({} if at == relay else {peer.node: at}), "a relay is not where the peer is seen"
 
 
 async def test_calls_open_and_go_out(house: Household, autojump_clock: MockClock) -> None:

@@ -8,7 +8,7 @@ import socket
 from functools import lru_cache
 from typing import Final
 
-from clanmesh_protocol.endpoints import Endpoint
+from clanmesh_protocol.endpoints import MAPPED_PREFIX, Endpoint
 from clanmeshd.overlay.device import Network, Peer, WireGuard
 from clanmeshd.overlay.plan import Configure, SetPeer
 
@@ -21,7 +21,6 @@ _KEEPALIVE_S_MAX: Final = 65_535
 _COUNTER_MAX: Final = (1 << 64) - 1
 _NUMBER_DIGITS_MAX: Final = 20
 _TEXTS_CACHED_MAX: Final = 2048  # the same addresses and endpoints are read at each check
-_MAPPED_PREFIX: Final = bytes(10) + b"\xff\xff"
 
 
 def encode_configure(change: Configure) -> bytes:
@@ -170,8 +169,8 @@ def _endpoint(value: str) -> Endpoint:
     if not separator:
         raise _malformed(f"an endpoint without a port: {value[:64]!r}")
     ip = _ip(host.removeprefix("[").removesuffix("]").partition("%")[0])
-    if len(ip) == 16 and ip.startswith(_MAPPED_PREFIX):
-        ip = ip[len(_MAPPED_PREFIX) :]
+    if len(ip) == 16 and ip.startswith(MAPPED_PREFIX):
+        ip = ip[len(MAPPED_PREFIX) :]
     return Endpoint(ip, _number(port, _PORT_MAX))
 
 

@@ -12,7 +12,7 @@ import struct
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
-from clanmesh_protocol.endpoints import Endpoint
+from clanmesh_protocol.endpoints import MAPPED_PREFIX, Endpoint
 from clanmesh_protocol.errors import MalformedError, SignatureError
 from clanmesh_protocol.limits import BIND_BYTES, BIND_MAC_BYTES
 
@@ -21,7 +21,6 @@ BOUND_MAGIC: Final = b"\x02rly"
 _PERSON: Final = b"clanmesh-bind"
 _BIND: Final = struct.Struct(">4sQ20x")
 _BOUND: Final = struct.Struct(">4sQBxH16s")
-_MAPPED: Final = bytes(10) + b"\xff\xff"  # IPv4 in 16 bytes: ::ffff:0:0/96
 
 
 class Bound(NamedTuple):
@@ -48,7 +47,7 @@ def read_bind_untrusted(token: bytes, data: bytes) -> int:
 
 def make_bound(token: bytes, bound: Bound) -> bytes:
     """Make the answer to a Bind."""
-    ip = bound.seen.ip if len(bound.seen.ip) == 16 else _MAPPED + bound.seen.ip
+    ip = bound.seen.ip if len(bound.seen.ip) == 16 else MAPPED_PREFIX + bound.seen.ip
     return _sealed(token, _BOUND.pack(BOUND_MAGIC, bound.number, bound.other_is_bound, bound.seen.port, ip))
 
 
@@ -58,7 +57,7 @@ def read_bound_untrusted(token: bytes, data: bytes) -> Bound:
     magic, number, other_is_bound, port, ip = _BOUND.unpack(body)
     if body != _BOUND.pack(magic, number, other_is_bound, port, ip) or other_is_bound > 1 or not port:
         raise MalformedError("an answer to a bind whose fields make no sense")
-    short = ip[len(_MAPPED) :] if ip.startswith(_MAPPED) else ip
+    short = ip[len(MAPPED_PREFIX) :] if ip.startswith(MAPPED_PREFIX) else ip
     return Bound(number, Endpoint(short, port), bool(other_is_bound))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-from clanmesh_protocol.endpoints import Endpoint
+from clanmesh_protocol.endpoints import MAPPED_PREFIX, Endpoint
 from clanmesh_protocol.errors import MalformedError, VersionError
 
 MAGIC: Final = b"\xc7\x50"
@@ -21,7 +21,6 @@ RECEIVER_AT: Final = 12  # where the receiver's id begins: a filter in the kerne
 _ENDPOINT_BYTES: Final = 19  # family u8 (4 or 6) | address 16, of IPv4 four and zeros behind them | port u16
 _ENDPOINT_AT: Final = RECEIVER_AT + ID_BYTES + NONCE_BYTES
 PROBE_BYTES: Final = _ENDPOINT_AT + _ENDPOINT_BYTES + MAC_BYTES
-_MAPPED_PREFIX: Final = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96
 
 
 class Kind(IntEnum):
@@ -78,6 +77,6 @@ def _read_endpoint_untrusted(data: bytes) -> Endpoint:
         raise MalformedError("port 0")
     if data[0] == 4 and not any(ip[4:]):
         return Endpoint(ip[:4], port)
-    if data[0] == 6 and not ip.startswith(_MAPPED_PREFIX):
+    if data[0] == 6 and not ip.startswith(MAPPED_PREFIX):
         return Endpoint(ip, port)
     raise MalformedError("an address of no family, or in another form than its own")

@@ -37,22 +37,14 @@ class TokenBucket:
         return self.level(now_s) >= self._burst
 
 
-class Budget:
-    """`per_s` a second, `burst` at most; what is spent is known only afterwards, so that there may be a debt."""
+class Budget(TokenBucket):
+    """One of which what is spent is known only afterwards, so that there may be a debt."""
 
-    __slots__ = ("_at_s", "_burst", "_level", "_per_s")
-
-    def __init__(self, per_s: float, burst: float, now_s: float) -> None:
-        self._per_s = per_s
-        self._burst = burst
-        self._level = burst
-        self._at_s = now_s
+    __slots__ = ()
 
     def has_room(self, now_s: float) -> bool:
         """Whether anything is left now."""
-        self._level = min(self._burst, self._level + max(0.0, now_s - self._at_s) * self._per_s)
-        self._at_s = max(self._at_s, now_s)
-        return self._level > 0
+        return self.level(now_s) > 0
 
     def spend(self, count: float) -> None:
         """So much was used."""

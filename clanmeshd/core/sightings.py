@@ -36,8 +36,8 @@ def is_outer(ip: bytes) -> bool:
     if len(ip) == 16:
         return ip[0] & 0xFE != 0xFC
     first, second = ip[:2]
-    is_inner = first == 10 or (first, second) == (192, 168)
-    return not (is_inner or (first == 172 and 16 <= second < 32) or (first == 100 and 64 <= second < 128))
+    is_home = first == 10 or (first, second) == (192, 168) or (first == 172 and 16 <= second < 32)
+    return not (is_home or (first == 100 and 64 <= second < 128))
 
 
 class _Told(NamedTuple):

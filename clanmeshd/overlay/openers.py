@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.keys import NodeId
+from clanmeshd.core.sightings import is_outer
 
 TTL_MIN: Final = 2  # a router at home
 TTL_MAX: Final = 5  # two more of a carrier's, and one at random: beyond it the other side may be near
@@ -54,7 +55,7 @@ class Openers:
     def died(self, died: Died) -> NodeId | None:
         """Learn of a router; the member that another opener should go to, if that one did not leave our side."""
         opener = self._sent.get(died.destination)
-        if opener is None or not is_inner(died.router):
+        if opener is None or is_outer(died.router):
             return None
         self.ttl = max(self.ttl, min(opener.ttl + 1, TTL_MAX))
         return opener.node if opener.ttl < self.ttl else None
@@ -63,17 +64,6 @@ class Openers:
         """This device is on another network: begin anew."""
         self.ttl = TTL_MIN
         self._sent.clear()
-
-
-def is_inner(ip: bytes) -> bool:
-    """Whether an IPv4 address is one for behind routers: RFC 1918, and RFC 6598 for carriers."""
-    first, second = ip[:2]
-    return (
-        first == 10
-        or (first, second) == (192, 168)
-        or (first == 172 and 16 <= second < 32)
-        or (first == 100 and 64 <= second < 128)
-    )
 
 
 def open_died_socket() -> socket.socket:

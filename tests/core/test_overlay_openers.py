@@ -12,7 +12,6 @@ from clanmeshd.overlay.openers import (
     TTL_MIN,
     Died,
     Openers,
-    is_inner,
     read_died_untrusted,
 )
 
@@ -78,27 +77,6 @@ def test_the_newest_are_remembered_and_no_more() -> None:
     openers = opened(*many)
     assert openers.died(Died(CARRIER, many[0])) is None
     assert openers.died(Died(CARRIER, many[1])) == NODE
-
-
-@pytest.mark.parametrize(
-    ("address", "inner"),
-    [
-        ("10.255.0.1", True),
-        ("172.16.0.1", True),
-        ("172.31.255.1", True),
-        ("192.168.1.1", True),
-        ("100.64.0.1", True),
-        ("100.127.255.1", True),
-        ("172.15.0.1", False),
-        ("172.32.0.1", False),
-        ("192.169.0.1", False),
-        ("100.63.255.1", False),
-        ("100.128.0.1", False),
-        ("9.9.9.9", False),
-    ],
-)
-def test_inner_addresses(address: str, inner: bool) -> None:
-    assert is_inner(endpoint(address, 1).ip) == inner
 
 
 def ipv4(protocol: int, source: bytes, destination: bytes, payload: bytes, options: bytes = b"") -> bytes:

@@ -114,11 +114,11 @@ class Calling:
         if not others:
             return None
         tried = self._carriers.setdefault(callee, deque(maxlen=CARRIERS_REMEMBERED))
+        self._rng.shuffle(others)
         fresh = [node for node in others if node not in tried]
         if not fresh:
             tried.clear()
-        self._rng.shuffle(others)
-        via = min((fresh and [node for node in others if node in set(fresh)]) or others, key=self._is_nearby)
+        via = min(fresh or others, key=self._is_nearby)
         tried.append(via)
         return via
 

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.probes import ID_BYTES, MAGIC, PROBE_BYTES, RECEIVER_AT, VERSION
+from clanmeshd.overlay.sockets import INSTRUCTION
 
 _UDP: Final = struct.Struct("!HHHH")  # source port, destination port, length, checksum
 _IP_PKTINFO: Final = 8
@@ -26,7 +27,6 @@ _SHIFT_RIGHT: Final = 0x74
 _JUMP_IF_EQUAL: Final = 0x15
 _RETURN: Final = 0x06
 _WHOLE: Final = 0xFFFF
-_INSTRUCTION: Final = struct.Struct("=HBBI")  # code, jump if true, jump if false, k
 
 
 class Arrival(NamedTuple):
@@ -61,7 +61,7 @@ def probe_filter(family: int, port: int, node: NodeId) -> list[bytes]:
         jump = (_JUMP_IF_EQUAL, 0, len(behind) - 1, value)
         behind = [*((code, 0, 0, at) for code, at in steps), jump, *behind]
     head = (_X_IPV4_HEADER if family == socket.AF_INET else _X_CONSTANT, 0, 0, 0)
-    return [_INSTRUCTION.pack(*each) for each in (head, *behind)]
+    return [INSTRUCTION.pack(*each) for each in (head, *behind)]
 
 
 def read_ipv4_untrusted(packet: bytes, port: int) -> Arrival | None:

@@ -12,10 +12,7 @@ Listening is not free: the kernel copies the head of every UDP packet to this ma
 0.3 us each, which is 2 % of a core at 1 Gbit/s. Whoever has no use for it need not listen; sending goes on.
 """
 
-import ctypes
-import errno
 import socket
-import struct
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -36,6 +33,7 @@ from clanmeshd.overlay.rawpackets import (
     read_ipv6_untrusted,
     udp_packet,
 )
+from clanmeshd.overlay.sockets import attach_filter, errno_name
 
 RECEIVED_PER_S: Final = 500.0  # packets of our shape for our id, 30 us each: 1.5 % of a core
 RECEIVED_BURST: Final = 200.0  # a clan of 100 that looks for paths to us at once
@@ -44,8 +42,6 @@ PAUSE_S: Final = 0.05  # of a flood, in which the socket's buffer fills and the 
 RECEIVE_BUFFER_BYTES: Final = 65_536  # the kernel doubles it, and counts up to 2.3 kB for a packet: 55 of them
 
 _ANCILLARY_BYTES: Final = socket.CMSG_SPACE(20)
-_SO_ATTACH_FILTER: Final = 26  # Linux; not in the socket module
-_PROGRAM: Final = struct.Struct("@HP")  # count, address
 
 
 class NoRawPort(NamedTuple):
@@ -82,7 +78,7 @@ class RawPort:
             packet = udp_packet(data, source, self.port, destination)
             sender.sendmsg([packet], ancillary(source, ttl), 0, (destination.host, 0))
         except OSError as error:
-            self.counters[_name_of(error)] += 1
+            self.counters[errno_name(error)] += 1
 
     def listen(self) -> "Listener":
         """Begin to hear what comes: a context, whose `run` hands it over. Raises OSError."""
@@ -139,7 +135,7 @@ class Listener:
         except BlockingIOError:
             return False
         except OSError as error:
-            self._counters[f"receive-{_name_of(error)}"] += 1
+            self._counters[f"receive-{errno_name(error)}"] += 1
             return False
         if receiver.family == socket.AF_INET:
             arrival = read_ipv4_untrusted(packet, self._port)
@@ -198,7 +194,7 @@ def _open_sender(family: socket.AddressFamily, nowhere: str) -> socket.socket:
 def _open_receiver(family: socket.AddressFamily, port: int, node: NodeId) -> socket.socket:
     opened = socket.socket(family, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_UDP)
     try:
-        _attach(opened, probe_filter(family, port, node))
+        attach_filter(opened, probe_filter(family, port, node))
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
         if family == socket.AF_INET6:
             opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
@@ -208,18 +204,9 @@ def _open_receiver(family: socket.AddressFamily, port: int, node: NodeId) -> soc
     return opened
 
 
-def _attach(opened: socket.socket, program: list[bytes]) -> None:
-    code = ctypes.create_string_buffer(b"".join(program))
-    opened.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, _PROGRAM.pack(len(program), ctypes.addressof(code)))
-
-
 def _source_towards(destination: Endpoint) -> bytes:
     """The own address that the route to it begins with. Sends nothing. Raises OSError where there is no route."""
     family = socket.AF_INET if len(destination.ip) == 4 else socket.AF_INET6
     with socket.socket(family, socket.SOCK_DGRAM) as scout:
         scout.connect((destination.host, destination.port))
         return socket.inet_pton(family, scout.getsockname()[0])
-
-
-def _name_of(error: OSError) -> str:
-    return errno.errorcode.get(error.errno or 0, type(error).__name__)

@@ -11,7 +11,6 @@ import select
 import socket
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import trio
@@ -19,9 +18,10 @@ import trio
 from clanmesh_protocol.binds import BIND_MAGIC
 from clanmesh_protocol.endpoints import endpoint
 from clanmeshd.overlay.relay import Relay
-from clanmeshd.overlay.relay_filter import attach_filter
+from clanmeshd.overlay.relay_filter import port_filter
 from clanmeshd.overlay.relay_pair import Address, Pair
 from clanmeshd.overlay.relay_sending import Sender
+from clanmeshd.overlay.sockets import attach_filter, enlarge, errno_name
 
 BATCH_PACKETS_MAX: Final = 128  # of one port in a turn: 1 ms
 TURN_PORTS_MAX: Final = 4  # in a turn: the daemon's other tasks wait 4 ms at most
@@ -32,9 +32,6 @@ TURN_BYTES_MAX: Final = 262_144  # of a port in a turn: a batch of full packets,
 PACKET_BYTES_MAX: Final = 9216  # jumbo frames; a larger one is cut, and no use to WireGuard
 BUFFER_BYTES: Final = 4 << 20  # of a port, each way: 20 ms of a gigabit, as the kernel counts
 PORTS_EACH: Final = 64  # numbers that are tried, from the first on: a person can open that many in a firewall
-
-_SO_RCVBUFFORCE: Final = 33  # Linux; both are not in the socket module
-_SO_SNDBUFFORCE: Final = 32
 
 _Source: TypeAlias = tuple[Any, ...]  # as the socket says it: address, port and more
 
@@ -146,7 +143,7 @@ class RelayPorts:
             except BlockingIOError:
                 break
             except OSError as error:
-                self._count(error)
+                self.counters[errno_name(error)] += 1
                 break
             read += 1
             if not has_room:
@@ -190,7 +187,7 @@ class RelayPorts:
                 try:
                     opened.sendto(packet, to)
                 except OSError as error:
-                    self._count(error)
+                    self.counters[errno_name(error)] += 1
         return sum(len(packet) for packet, _ in sent)
 
     def _socket_of(self, pair: Pair) -> socket.socket | None:
@@ -205,9 +202,6 @@ class RelayPorts:
                 refused = error
         raise refused or OSError(errno.EADDRINUSE, "no port is left for relaying")
 
-    def _count(self, error: OSError) -> None:
-        self.counters[errno.errorcode.get(error.errno or 0, type(error).__name__)] += 1
-
 
 def _bind(port: int) -> socket.socket:
     """A socket for both families where the machine has both. Raises OSError."""
@@ -218,11 +212,8 @@ def _bind(port: int) -> socket.socket:
         opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
         opened.setblocking(False)
-        for option, forced in ((socket.SO_RCVBUF, _SO_RCVBUFFORCE), (socket.SO_SNDBUF, _SO_SNDBUFFORCE)):
-            opened.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
-            with suppress(PermissionError):
-                opened.setsockopt(socket.SOL_SOCKET, forced, BUFFER_BYTES)
-        attach_filter(opened)
+        enlarge(opened, BUFFER_BYTES)
+        attach_filter(opened, port_filter())
         opened.bind(("", port))
     except OSError:
         opened.close()

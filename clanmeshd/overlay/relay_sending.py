@@ -10,6 +10,8 @@ import struct
 from collections import Counter
 from typing import Any, Final, TypeAlias
 
+from clanmeshd.overlay.sockets import errno_name
+
 RUN_PACKETS_MAX: Final = 64  # UDP_MAX_SEGMENTS of older kernels
 RUN_BYTES_MAX: Final = 65_000  # of a UDP datagram before it is cut, with room for headers
 
@@ -63,7 +65,7 @@ class Sender:
             try:
                 self._socket.sendto(packet, to)  # type: ignore[arg-type]
             except OSError as error:
-                self._refused(error)
+                self._counters[errno_name(error)] += 1
 
     def _send_run(self, packets: list[memoryview], size: int, to: To | None) -> bool:
         """Send several at once. False: the network does not do that, and none was sent."""
@@ -72,11 +74,8 @@ class Sender:
         except OSError as error:
             self.takes_runs = error.errno not in _CANNOT
             if self.takes_runs:
-                self._refused(error)
+                self._counters[errno_name(error)] += 1
         return self.takes_runs
-
-    def _refused(self, error: OSError) -> None:
-        self._counters[errno.errorcode.get(error.errno or 0, type(error).__name__)] += 1
 
 
 class _Run:

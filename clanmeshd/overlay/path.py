@@ -285,6 +285,8 @@ class PeerPath:
             self._relaying.avoid(now_s, is_refused=True)
             if self.kind is PathKind.RELAY:
                 self.kind = PathKind.NONE
+                self._silence.bury()
+                self._looked_s = now_s  # what the counters show came by that relay
 
     def relays_came(self, now_s: float) -> None:
         """There are members that relay, where there were none."""

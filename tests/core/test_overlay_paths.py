@@ -207,6 +207,21 @@ class TestDeath:
         assert standing is not None
         assert standing.via != used.node
 
+    @pytest.mark.parametrize("seed", range(6))
+    def test_after_a_relay_that_says_so_itself_the_next_one_is_asked_at_once(self, seed: int) -> None:
+        net, one, other, able = relayed(seed=seed)
+        net.run(Random(seed).uniform(0, 1))
+        standing = one.engine.standing(other.node)
+        assert standing is not None
+        assert standing.via is not None
+        ended_s = net.now_s
+        one.engine.relay_failed(other.node, standing.via, ended_s)
+        one.perform()
+        net.run(LEG_S)
+        [asked] = done(one, AskRelay, ended_s)
+        assert isinstance(asked, AskRelay)
+        assert asked.via in {host.node for host in able} - {standing.via}
+
     def test_traffic_one_way_is_no_death(self) -> None:
         net, one, other = direct()
         for _ in range(300):

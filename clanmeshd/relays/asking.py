@@ -27,6 +27,7 @@ from clanmeshd.relays.carrying import Carrier
 
 ANSWER_S: Final = 3.0  # from the first packet to the relay's answer: a connection and two round trips
 RENEWALS: Final = 3  # tries within a lifetime: at a half, at three quarters, and once more
+AGAIN_S_MIN: Final = 10.0  # between two requests, however short a lifetime the relay names: each is a connection
 BINDS_S: Final = (0.0, 0.1, 0.3)  # after an answer, one after the other: two may be lost
 RELEASE_S: Final = 2.0  # for a word of farewell; a relay that does not hear it finds out by itself
 LOCAL_BATCH_MAX: Final = 64  # packets that WireGuard has sent, read at once
@@ -134,7 +135,7 @@ class Asker:
                     told = usable
                     self.told.ready(node, relay.node, usable[0], usable)
                 await self._show(usable[0], answer.token)
-            await trio.sleep(lifetime_s / 2 ** (failures + 1))
+            await trio.sleep(max(AGAIN_S_MIN, lifetime_s / 2 ** (failures + 1)))
 
     async def _ask_once(self, node: NodeId, relay: Holder) -> tuple[Relayed, tuple[Endpoint, ...]]:
         with trio.fail_after(ANSWER_S):

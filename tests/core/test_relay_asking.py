@@ -19,7 +19,7 @@ from clanmesh_protocol.stream_relay import Relayed, Release, WantRelay
 from clanmesh_protocol.streams import End, Frame, Purpose
 from clanmeshd.core.effects import Holder
 from clanmeshd.net.stream import Stream, StreamBroken, StreamRefused
-from clanmeshd.relays.asking import ANSWER_S, Asker, first_of
+from clanmeshd.relays.asking import AGAIN_S_MIN, ANSWER_S, Asker, first_of
 
 PEER, RELAY = NodeId(b"p" * 32), NodeId(b"r" * 32)
 ANSWERED = endpoint("203.0.113.7", 51871)
@@ -199,6 +199,17 @@ async def test_nonsense_is_a_failure(answer: Frame, autojump_clock: trio.testing
 
     world = await lived(babble, 1)
     assert [what for _, what in world.told] == ["broken"]
+
+
+@pytest.mark.parametrize("lifetime_s", [0, 1])
+async def test_one_that_wants_to_be_asked_all_the_time_is_not(
+    lifetime_s: int, autojump_clock: trio.testing.MockClock
+) -> None:
+    async def hurry(frame: Frame) -> Frame:
+        return Relayed((AT,), lifetime_s, b"t" * 32)
+
+    world = await lived(hurry, LIFETIME_S)
+    assert len(world.asked) <= 2 + LIFETIME_S / AGAIN_S_MIN
 
 
 def test_the_first_error_of_a_group() -> None:

@@ -14,7 +14,7 @@ The relay reads nothing and can say nothing of its own: it passes WireGuard's pa
    data of the session that there was moves both back.
 4. A Bind under a side's token moves it at once, also in a session that began on another path; and is answered. So
    is the handshake that came before it. (One's own handshake does not bring the other's: two that cross are lost.)
-5. A stream that a side carries its packets on is its address until it ends.
+5. A stream that a side carries its packets on is its address until it ends, or the side moves as above.
 6. Whatever else comes is dropped without an answer. What knowers of a key can make us pass on is few a second.
 
 Addresses are whatever the sockets call them; nothing here looks into one.

@@ -111,3 +111,5 @@ class RelayService:
                 side.until_s = trio.current_time()
                 self.relay.expire(trio.current_time())
                 self.ports.sweep()
+            elif not isinstance(side.address, Carrier):  # by UDP again: to be asked for, as others are
+                side.until_s = min(side.until_s, trio.current_time() + LIFETIME_S)

@@ -10,7 +10,9 @@ import trio
 
 from clanmesh_protocol.binds import BIND_MAGIC, make_bind, read_bound_untrusted
 from clanmesh_protocol.endpoints import Endpoint, endpoint
+from clanmesh_protocol.errors import LimitError
 from clanmesh_protocol.keys import ClanId, NodeId, signing_public
+from clanmesh_protocol.limits import RELAY_DATAGRAM_BYTES_MAX
 from clanmesh_protocol.stream_relay import Relayed, Release, WantRelay
 from clanmesh_protocol.streams import End, Purpose, WantRecords
 from clanmeshd.core.effects import Holder
@@ -267,6 +269,11 @@ def test_chunks_in_any_pieces() -> None:
     assert chunks.is_over
 
 
+def test_a_chunk_of_more_than_a_packet_is_refused() -> None:
+    with pytest.raises(LimitError):
+        list(Chunks().packets_untrusted((RELAY_DATAGRAM_BYTES_MAX + 1).to_bytes(4, "big")))
+
+
 class Heard:
     """What an asker tells."""
 
@@ -356,6 +363,22 @@ async def test_who_is_removed_is_cut_off_and_so_is_its_pair() -> None:
         made.service.refresh()
         await until(lambda: heard.codes == ["broken"])
         assert not made.service.relay.pairs
+
+
+async def test_who_leaves_the_stream_has_to_ask_again_in_time() -> None:
+    async with house() as made:
+        stream, outside = await made.visit(), await Socket().open()
+        await stream.send(WantRelay(BOB, True))
+        answer = await stream.receive()
+        assert isinstance(answer, Relayed)
+        pair = next(iter(made.service.relay.pairs.values()))
+        await until(lambda: isinstance(pair.side(ALICE).address, Carrier))
+        await outside.send(make_bind(answer.token, 1), endpoint("127.0.0.1", pair.port))
+        await outside.receive()
+        assert not isinstance(pair.side(ALICE).address, Carrier)
+        await stream.aclose()
+        await until(lambda: pair.side(ALICE).until_s <= trio.current_time() + LIFETIME_S)
+        outside.close()
 
 
 async def test_a_stream_that_is_not_read_is_left_and_holds_little() -> None:

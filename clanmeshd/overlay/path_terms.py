@@ -206,7 +206,7 @@ class Look(NamedTuple):
 
 
 class Sleep(NamedTuple):
-    """No keepalive, and nothing more from here; tell `wanted` when there is something to send."""
+    """No keepalive, and nothing more from here, until `counted` says that WireGuard has sent something."""
 
     node: NodeId
 

@@ -5,7 +5,7 @@ socket, and no dice but those it is given. What it decides is one endpoint for e
 the place of the one that the peer's record names.
 
 With more than `AWAKE_MAX` peers those sleep that nothing has gone to or come from for a while, unless they are on
-this network: no keepalive, no probes, no relay. Whatever is to be sent to one, or a call of its, wakes it.
+this network: no keepalive, no probes, no relay. Whatever WireGuard has sent to one, or a call of its, wakes it.
 """
 
 from collections.abc import Mapping
@@ -134,13 +134,6 @@ class Paths:
         path = self._paths.get(node)
         if path is not None and not path.is_direct:
             path.search_again(now_s)
-            self._settle(path)
-
-    def wanted(self, node: NodeId, now_s: float) -> None:
-        """There is something to send to a peer that sleeps."""
-        path = self._paths.get(node)
-        if path is not None:
-            path.wake(now_s)
             self._settle(path)
 
     def relay_ready(

@@ -344,7 +344,9 @@ class Host:
             case Look(node=node):
                 tunnel = self.tunnels[node]
                 self.engine.counted(node, tunnel.sent, tunnel.received, net.now_s)
-            case DropRelay() | Sleep():
+            case Sleep(node=node):
+                self.tunnels[node].endpoint = net.hosts[node].fellow().listed[0]
+            case DropRelay():
                 pass
 
     def _call(self, call: MakeCall) -> None:

@@ -4,9 +4,12 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import trio
+import trio.testing
 
 from clanmesh_protocol.binds import BIND_MAGIC, make_bind, read_bound_untrusted
 from clanmesh_protocol.endpoints import Endpoint, endpoint
@@ -16,7 +19,7 @@ from clanmesh_protocol.limits import RELAY_DATAGRAM_BYTES_MAX
 from clanmesh_protocol.stream_relay import Relayed, Release, WantRelay
 from clanmesh_protocol.streams import End, Purpose, WantRecords
 from clanmeshd.core.effects import Holder
-from clanmeshd.net.link import IDLE_S_MAX
+from clanmeshd.net.link import IDLE_S_MAX, Link
 from clanmeshd.net.stream import Stream, StreamBroken, StreamRefused, Ties, connect, open_listeners, serve
 from clanmeshd.overlay.relay import LIFETIME_S
 from clanmeshd.reaching import Reach
@@ -400,6 +403,24 @@ async def test_a_stream_that_is_not_read_is_left_and_holds_little() -> None:
         assert carrier.dropped > 100
         assert trio.current_time() < began_s + STALL_S + 2
         await stream.aclose()
+
+
+async def test_who_has_nothing_to_send_says_that_it_is_there(autojump_clock: trio.testing.MockClock) -> None:
+    sent: list[tuple[float, bytes]] = []
+
+    async def send(data: bytes) -> None:
+        sent.append((trio.current_time() - began_s, data))
+
+    async def receive(bytes_max: int) -> bytes:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    link = SimpleNamespace(send_bytes=send, receive_some=receive, bound_unsent=lambda bytes_max: None)
+    began_s = trio.current_time()
+    with trio.move_on_after(3.5 * ALIVE_S):
+        await Carrier(cast(Link, link)).run(lambda packet: None)
+    assert [at_s for at_s, _ in sent] == pytest.approx([ALIVE_S, 2 * ALIVE_S, 3 * ALIVE_S])
+    assert {data for _, data in sent} == {b"\0\0\0\1\0"}
 
 
 def test_silence_is_shorter_than_patience() -> None:

@@ -29,6 +29,7 @@ OWNERS = [(BEN, 1), (CARA, 1)]  # who is left where the recovery key threw Ann o
 def all_cases() -> Iterator[Vector]:
     """Give every vector of this module."""
     yield from who_ends_the_recovery_key()
+    yield from a_recovery_key_that_throws_out_nobody()
     yield from what_cannot_be_told()
     yield from a_final_operation_that_is_left()
     yield from a_recovery_key_that_was_used_twice()
@@ -77,6 +78,9 @@ def who_ends_the_recovery_key() -> Iterator[Vector]:
         settings={"a": "on", "b": "on"},
     )
 
+
+def a_recovery_key_that_throws_out_nobody() -> Iterator[Vector]:
+    """Rule 1: then all who replaced it count."""
     story = Story((BEN, 1), (ANN, 1), (CARA, 1))
     replaced = story.operation(BEN, recovery(NEXT_RECOVERY), story.genesis, CARA)
     last = story.operation(BEN, removing(ANN), replaced, CARA)

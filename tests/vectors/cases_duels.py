@@ -36,6 +36,7 @@ def all_cases() -> Iterator[Vector]:
     yield from removals()
     yield from words_of_pinned_keys()
     yield from acknowledgements()
+    yield from majorities()
 
 
 def recovery_on_both_sides() -> Iterator[Vector]:
@@ -363,6 +364,15 @@ def acknowledgements() -> Iterator[Vector]:
         "settled-withdrawn", "7.5: a tombstone takes an admin's acknowledgement back", first, settled=story.genesis
     )
 
+    story = Story(*THREE)
+    story.credential(ANN, NAS, "nas")
+    first = story.operation(ANN, setting("a"), story.genesis)
+    story.operation(NAS, adding(NAS), first)
+    yield story.ends("approval-of-nothing", "what a member signs is not even a proposal", first)
+
+
+def majorities() -> Iterator[Vector]:
+    """How many have to acknowledge a head."""
     story = Story((ANN, 2), (BEN, 2), (CARA, 1))
     first = story.operation(CARA, setting("a"), story.genesis)
     story.acknowledge(first, BEN, CARA)
@@ -385,9 +395,3 @@ def acknowledgements() -> Iterator[Vector]:
         left,
         settled=story.genesis,
     )
-
-    story = Story(*THREE)
-    story.credential(ANN, NAS, "nas")
-    first = story.operation(ANN, setting("a"), story.genesis)
-    story.operation(NAS, adding(NAS), first)
-    yield story.ends("approval-of-nothing", "what a member signs is not even a proposal", first)

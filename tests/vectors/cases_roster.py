@@ -7,7 +7,6 @@ from tests.vectors.chains import (
     ANN,
     BEN,
     CARA,
-    DAN,
     EXPIRES,
     MALLORY,
     NAS,
@@ -17,14 +16,12 @@ from tests.vectors.chains import (
     TOKEN,
     Story,
     key,
-    removing,
 )
 from tests.vectors.form import Vector
 from tests.vectors.people import SEQ
 
 TWO = ((ANN, 1), (BEN, 1))
 THREE = (*TWO, (CARA, 1))
-REMOVED = {"admins": [(ANN, 1), (CARA, 1)], "pinned": [BEN]}
 
 
 def all_cases() -> Iterator[Vector]:
@@ -37,7 +34,6 @@ def all_cases() -> Iterator[Vector]:
     yield from conflicts()
     yield from successions()
     yield from names()
-    yield from lapses()
 
 
 def unnamed(seed: bytes) -> str:
@@ -338,29 +334,6 @@ def departures() -> Iterator[Vector]:
         "revoked-for-ever", "no later credential brings a key back", story.genesis, members=PEOPLE, revoked=[NAS]
     )
 
-    story = clan(*THREE)
-    story.revocation(ANN, BEN)
-    removal = story.operation(ANN, removing(BEN), story.genesis, CARA)
-    yield story.ends(
-        "admin-removed-and-revoked",
-        "the revocation that was void counts as soon as its subject is no admin",
-        removal,
-        **REMOVED,
-        members={"ann": ANN, "cara": CARA},
-        revoked=[BEN],
-    )
-
-    story = clan(*THREE)
-    removal = story.operation(ANN, removing(BEN), story.genesis, CARA)
-    yield story.ends(
-        "admin-removed-stays-member",
-        "no admin, but a member by another's credential",
-        removal,
-        **REMOVED,
-        members={"ann": ANN, "ben": BEN, "cara": CARA},
-        revoked=[],
-    )
-
 
 def conflicts() -> Iterator[Vector]:
     """Credentials of several admins for one node."""
@@ -518,80 +491,4 @@ def names() -> Iterator[Vector]:
     story.redemption(ANN, story.invite(ANN, name="phone"), PHONE, "nas")
     yield story.ends(
         "name-by-invite", "the invite's name, not the device's", story.genesis, members={**PEOPLE, "phone": PHONE}
-    )
-
-
-def lapses() -> Iterator[Vector]:
-    """What ends with its author's being an admin."""
-    people = {"ann": ANN, "ben": BEN, "cara": CARA}
-    story = clan(*THREE)
-    story.credential(ANN, NAS, "nas")
-    story.revocation(BEN, NAS)
-    removal = story.operation(ANN, removing(BEN), story.genesis, CARA)
-    yield story.ends(
-        "lapse-revocation",
-        "a revocation by a removed admin",
-        removal,
-        **REMOVED,
-        members={**people, "nas": NAS},
-        revoked=[],
-    )
-
-    story = clan(*THREE)
-    story.credential(ANN, NAS, "nas")
-    story.revocation(BEN, NAS)
-    story.revocation(CARA, NAS)
-    removal = story.operation(ANN, removing(BEN), story.genesis, CARA)
-    yield story.ends(
-        "lapse-revocation-repeated", "another admin said it too", removal, **REMOVED, members=people, revoked=[NAS]
-    )
-
-    story = clan(*THREE)
-    story.credential(BEN, NAS, "nas")
-    story.credential(BEN, PHONE, "phone")
-    story.credential(CARA, PHONE, "mobile")
-    removal = story.operation(ANN, removing(BEN), story.genesis, CARA)
-    yield story.ends(
-        "lapse-credential",
-        "who has no other admin's word is no member",
-        removal,
-        **REMOVED,
-        members={**people, "mobile": PHONE},
-        revoked=[],
-    )
-
-    story = clan(*THREE)
-    invite = story.invite(BEN)
-    story.redemption(ANN, invite, PHONE, "phone")
-    removal = story.operation(ANN, removing(BEN), story.genesis, CARA)
-    yield story.ends("lapse-invite", "nobody comes by it any more", removal, **REMOVED, members=people)
-
-    story = clan(*THREE)
-    old = story.credential(CARA, NAS, "nas")
-    story.credential(BEN, NAS, "attic", replaces=[old])
-    story.credential(BEN, TABLET, "tablet", succeeds=PHONE)
-    story.credential(CARA, PHONE, "phone")
-    removal = story.operation(ANN, removing(BEN), story.genesis, CARA)
-    yield story.ends(
-        "lapse-replacement",
-        "what it replaced or succeeded stands again",
-        removal,
-        **REMOVED,
-        members={**people, "nas": NAS, "phone": PHONE},
-        revoked=[],
-    )
-
-    story = Story(*THREE)
-    for name, seed in people.items():
-        story.credential(ANN, seed, name)
-    story.credential(CARA, DAN, "dan")
-    removal = story.operation(BEN, removing(ANN), story.genesis, CARA)
-    yield story.ends(
-        "lapse-names",
-        "an admin whose name a removed one gave is called by its key",
-        removal,
-        admins=[(BEN, 1), (CARA, 1)],
-        pinned=[ANN],
-        members={unnamed(BEN): BEN, unnamed(CARA): CARA, "dan": DAN},
-        revoked=[],
     )

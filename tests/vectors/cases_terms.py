@@ -30,7 +30,8 @@ def all_cases() -> Iterator[Vector]:
     yield from tags()
     yield from names()
     yield from ends()
-    yield from invites()
+    yield from uses()
+    yield from inviters()
     yield from stolen_tokens()
     yield from successions()
 
@@ -189,8 +190,8 @@ def ends() -> Iterator[Vector]:
     )
 
 
-def invites() -> Iterator[Vector]:
-    """Uses are counted."""
+def uses() -> Iterator[Vector]:
+    """Uses of an invite are counted."""
     story = clan(*TWO)
     invite = story.invite(ANN, uses=2)
     for seed, name in ((PHONE, "phone"), (TABLET, "tablet"), (NAS, "nas")):
@@ -229,6 +230,9 @@ def invites() -> Iterator[Vector]:
         suspended=[],
     )
 
+
+def inviters() -> Iterator[Vector]:
+    """What the author of an invite says of it later, and is."""
     story = clan(*TWO)
     invite = story.invite(ANN)
     story.redemption(BEN, invite, PHONE, "phone")

@@ -5,7 +5,7 @@ that units have by default, or the system would refuse it while it goes down.
 """
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Final, Protocol
@@ -73,7 +73,7 @@ class ByResolved:
     """systemd-resolved, by its link."""
 
     owner: Owner = Owner.RESOLVED
-    _told: set[int] = field(default_factory=set)  # links
+    _told: int | None = None  # the link
 
     async def tell(self, wanted: Wanted, bus: Bus | None) -> None:
         """Tell it; it keeps what it knows."""
@@ -81,18 +81,17 @@ class ByResolved:
             raise NamesUnavailable(
                 "systemd-resolved", "it does not run, though /etc names it", "systemctl start systemd-resolved"
             )
-        self._told = {wanted.index}
+        self._told = wanted.index
         await resolved.register(
             bus, resolved.LinkNames(wanted.index, wanted.interface, wanted.server, wanted.domains)
         )
 
     async def take_back(self) -> None:
         """Revert the link."""
-        if self._told:
+        if self._told is not None:
             async with await system_bus() as bus:
-                for index in self._told:
-                    await resolved.revert(bus, index)
-            self._told = set()
+                await resolved.revert(bus, self._told)
+            self._told = None
 
 
 @dataclass(slots=True)

@@ -30,7 +30,6 @@ from clanmeshd.naming.messages import (
 
 TTL_S: Final = 1  # a rename is known everywhere within two seconds, and asking again costs nothing on the device
 SERVICES_PER_NAME_MAX: Final = 8  # 8 of them with the longest names of devices are 1,000 bytes of an answer
-NIBBLE_BITS: Final = 4  # RFC 3596, 2.5: a label for each
 
 _REVERSE: Final = (b"ip6", b"arpa")
 _PERSON: Final = b"hostmaster"  # whom to write to, in form; there is no mail

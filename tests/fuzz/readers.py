@@ -165,12 +165,8 @@ READERS: Final[dict[str, Reader]] = {
     "record signed": Reader(_signed, cache(_bodies), RECORD_BYTES_MAX - HEAD_BYTES),
     "datagram header": Reader(messages.parse_header_untrusted, _of("datagram"), DATAGRAM_BYTES_MAX),
     "datagram frames": Reader(messages.parse_frames_untrusted, _of("frame"), messages.PLAINTEXT_BYTES_MAX),
-    "udp packet": Reader(
-        lambda data: _some(read_ipv4_untrusted(data, scraps.PORT)), scraps.udp_packets, RAW_BYTES_MAX
-    ),
-    "icmp packet": Reader(
-        lambda data: _some(read_died_untrusted(data, scraps.PORT)), scraps.icmp_packets, RAW_BYTES_MAX
-    ),
+    "udp packet": Reader(_udp_packet, scraps.udp_packets, RAW_BYTES_MAX),
+    "icmp packet": Reader(_icmp_packet, scraps.icmp_packets, RAW_BYTES_MAX),
     "probe": Reader(read_packet_untrusted, _of("probe"), DATAGRAM_BYTES_MAX),
     "stream length": Reader(lambda data: streams.read_frame_length_untrusted(data[:4]), _of("stream"), 4),
     "stream frame": Reader(_stream_hello, _of("stream", behind=4), STREAM_FRAME_BYTES_MAX),

@@ -8,7 +8,7 @@ wrong.
 import ipaddress
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +20,7 @@ from clanmeshd import systemd
 from clanmeshd.core.effects import SetNames
 from clanmeshd.core.wanted import overlay_address, overlay_prefix
 from clanmeshd.files import RealFiles
-from clanmeshd.naming.registration import Registration
+from clanmeshd.naming.registration import Registration, first
 from clanmeshd.naming.resolver import Resolver
 from clanmeshd.naming.trouble import NamesUnavailable
 from clanmeshd.naming.ways import Wanted
@@ -109,14 +109,7 @@ class Names:
         with watch_addresses() as watch:
 
             async def changed() -> None:
-                async with trio.open_nursery() as nursery:
-
-                    async def either(wait: Callable[[], Awaitable[object]]) -> None:
-                        await wait()
-                        nursery.cancel_scope.cancel()
-
-                    nursery.start_soon(either, self._looked_at.wait)
-                    nursery.start_soon(either, watch.changed)
+                await first(self._looked_at.wait, watch.changed)
 
             await self.registration.run(self._to_tell, changed)
 

@@ -77,7 +77,7 @@ class Registration:
             except NamesUnavailable as error:  # not the bus' fault
                 self._explain(error)
             with trio.move_on_after(RECHECK_S if self.failure is None else self._pause_s()):
-                await _first(changed, bus.owner_changed if bus is not None else trio.sleep_forever)
+                await first(changed, bus.owner_changed if bus is not None else trio.sleep_forever)
             if bus is None:
                 return
 
@@ -117,6 +117,7 @@ class Registration:
 
     async def _pause(self, changed: Callable[[], Awaitable[object]]) -> None:
         with trio.move_on_after(self._pause_s()):
+            await trio.sleep(RETRY_FIRST_S)  # without a bus nobody asks what is wanted, so a change stays one
             await changed()
 
     def _pause_s(self) -> float:
@@ -133,7 +134,7 @@ async def _bus() -> Bus | None:
         return None
 
 
-async def _first(*waits: Callable[[], Awaitable[object]]) -> None:
+async def first(*waits: Callable[[], Awaitable[object]]) -> None:
     """Wait until one of them is over. Raises what one of them raises."""
     failures: list[OSError] = []
 

@@ -11,11 +11,13 @@ from typing import Any, Final
 
 import pytest
 import trio
+from trio.testing import MockClock
 
+from clanmeshd.naming import registration
 from clanmeshd.naming.bus import ADDRESS_VARIABLE, Bus, system_bus
 from clanmeshd.naming.dbus import BusMessage, Field, MessageKind, write_message
 from clanmeshd.naming.owner import Owner
-from clanmeshd.naming.registration import Registration
+from clanmeshd.naming.registration import RETRY_FIRST_S, Registration
 from clanmeshd.naming.resolved import NAME
 from clanmeshd.naming.trouble import NamesUnavailable
 from clanmeshd.naming.ways import MANAGER, MANAGER_DIRECTORY, Etc, Wanted, dnsmasq_lines
@@ -203,6 +205,26 @@ async def test_it_is_told_again_when_the_bus_was_restarted(machine: Machine, bus
             await until(lambda: told[: len(TOLD)] == TOLD)  # and once more if it came between two questions
             machine.scope.cancel()
     stop(process)
+
+
+async def test_a_bus_that_lets_nobody_in_is_asked_seldom(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """Also while the names are others than those that were asked for last, which nobody looks at without a bus."""
+    attempts = 0
+
+    async def refuse() -> Bus:
+        nonlocal attempts
+        attempts += 1
+        assert attempts < 2 * PATIENCE_S, "without a pause"
+        await trio.lowlevel.checkpoint()
+        raise OSError("Connection reset by peer")
+
+    monkeypatch.setattr(registration, "system_bus", refuse)
+    machine.change(WANTED)
+    with trio.move_on_after(PATIENCE_S):
+        await machine.run()
+    assert 2 < attempts <= PATIENCE_S / RETRY_FIRST_S + 1
 
 
 async def test_a_link_of_networkd_is_named_with_a_remedy(machine: Machine, bus: Start) -> None:

@@ -117,7 +117,7 @@ def _port(values: dict[str, Any], key: str, default: int) -> int:
 
 def _interface(values: dict[str, Any]) -> str:
     name: str = _typed(values, "interface", str, "clan0")
-    if not 0 < len(name.encode()) <= INTERFACE_BYTES_MAX or "/" in name or any(map(str.isspace, name)):
+    if not 0 < len(name.encode()) <= INTERFACE_BYTES_MAX or any(each in "/:" or each.isspace() for each in name):
         raise ValueError(f"interface {name!r} is not a name of at most {INTERFACE_BYTES_MAX} characters")
     return name
 

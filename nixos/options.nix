@@ -27,7 +27,7 @@
       description = "UDP port of WireGuard.";
     };
     interface = lib.mkOption {
-      type = lib.types.strMatching "[^/[:space:]]{1,15}";
+      type = lib.types.strMatching "[^/:[:space:]]{1,15}";
       default = "clan0";
       description = "Name of the WireGuard interface.";
     };

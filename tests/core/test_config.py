@@ -25,7 +25,8 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
     config = _load(
         tmp_path,
         'port = 1\ntunnel_port = 2\ninterface = "wg9"\noverlay = "none"\n'
-        'mdns = false\nnames = false\nendpoints = ["192.0.2.1:3"]\nport_mapping = false\n',
+        'mdns = false\nnames = false\nendpoints = ["192.0.2.1:3"]\nport_mapping = false\n'
+        'relay = false\nhooks = "/hooks"\n',
     )
     assert config == Config(
         tmp_path / "state",
@@ -38,6 +39,8 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
         names=False,
         endpoints=(parse_endpoint("192.0.2.1:3"),),
         port_mapping=False,
+        relay=False,
+        hooks=Path("/hooks"),
     )
 
 
@@ -59,8 +62,13 @@ def test_who_relays_may_be_said(tmp_path: Path, text: str, relays: bool | str) -
         ("port = 65536", "port"),
         ('interface = "a-name-that-is-too-long"', "interface"),
         ('interface = "a/b"', "interface"),
+        ('interface = "a:b"', "interface"),
+        ('interface = ""', "interface"),
         ('overlay = "magic"', "overlay"),
         ("mdns = 1", "mdns"),
+        ("names = 1", "names"),
+        ("hooks = 1", "hooks"),
+        ('hooks = "hooks.d"', "hooks"),
         ('port_mapping = "yes"', "port_mapping"),
         ("relay = 1", "relay"),
         ('relay = "yes"', "relay"),

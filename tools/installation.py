@@ -33,7 +33,6 @@ USERS = Path("/usr/local/lib/sysusers.d/clanmesh.conf")
 UNIT = "clanmeshd.service"
 INSTANCES = "clanmeshd@.service"
 RESUME = "clanmesh-resume.service"
-BACKOFF = Path(f"{UNIT}.d") / "backoff.conf"
 ENABLED = Path("/etc/systemd/system")
 GROUP = "clanmesh"
 RUNTIME = Path("/run")
@@ -214,7 +213,7 @@ def systemctl(*words: str) -> None:
 def uninstall() -> None:
     """Take away what `install` made, however much of it there is. The state stays. Raises OSError."""
     if BOOTED.is_dir():
-        read(["systemctl", "stop", UNIT, "clanmeshd@*.service"])
+        read(["systemctl", "stop", UNIT, "clanmeshd@*.service", RESUME])
     remove([path for path in ENABLED.glob("*.wants/*") if OURS.fullmatch(path.name)])
     remove([UNITS / UNIT, UNITS / INSTANCES, UNITS / RESUME, UNITS / f"{UNIT}.d", UNITS / f"{INSTANCES}.d", USERS])
     remove([COMMANDS / name for name in COMMAND_NAMES if is_ours(COMMANDS / name)])

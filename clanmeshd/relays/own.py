@@ -1,6 +1,5 @@
 """This device as a relay of its clan: whether it is one, and what it knows of the pairs. Idle until asked."""
 
-import ipaddress
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from clanmesh_protocol.endpoints import Endpoint
+from clanmesh_protocol.endpoints import Endpoint, is_public
 from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.limits import ENDPOINTS_MAX
 from clanmesh_protocol.streams import Refuse
@@ -33,12 +32,12 @@ def is_willing(setting: bool | str, tags: Sequence[str], *, is_public: bool) -> 
     return TAG in tags or is_public
 
 
-def is_public(own: Iterable[Endpoint]) -> bool:
+def is_on_the_internet(own: Iterable[Endpoint]) -> bool:
     """Whether the addresses of a device's interfaces say that others reach it.
 
     IPv4's alone: with IPv6 each device at home has one of the internet, and a router in front that lets nobody in.
     """
-    return any(len(each.ip) == 4 and ipaddress.ip_address(each.ip).is_global for each in own)
+    return any(len(each.ip) == 4 and is_public(each.ip) for each in own)
 
 
 @dataclass(slots=True)
@@ -76,7 +75,7 @@ class OwnRelay:
         """Whether this device relays by now."""
         member = self.driver.mesh.authority.members.get(self.own)
         tags = member.tags if member is not None else ()
-        return is_willing(self.config.relay, tags, is_public=is_public(self._local(self.config.port)))
+        return is_willing(self.config.relay, tags, is_public=is_on_the_internet(self._local(self.config.port)))
 
     def _start(self, nursery: trio.Nursery) -> "RelayService":
         from clanmeshd.relays.serving import RelayService, Surroundings

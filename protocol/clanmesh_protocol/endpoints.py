@@ -56,6 +56,12 @@ def is_candidate(ip: bytes) -> bool:
     )
 
 
+def is_public(ip: bytes) -> bool:
+    """Whether an address is one of the internet's: not private, shared, reserved, multicast or for examples."""
+    address = ipaddress.ip_address(ip)
+    return address.is_global and not address.is_multicast and not address.is_reserved
+
+
 def endpoint_from_fields_untrusted(fields: Fields) -> Endpoint:
     """Read `[ip, port]`. Raises MalformedError or LimitError."""
     ip = fields.blob("ip", at_most=16)

@@ -4,10 +4,11 @@ import struct
 
 import pytest
 
+from clanmesh_protocol.endpoints import is_public
 from clanmesh_protocol.errors import LimitError, MalformedError, ProtocolError
 from clanmeshd.net.mapping import http, natpmp, pcp, soap
 from clanmeshd.net.mapping.gateway import gateway_of, gateway_of_ipv6
-from clanmeshd.net.mapping.terms import Datagram, Effect, Epoch, Forward, Heard, Link, Silent, Transport, is_public
+from clanmeshd.net.mapping.terms import Datagram, Effect, Epoch, Forward, Heard, Link, Silent, Transport
 from clanmeshd.net.mapping.xml import DEPTH_MAX, ELEMENTS_MAX, TEXT_CHARACTERS_MAX, Leaf, leaves_untrusted
 from tests.core.routers import description, drive, page
 

@@ -10,7 +10,7 @@ from clanmesh_protocol.endpoints import endpoint
 from clanmesh_protocol.keys import NodeId
 from clanmeshd.core.buckets import Budget
 from clanmeshd.overlay.relay import IDLE_S, LIFETIME_S, NotRelayed, Quotas, Relay
-from clanmeshd.relays.own import is_public, is_willing
+from clanmeshd.relays.own import is_on_the_internet, is_willing
 
 OWN, *MEMBERS = (NodeId(bytes([number]) * 32) for number in range(8))
 ALICE, BOB, CAROL, DAVE = MEMBERS[:4]
@@ -200,4 +200,4 @@ def test_who_relays(setting: bool | str, tags: list[str], is_public: bool, willi
     ],
 )
 def test_who_can_be_reached_from_everywhere(addresses: list[str], public: bool) -> None:
-    assert is_public(endpoint(address, 51871) for address in addresses) is public
+    assert is_on_the_internet(endpoint(address, 51871) for address in addresses) is public

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from clanmesh_protocol.endpoints import Endpoint
+from clanmesh_protocol.endpoints import Endpoint, is_public
 from clanmeshd.net.addresses import AddressWatch, watch_addresses
 from clanmeshd.net.mapping.gateway import find_link, find_link_ipv6
 from clanmeshd.net.mapping.terms import (
@@ -32,7 +32,6 @@ from clanmeshd.net.mapping.terms import (
     Show,
     Standing,
     Talk,
-    is_public,
 )
 
 if TYPE_CHECKING:

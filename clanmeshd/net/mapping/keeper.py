@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import Final
 
-from clanmesh_protocol.endpoints import Endpoint
+from clanmesh_protocol.endpoints import Endpoint, is_public
 from clanmeshd.net.mapping.terms import (
     LIFETIME_S_MAX,
     WHY_OFFLINE,
@@ -32,7 +32,6 @@ from clanmeshd.net.mapping.terms import (
     Standing,
     Taken,
     Talk,
-    is_public,
 )
 
 RETRY_S_MIN: Final = 60.0  # after a power cut a router's services come later than its network

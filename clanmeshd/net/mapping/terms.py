@@ -1,6 +1,5 @@
 """The words of port mapping: what is wanted, what a router granted, what to do next, and why there is none."""
 
-import ipaddress
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
@@ -197,12 +196,6 @@ def exchange(
 def bounded_lifetime_s(lifetime_s: float) -> float:
     """The lifetime that a router named, as we go by it."""
     return min(max(lifetime_s, LIFETIME_S_MIN), LIFETIME_S_MAX)
-
-
-def is_public(ip: bytes) -> bool:
-    """Whether an address is one of the internet's: not private, shared, reserved, multicast or for examples."""
-    address = ipaddress.ip_address(ip)
-    return address.is_global and not address.is_multicast and not address.is_reserved
 
 
 class Epoch:

@@ -3,6 +3,7 @@
     static   ruff, mypy, import-linter
     house    its own rules: sizes, names, layout, tools, this runner
     core     the formats, the pure core
+    commits  attacks on the configuration's history, with git and OpenSSH
     fuzz     damaged messages for all that reads what others sent
     sim      many cores on virtual clocks, and what hostile ones try
     faults   hundreds of seeds of faults and of members that lie, on virtual clocks
@@ -67,7 +68,8 @@ TIERS = (
     Tier("fuzz", 60, ("tests/fuzz",)),
     Tier("sim", 220, ("tests/sim", "tests/hostile")),
     Tier("faults", 300, ("tests/faults",)),
-    Tier("net", 600, ("tests/net", "tests/commits")),
+    Tier("commits", 120, ("tests/commits",)),
+    Tier("net", 600, ("tests/net",)),
     Tier("systemd", 330, ("tests/systemd", "tests/nixos")),
     Tier("kernel", 45, ("tests/kernel",)),
 )
@@ -75,7 +77,7 @@ TIERS = (
 SIDE_BY_SIDE_MAX = 2  # budgets are for two cores
 
 # Side by side only what does not mind a busy machine; the rest looks at real clocks. The longest goes first.
-ROUNDS = (("core", "static", "house", "fuzz"), ("sim", "faults"), ("net",), ("systemd",), ("kernel",))
+ROUNDS = (("core", "commits", "static", "house", "fuzz"), ("sim", "faults"), ("net",), ("systemd",), ("kernel",))
 
 
 @dataclass

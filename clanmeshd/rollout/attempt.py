@@ -124,7 +124,8 @@ class Attempt:
                     log=str(path),
                     unit=steward.unit(),
                     hooks=self._hooks,
-                )
+                ),
+                started,
             )
         finally:
             self._building = None
@@ -146,17 +147,17 @@ class Attempt:
         self.commit = bytes.fromhex(activation.revision.commit)
         log.info("%s: its activation was under way", short(self.commit))
         try:
-            await self._watch(activation, launches=0)
+            await self._watch(activation, time.monotonic())
         finally:
             self._enter(None)
 
     # --- activating ----------------------------------------------------------------------------------------
 
-    async def _activate(self, activation: Activation) -> None:
+    async def _activate(self, activation: Activation, started: float) -> None:
         await self._wait_for_hooks()
         self._journal.files.write_atomic(self._resumption, steward.resumption(self._request))
         self._journal.files.write_atomic(self._request, request_bytes(activation))
-        await self._watch(activation, launches=0)
+        await self._watch(activation, started)
 
     async def _finish(self, activation: Activation) -> None:
         """The result is remembered; a power cut may have left hooks that were not told it."""
@@ -181,7 +182,8 @@ class Attempt:
                 log=str(path),
                 hooks=self._hooks,
                 refused=why,
-            )
+            ),
+            started,
         )
 
     async def _wait_for_hooks(self) -> None:
@@ -189,11 +191,10 @@ class Attempt:
         while activator_lives(self._directory):  # noqa: ASYNC110 - another process holds the lock
             await trio.sleep(WATCH_S)
 
-    async def _watch(self, activation: Activation, launches: int) -> None:
+    async def _watch(self, activation: Activation, started: float) -> None:
         """See an activation through: start the activator when none lives, and read how far it is."""
         self._enter(RolloutState.TESTING)
-        started = time.monotonic()
-        failure = "it died each time"
+        launches, failure = 0, "it died each time"
         # Looked at before each reading: a step that is taken between the two is no step that we wait for.
         seen = self._state_identity()
         while (done := self._result(activation)) is None:

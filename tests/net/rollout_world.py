@@ -197,7 +197,8 @@ class Device:
 
     def _make(self) -> Rollout:
         directory = self.root / "rollout"
-        return Rollout(directory, self.runtime, sources=self, report=self._report, tell=self._tell)
+        hooks = self.root / "hooks.d"
+        return Rollout(directory, self.runtime, sources=self, report=self._report, tell=self._tell, hooks=hooks)
 
     def _tell(self, kind: str, text: str) -> None:
         self.told.append((kind, text))

@@ -8,7 +8,8 @@ import trio.testing
 
 from clanmesh_protocol.records import RolloutState
 from clanmeshd.rollout import attempt, repository, steward
-from tests.net.rollout_devices import deploy, make_devices, running, wait_for
+from clanmeshd.rollout.activation import activator_lives
+from tests.net.rollout_devices import deploy, make_devices, running, wait_for, wait_until
 from tests.net.rollout_world import (
     ACTIVATE,
     CLAN_TOML,
@@ -195,6 +196,24 @@ async def test_what_cannot_be_built_is_remembered(
     assert report.bad == (bad,)
     assert why in str(device.rollout.view()["why"])
     assert not list(processes_with(f"CLAN_COMMIT={bad.hex()}".encode()))
+
+
+async def test_hooks_are_told_of_a_build_that_failed(device: Device, author: Author, alice: Key) -> None:
+    """The activator tells them, and the time that the build took counts all the same."""
+    hook = device.root / "hooks.d" / "10-note"
+    hook.parent.mkdir()
+    hook.write_text('#!/bin/sh\necho "$CLAN_RESULT $CLAN_COMMIT $CLAN_WHY" >"$CLAN_RUNTIME_DIR/told"\n')
+    hook.chmod(0o755)
+    bad = author.commit({"build": HANGING, "clan.toml": QUICK})
+    async with running(device):
+        await deploy(device, author, alice, None, bad)
+        await device.reaches(RolloutState.FAILED, None)
+        await wait_until((device.runtime / "told").exists)
+        await wait_until(lambda: not activator_lives(device.root / "rollout"))
+    assert (device.runtime / "told").read_text() == f"failed {bad.hex()} build did not end within 1 s\n"
+    [entry] = device.rollout.history()
+    assert (entry["commit"], entry["state"], entry["why"]) == (bad.hex(), "failed", "build did not end within 1 s")
+    assert entry["seconds"] >= 1
 
 
 async def test_a_failed_commit_is_not_tried_again_until_asked(device: Device, author: Author, alice: Key) -> None:

@@ -62,16 +62,14 @@ def read_value_untrusted(data: bytes, at: int, depth: int = 0) -> tuple[Any, int
         return _CONSTANTS[code], at
     if code in _UNSIGNED or code in _SIGNED:
         size = _UNSIGNED.get(code) or _SIGNED[code]
-        return int.from_bytes(data[at : at + size], "big", signed=code in _SIGNED), at + size
+        return int.from_bytes(_take(data, at, size), "big", signed=code in _SIGNED), at + size
     if code in _FLOATS:
         size = struct.calcsize(_FLOATS[code])
-        if len(data) - at < size:
-            raise OSError("the daemon's answer is cut short")
-        return struct.unpack_from(_FLOATS[code], data, at)[0], at + size
+        return struct.unpack(_FLOATS[code], _take(data, at, size))[0], at + size
     if code < 0xC0:
         kind, count = (code & 0xE0 if code >= 0xA0 else code & 0xF0), code & (0x1F if code >= 0xA0 else 0x0F)
     elif code in _LENGTHS:
-        count = int.from_bytes(data[at : at + _LENGTHS[code]], "big")
+        count = int.from_bytes(_take(data, at, _LENGTHS[code]), "big")
         at += _LENGTHS[code]
         kind = 0xA0 if code in (0xD9, 0xDA, 0xDB) else 0xC4 if code < 0xC7 else 0x90 if code < 0xDE else 0x80
     else:
@@ -80,10 +78,8 @@ def read_value_untrusted(data: bytes, at: int, depth: int = 0) -> tuple[Any, int
 
 
 def _read_many(data: bytes, at: int, kind: int, count: int, depth: int) -> tuple[Any, int]:
-    if count > len(data) - at:
-        raise OSError("the daemon's answer is cut short")
     if kind in (0xA0, 0xC4):
-        part = data[at : at + count]
+        part = _take(data, at, count)
         return (part.decode(errors="replace") if kind == 0xA0 else part), at + count
     values = []
     for _ in range(count if kind == 0x90 else 2 * count):
@@ -92,3 +88,9 @@ def _read_many(data: bytes, at: int, kind: int, count: int, depth: int) -> tuple
     if kind == 0x90:
         return values, at
     return {str(key): value for key, value in zip(values[::2], values[1::2], strict=True)}, at
+
+
+def _take(data: bytes, at: int, size: int) -> bytes:
+    if size > len(data) - at:
+        raise OSError("the daemon's answer is cut short")
+    return data[at : at + size]

@@ -160,7 +160,6 @@ def _assemble(config: Config, store: Store, keys: DeviceKeys, membership: Member
     def tell(kind: str, text: str) -> None:
         driver.events.add(kind, text, is_problem=kind == "alarm")
 
-    stores = MemberStores(driver, keys, membership.clan, ties)
     reach = Reach(keys.identity_seed, membership.clan, ties)
     rollout = Rollout(
         config.state_directory / "rollout",
@@ -168,7 +167,7 @@ def _assemble(config: Config, store: Store, keys: DeviceKeys, membership: Member
         sources=reach,
         report=report,
         tell=tell,
-        stores=stores,
+        stores=MemberStores(driver, reach),
         hooks=config.hooks,
     )
     overlay = Overlay(config.interface, config.overlay, applied=driver.tunnels_applied)

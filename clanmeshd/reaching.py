@@ -35,6 +35,7 @@ LOG_FRAMES_MAX: Final = 2 * LOG_TEXT_BYTES_MAX // STREAM_LINES_MAX  # of lines t
 _LINE_COST_BYTES: Final = 5  # msgpack's own, of one text
 _BATCH_BYTES_MAX: Final = STREAM_FRAME_BYTES_MAX // 2
 REACH_S: Final = 2.0  # to an accepted stream: whoever takes longer is not the one to get a commit from
+STORE_S: Final = 10.0  # likewise to a builder, which may be building: there are few of them
 
 
 @dataclass(slots=True)
@@ -69,7 +70,15 @@ class Reach:
             yield pipe
 
     @asynccontextmanager
-    async def connect(self, holder: Holder, purpose: Purpose) -> AsyncIterator[stream.Stream]:
+    async def store(self, holder: Holder) -> AsyncIterator[trio.abc.HalfCloseableStream]:
+        """Open a stream to the holder's Nix store. Raises OSError, ProtocolError."""
+        async with self.connect(holder, Purpose.STORE, STORE_S) as channel, stream.Pipe(channel) as pipe:
+            yield pipe
+
+    @asynccontextmanager
+    async def connect(
+        self, holder: Holder, purpose: Purpose, timeout_s: float = REACH_S
+    ) -> AsyncIterator[stream.Stream]:
         """Open a stream to a member. Raises OSError, ProtocolError."""
         with self.ties.tie(holder.node):
             channel = await stream.connect(
@@ -78,7 +87,7 @@ class Reach:
                 seed=self.seed,
                 clan=self.clan,
                 purpose=purpose,
-                timeout_s=REACH_S,
+                timeout_s=timeout_s,
             )
             self.reached_s = trio.current_time()
             async with channel:

@@ -10,7 +10,6 @@ from clanmesh_protocol.streams import Purpose
 from clanmeshd.clan import Clan
 from clanmeshd.control import Conversation
 from clanmeshd.core.peers import Peer
-from clanmeshd.core.wanted import node_record
 from clanmeshd.driver import instant
 from clanmeshd.net import stream
 
@@ -63,11 +62,9 @@ def _unseen_s(peer: Peer) -> float:
 
 
 async def _answers(clan: Clan, peer: Peer) -> bool:
-    record = node_record(clan.mesh.ledger, peer.node)
-    endpoints = [*([peer.endpoint] if peer.endpoint else []), *(record.endpoints if record is not None else ())]
     try:
         channel = await stream.connect(
-            endpoints,
+            peer.endpoints,
             server=peer.node,
             seed=clan.keys.identity_seed,
             clan=clan.membership.clan,

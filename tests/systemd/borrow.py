@@ -6,16 +6,16 @@ It is the device itself that asks itself, over a stream of its own. What comes g
 """
 
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import trio
 
 from clanmesh_protocol.endpoints import Endpoint
-from clanmesh_protocol.streams import Purpose
 from clanmeshd.core.effects import Holder
-from clanmeshd.net import stream
+from clanmeshd.net.stream import Ties
+from clanmeshd.reaching import Reach
 from clanmeshd.rollout.store import pull
 from clanmeshd.store import Store
 
@@ -31,24 +31,16 @@ class Own:
         keys, membership = store.load_keys(), store.load_membership()
         assert keys is not None
         assert membership is not None
-        self._keys, self._clan = keys, membership.clan
+        self._node = keys.node
+        self._reach = Reach(keys.identity_seed, membership.clan, Ties())
 
     def near(self, labels: Sequence[str]) -> Sequence[Holder]:
         """This device, whatever is asked for."""
-        return [Holder(self._keys.node, (HERE,), frozenset())]
+        return [Holder(self._node, (HERE,), frozenset())]
 
-    @asynccontextmanager
-    async def open(self, builder: Holder) -> AsyncIterator[trio.abc.HalfCloseableStream]:
+    def open(self, builder: Holder) -> AbstractAsyncContextManager[trio.abc.HalfCloseableStream]:
         """A stream to the daemon."""
-        channel = await stream.connect(
-            builder.endpoints,
-            server=builder.node,
-            seed=self._keys.identity_seed,
-            clan=self._clan,
-            purpose=Purpose.STORE,
-        )
-        async with stream.Pipe(channel) as pipe:
-            yield pipe
+        return self._reach.store(builder)
 
 
 async def main(paths: Sequence[str]) -> None:

@@ -46,20 +46,16 @@ def said(finished: "subprocess.CompletedProcess[bytes]") -> str:
 
 
 def git(
-    *words: str | Path, directory: Path | None = None, env: Mapping[str, str] | None = None, what: str = ""
+    *words: str | Path,
+    directory: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: bytes | None = None,
+    what: str = "",
 ) -> str:
     """Run git and give what it printed, without the last line break. Raises Failure with git's reason."""
-    finished = run(["git", *words], directory=directory, env=env)
+    finished = run(["git", *words], directory=directory, env=env, stdin=stdin)
     if finished.returncode != 0:
         raise Failure(what or f"git {words[0]}", said(finished), "put that right and try again")
-    return finished.stdout.decode("utf-8", "replace").removesuffix("\n")
-
-
-def git_with_input(data: bytes, *words: str, what: str) -> str:
-    """Run git on some input and give what it printed, without the last line break. Raises Failure."""
-    finished = run(["git", *words], stdin=data)
-    if finished.returncode != 0:
-        raise Failure(what, said(finished), "put that right and try again")
     return finished.stdout.decode("utf-8", "replace").removesuffix("\n")
 
 

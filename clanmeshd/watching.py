@@ -2,21 +2,19 @@
 
 import logging
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import trio
 
 from clanmesh_protocol.control import Fault
-from clanmesh_protocol.records import Head
 from clanmeshd.driver import instant
+from clanmeshd.publishing import publish
 from clanmeshd.rollout.build import read_config
 from clanmeshd.rollout.objects import Objects
 from clanmeshd.rollout.upstream import SignedHead, Upstream, pause_s, reason
 
 if TYPE_CHECKING:
     from clanmeshd.clan import Clan
-
-REF: Final = "main"
 
 log = logging.getLogger(__name__)
 
@@ -57,20 +55,9 @@ def _rank(clan: "Clan") -> int:
 
 async def _take(clan: "Clan", signed: SignedHead, bundle: AsyncIterator[bytes]) -> None:
     """Publish what was found, as if it were pushed here. Raises Fault."""
-    wanted = clan.driver.slots.rollout.newest
-    if wanted is None:
-        raise Fault("failed", "an upstream's head", "the daemon has just started", "it is looked at again later")
-    binary = await clan.rollout.push(
-        wanted,
-        ref=REF,
-        old=signed.old,
-        new=signed.new,
-        signature=signed.signature,
-        bundle=bundle,
-        progress=_quietly,
+    await publish(
+        clan, old=signed.old, new=signed.new, signature=signed.signature, bundle=bundle, progress=_quietly
     )
-    clan.mesh.publish(Head(signed.old, signed.new, binary), slot=REF, now=instant())
-    await clan.driver.settle()
 
 
 async def _quietly(text: str) -> None:

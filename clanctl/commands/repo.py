@@ -11,16 +11,15 @@ from clanctl import render, show
 from clanctl.client import Instance, call
 from clanctl.failures import Failure
 from clanctl.options import json_option, pass_instance
-from clanctl.programs import git, git_or_none, git_with_input
+from clanctl.programs import git, git_or_none
 from clanctl.pushing import find_key, plan_move, statement_of
 from clanctl.render_admins import waiting_text
 from clanctl.signing import SigningKey, configured_key, find_or_make_key, key_of, sign
 from clanctl.starter import write_starter
-from clanmesh_protocol.heads import HEAD_NAMESPACE
+from clanmesh_protocol.heads import HEAD_NAMESPACE, OFFERED
 
 REMOTE: Final = "clan"
 BRANCH: Final = "main"
-OFFERED: Final = "refs/clanmesh/head"  # at an upstream: the signed statement, as a text
 RUNTIME_SETTING: Final = "clanmesh.runtimedir"  # tells git-remote-clan which instance, where it is not the default
 
 
@@ -76,7 +75,7 @@ def offer(where: Instance, remote: str, commit: str, as_json: bool) -> None:
     move, key = plan_move(info, commit), find_key(info)
     statement = statement_of(move)
     text = statement + sign(key, HEAD_NAMESPACE, statement)
-    blob = git_with_input(text, "hash-object", "-w", "--stdin", what="keeping the signed head")
+    blob = git("hash-object", "-w", "--stdin", stdin=text, what="keeping the signed head")
     git("push", "--quiet", "--", remote, f"{move.new}:refs/heads/{BRANCH}", f"+{blob}:{OFFERED}", what="the push")
     if as_json:
         show.as_json({"remote": remote, "commit": move.new, "old": move.old})

@@ -8,15 +8,16 @@ import trio
 
 from clanmesh_protocol.control import Fault
 from clanmesh_protocol.errors import ProtocolError
-from clanmesh_protocol.records import Head
 from clanmeshd.calls.arguments import blob, commit, commit_or_none, number, text
 from clanmeshd.calls.decisions import decide
 from clanmeshd.calls.finding import a_member
-from clanmeshd.calls.signers import REF, checkpoint_of, need_admin
+from clanmeshd.calls.signers import checkpoint_of, need_admin
 from clanmeshd.control import Conversation
 from clanmeshd.core.effects import Holder
 from clanmeshd.driver import instant
+from clanmeshd.publishing import publish
 from clanmeshd.reaching import ask_history, ask_log
+from clanmeshd.rollout.following import REF
 
 if TYPE_CHECKING:
     from clanmeshd.clan import Clan
@@ -57,20 +58,8 @@ async def push(daemon: "Daemon", args: dict[str, Any], conversation: Conversatio
     old, new = commit_or_none(args, "old"), commit(args, "new")
     signature = blob(args, "signature", SIGNATURE_BYTES_MAX)
     size = number(args, "bundle_bytes", 0, 0, BUNDLE_BYTES_MAX)
-    wanted = clan.driver.slots.rollout.newest
-    if wanted is None:
-        raise Fault("failed", "the push", "the daemon has just started", "try again")
-    binary = await clan.rollout.push(
-        wanted,
-        ref=REF,
-        old=old,
-        new=new,
-        signature=signature,
-        bundle=_bundle(conversation, size),
-        progress=conversation.progress,
-    )
-    clan.mesh.publish(Head(old, new, binary), slot=REF, now=instant())
-    await clan.driver.settle()
+    bundle, progress = _bundle(conversation, size), conversation.progress
+    await publish(clan, old=old, new=new, signature=signature, bundle=bundle, progress=progress)
     return {"commit": new.hex()}
 
 

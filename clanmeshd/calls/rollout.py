@@ -8,11 +8,12 @@ from clanmesh_protocol.limits import DIRECTIVE_REASON_BYTES_MAX
 from clanmesh_protocol.records import Directive, Resolution, Verb
 from clanmeshd.calls.arguments import flag, text, text_or
 from clanmeshd.calls.decisions import decide
-from clanmeshd.calls.signers import REF, need_admin
+from clanmeshd.calls.signers import need_admin
 from clanmeshd.clan import Clan
 from clanmeshd.control import Conversation
 from clanmeshd.core.directives import directive, standing
 from clanmeshd.driver import instant
+from clanmeshd.rollout.following import REF
 
 if TYPE_CHECKING:
     from clanmeshd.daemon import Daemon

@@ -10,13 +10,13 @@ from clanmeshd.calls.arguments import text
 from clanmeshd.calls.decisions import Decision, decide
 from clanmeshd.clan import Clan
 from clanmeshd.control import Conversation
+from clanmeshd.rollout.following import REF
 
 if TYPE_CHECKING:
     from clanmeshd.daemon import Daemon
 
 _KEY_TYPES = ("ssh-ed25519", "sk-ssh-ed25519@openssh.com", "ssh-rsa", "sk-ecdsa-sha2-nistp256@openssh.com")
 _ECDSA_PREFIX = "ecdsa-sha2-"
-REF = "main"  # the one ref of a configuration that is followed
 
 
 async def list_signers(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:

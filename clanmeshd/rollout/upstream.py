@@ -19,17 +19,17 @@ from typing import Final
 import trio
 
 from clanmesh_protocol.control import Fault
+from clanmesh_protocol.heads import OFFERED, head_statement
 from clanmesh_protocol.keys import ClanId
-from clanmesh_protocol.records import head_statement
 from clanmeshd import process
+from clanmeshd.rollout.following import REF
 from clanmeshd.rollout.git import HASH_BYTES, bounded, complaint, environment, run_git
 from clanmeshd.rollout.objects import Objects
 from clanmeshd.rollout.repository import PACK_BYTES_MAX
 from clanmeshd.rollout.selection import short
 
-HEAD: Final = "refs/clanmesh/head"
 PROTOCOLS: Final = "https:ssh:file"
-BRANCH: Final = "refs/heads/main"
+BRANCH: Final = f"refs/heads/{REF}"
 LOOK_S: Final = 60.0  # between two looks of the first member
 LOOK_S_MAX: Final = 3600.0  # of anybody
 LOOK_AGAIN_S: Final = 3600.0  # at a head that was not taken
@@ -66,7 +66,7 @@ def read_head_untrusted(text: str, clan: ClanId) -> SignedHead:
         new = bytes.fromhex(words["new"])
     except (KeyError, ValueError) as error:
         raise ValueError("no signed head") from error
-    if len(new) != HASH_BYTES or head_statement(clan, "main", old, new).decode() != statement:
+    if len(new) != HASH_BYTES or head_statement(clan, REF, old, new).decode() != statement:
         raise ValueError("a head for something else than this clan's main")
     return SignedHead(old, new, (armor + rest).encode())
 
@@ -94,9 +94,9 @@ class Upstream:
         await self._fetch(url)
         # Another look finds the same, until there are other signers, or this device has caught up.
         self._refused, self._again_s = blob, trio.current_time() + LOOK_AGAIN_S
-        found = await run_git(self._path, "cat-file", "blob", HEAD, output_bytes_max=TEXT_BYTES_MAX)
+        found = await run_git(self._path, "cat-file", "blob", OFFERED, output_bytes_max=TEXT_BYTES_MAX)
         if not found.ok:
-            raise OSError(f"{HEAD} is no text: {complaint(found)}")
+            raise OSError(f"{OFFERED} is no text: {complaint(found)}")
         signed = read_head_untrusted(found.stdout.decode(errors="replace"), clan)
         if signed.new == head:
             return False
@@ -112,7 +112,7 @@ class Upstream:
 
     async def _ask(self, url: str) -> bytes:
         """Where the signed head is now; empty when there is none."""
-        words = ("ls-remote", "--quiet", "--", url, HEAD)
+        words = ("ls-remote", "--quiet", "--", url, OFFERED)
         finished = await self._run(*words, timeout_s=LOOK_TIMEOUT_S)
         return finished.split(b"\t")[0].strip()
 
@@ -125,7 +125,7 @@ class Upstream:
         try:
             await self._run(
                 *("fetch", "--quiet", "--no-tags", "--prune", "--no-write-fetch-head", "--no-recurse-submodules"),
-                *("--no-auto-maintenance", "--", url, f"+{BRANCH}:{BRANCH}", f"+{HEAD}:{HEAD}"),
+                *("--no-auto-maintenance", "--", url, f"+{BRANCH}:{BRANCH}", f"+{OFFERED}:{OFFERED}"),
                 timeout_s=FETCH_TIMEOUT_S,
             )
         except OSError:

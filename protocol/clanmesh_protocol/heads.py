@@ -3,6 +3,7 @@
 from typing import Final
 
 HEAD_NAMESPACE: Final = "head@clanmesh"
+OFFERED: Final = "refs/clanmesh/head"  # at an upstream: the signed statement of a head, as a text
 
 
 def head_statement(clan: bytes, ref: str, old: bytes | None, new: bytes) -> bytes:

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from clanmesh_protocol.control import Fault
-from clanmesh_protocol.records import RolloutState, head_statement
+from clanmesh_protocol.heads import OFFERED, head_statement
+from clanmesh_protocol.records import RolloutState
 from clanmeshd.rollout import upstream
 from clanmeshd.rollout.config import parse_config_untrusted
-from clanmeshd.rollout.upstream import HEAD, LOOK_S, LOOK_S_MAX, SignedHead, Upstream, pause_s, read_head_untrusted
+from clanmeshd.rollout.upstream import LOOK_S, LOOK_S_MAX, SignedHead, Upstream, pause_s, read_head_untrusted
 from tests.commits.stage import published
 from tests.net.rollout_devices import running
 from tests.net.rollout_world import CLAN, CLAN_TOML, Author, Device, Key, no_progress
@@ -45,7 +46,7 @@ class Place:
     def leave(self, new: bytes, text: bytes) -> None:
         """Push a branch and a text beside it."""
         blob = self.author.git("hash-object", "-w", "--stdin", data=text)
-        self.author.git("push", "-q", "-f", str(self.path), f"{new.hex()}:refs/heads/main", f"{blob}:{HEAD}")
+        self.author.git("push", "-q", "-f", str(self.path), f"{new.hex()}:refs/heads/main", f"{blob}:{OFFERED}")
 
     def offer(self, key: Key, old: bytes | None, new: bytes, ref: str = "main") -> None:
         """Leave a signed head, as `clanctl repo offer` does."""

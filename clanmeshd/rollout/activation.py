@@ -36,6 +36,9 @@ RESERVE_BYTES = 65_536  # a state takes one block of the disk, and another while
 
 SETTLE_S = 5  # three of systemd's own pauses between two starts of what crashes at once, with some room
 
+MODULE = "clanmeshd.rollout.activator"
+PROGRAM = ("-S", "-P", "-m", MODULE)  # what Python is told, to run the activator
+
 MARKER = "CLAN_ACTIVATION"  # in the environment of all that an activation starts: how leftovers are found
 
 # Steps, in the order in which they are taken.

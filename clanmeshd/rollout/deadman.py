@@ -14,15 +14,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from clanmeshd.rollout import hooks, scripts, systemctl
-from clanmeshd.rollout.activation import Activation, holder, try_lock
+from clanmeshd.rollout.activation import MODULE, PROGRAM, Activation, holder, try_lock
 from clanmeshd.rollout.guard import deadline_s
 
 ROUNDS = 2  # of a worker: the activation, and going back after it was ended at its deadline
 ARM_TIMEOUT_S = 15  # 30 ms in practice
 KILLED_WAIT_S = 5.0  # for a killed process to let go of the lock
 _PAUSE_S = 0.02
-MODULE = "clanmeshd.rollout.activator"
-PROGRAM = ("-S", "-P", "-m", MODULE)  # see `steward` for what is around it
 
 
 def unit_of(activation: Activation) -> str:

@@ -71,11 +71,11 @@ class Command:
         if work.config.build:
             await self._run(work)
         await sync(work.checkout)
-        return _revision(work)
+        return revision_of(work)
 
     async def recall(self, work: Work) -> Revision | None:
         """The checkout is all there is."""
-        return _revision(work)
+        return revision_of(work)
 
     async def before(self, work: Work) -> Revision | None:
         """Nobody knows how a machine was before its first commit."""
@@ -100,7 +100,7 @@ class Command:
             raise BuildFailed(f"build exited with {finished.returncode}: {one_line(finished.complaint)}")
 
 
-def _revision(work: Work) -> Revision:
+def revision_of(work: Work) -> Revision:
     """A built checkout as the activator wants it."""
     config = work.config
     return Revision(

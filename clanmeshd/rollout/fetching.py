@@ -25,13 +25,12 @@ from clanmeshd.core.effects import Holder
 from clanmeshd.rollout.git import DiskFull
 from clanmeshd.rollout.repository import PACK_BYTES_MAX, Quarantine
 from clanmeshd.rollout.selection import short
-from clanmeshd.rollout.transfer import fetch_untrusted
+from clanmeshd.rollout.transfer import FETCH_TIMEOUT_S, fetch_untrusted
 
 STALL_S: Final = 5.0  # without a byte: the holder is gone, and another one goes on with the rest
 FAIR_BYTES: Final = 65_536  # in that time, or the next holder is asked: others may have a better line
 GIT_TRIAL_S: Final = 30.0  # likewise where git's own protocol tells nothing until all has come
 ANSWER_S: Final = 6.0  # to the first byte: a holder may wait for the commit itself
-FETCH_TIMEOUT_S: Final = 600.0  # of one holder, however slow its line
 HOLDERS_MAX: Final = 8  # asked for one commit in one round
 WRITE_BYTES: Final = 1 << 20  # collected before a worker thread writes them
 
@@ -106,7 +105,7 @@ async def fetch_commit_untrusted(
     """
     asked = sorted(holders, key=lambda holder: failures[holder.node])[:HOLDERS_MAX]
     failures.update(holder.node for holder in asked)
-    this = _Round(sources, commit, tuple(haves), quarantine, Part(quarantine.path / "incoming.pack"))
+    this = _Round(sources, commit, tuple(haves), quarantine, Part(quarantine.incoming))
     slow = await _ask_each(this, asked)
     if slow is not None:
         this.patient = True

@@ -17,7 +17,7 @@ import trio
 from clanmeshd.process import Finished
 from clanmeshd.rollout.activation import NIXOS, Revision
 from clanmeshd.rollout.build import BuildFailed, BuildStalled, Work, is_builder, sync
-from clanmeshd.rollout.drivers import Stores
+from clanmeshd.rollout.drivers import Stores, revision_of
 from clanmeshd.rollout.nix import (
     EVALUATION,
     STORE_PATH,
@@ -191,18 +191,7 @@ def _system(link: Path) -> Path | None:
 
 
 def _revision(work: Work, system: Path) -> Revision:
-    return Revision(
-        commit=work.commit.hex(),
-        checkout=str(work.checkout),
-        activate=[],
-        health=list(work.config.health),
-        health_timeout_s=work.config.health_timeout_s,
-        activate_timeout_s=work.config.activate_timeout_s,
-        health_units=work.config.health_units,
-        settle_s=work.config.settle_s,
-        driver=NIXOS,
-        toplevel=str(system),
-    )
+    return revision_of(work)._replace(driver=NIXOS, toplevel=str(system))
 
 
 def _make(*folders: Path) -> None:

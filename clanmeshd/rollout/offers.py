@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Final
 
 import trio
@@ -69,15 +69,12 @@ class Offers:
         The block is left early when it takes too long.
         """
         with self._count(client):
-            try:
-                await self._prepare()
-                offer = self._packs.offer(want)
-                offered = await offer.__aenter__()
-            except OSError as error:
-                self._note_trouble(str(error))
-                raise NoPack("absent", "this device has trouble with its disk") from error
-            try:
+            async with AsyncExitStack() as stack:
+                try:
+                    await self._prepare()
+                    offered = await stack.enter_async_context(self._packs.offer(want))
+                except OSError as error:
+                    self._note_trouble(str(error))
+                    raise NoPack("absent", "this device has trouble with its disk") from error
                 with trio.move_on_after(SERVE_PACK_TIMEOUT_S):
                     yield offered
-            finally:
-                await offer.__aexit__(None, None, None)

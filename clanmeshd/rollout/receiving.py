@@ -83,7 +83,7 @@ async def receive_push(
             await read_config(quarantine, push.new)
             await check_tree(quarantine, push.new)
             await _check_room(repository, quarantine, push.new)
-            await following.publish_push(quarantine, push.new, _pack_of(quarantine))
+            await following.publish_push(quarantine, push.new, quarantine.incoming)
     except Fault:
         await _drain(bundle)
         raise
@@ -108,13 +108,9 @@ async def _check_request(authority: Authority, push: Push) -> bytes:
     return signature.binary
 
 
-def _pack_of(quarantine: Quarantine) -> Path:
-    return quarantine.path / "incoming.pack"
-
-
 async def _unpack(quarantine: Quarantine, bundle: AsyncIterator[bytes], progress: Progress) -> None:
     """Write the bundle's pack to a file as it comes, and have git index and check it."""
-    reader, pack = BundleReader(), _pack_of(quarantine)
+    reader, pack = BundleReader(), quarantine.incoming
     total = await _write_pack(reader, bundle, pack)
     if total == 0 and not reader.prerequisites:
         pack.unlink()

@@ -66,6 +66,11 @@ class Quarantine(Objects):
         """Where git puts packs."""
         return self.path / "objects" / "pack"
 
+    @property
+    def incoming(self) -> Path:
+        """Where a pack is written as it comes."""
+        return self.path / "incoming.pack"
+
     async def unpack_untrusted(self, pack: Path) -> None:
         """Index a pack and check every object in it. Raises Fault for a bad one, OSError for the world."""
         tolerated = ",".join(f"{name}=ignore" for name in FSCK_TOLERATED)

@@ -10,7 +10,7 @@ import trio
 
 import clanmeshd
 from clanmeshd import process, systemd
-from clanmeshd.rollout.activation import LOCK_NAME
+from clanmeshd.rollout.activation import LOCK_NAME, PROGRAM
 from clanmeshd.rollout.git import complaint
 
 LAUNCH_TIMEOUT_S: Final = 30.0  # to hold the lock; 60 ms in practice, seconds on a machine that builds
@@ -103,7 +103,7 @@ def _systemd_run(activation: Path, environment: dict[str, str]) -> list[str]:
 
 
 def _program() -> list[str]:
-    return [sys.executable, "-S", "-P", "-m", "clanmeshd.rollout.activator"]
+    return [sys.executable, *PROGRAM]
 
 
 def _where() -> dict[str, str]:

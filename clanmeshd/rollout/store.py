@@ -12,7 +12,6 @@ own protocol (`nix-store --serve`).
 import logging
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -25,14 +24,15 @@ from typing import Final
 
 import trio
 
-from clanmesh_protocol.errors import ProtocolError
 from clanmesh_protocol.limits import STORE_LINE_BYTES_MAX
 from clanmesh_protocol.stores import read_store_line_untrusted
+from clanmeshd import process
 from clanmeshd.core.effects import Holder
 from clanmeshd.process import Finished
 from clanmeshd.rollout import bridge
 from clanmeshd.rollout.drivers import Stores
 from clanmeshd.rollout.nix import FEATURES, complaint, environment, run_nix, valid_paths
+from clanmeshd.rollout.transfer import GONE
 
 KEY_TIMEOUT_S: Final = 20.0
 QUERY_TIMEOUT_S: Final = 120.0
@@ -44,7 +44,6 @@ _CHUNK_BYTES: Final = 65_536
 
 HOST: Final = "clan-builder"  # what Nix calls whoever is behind the tunnel
 _SSH: Final = '#!/bin/sh\nexec "$CLAN_PYTHON" -I -S "$CLAN_BRIDGE" "$CLAN_SOCKET"\n'
-_GONE: Final = (trio.BrokenResourceError, trio.ClosedResourceError, OSError, ProtocolError)
 
 log = logging.getLogger(__name__)
 
@@ -89,10 +88,10 @@ async def serve_store(home: Path, key: SigningKey, stream: trio.abc.HalfCloseabl
     ours, theirs = socket.socketpair()
     local = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
     async with local:
-        with suppress(*_GONE):
+        with suppress(*GONE):
             await stream.send_all(f"{key.public}\n".encode())
         with theirs:
-            process = await trio.lowlevel.open_process(
+            serving = await trio.lowlevel.open_process(
                 ["nix-store", "--serve"],
                 stdin=theirs,
                 stdout=theirs,
@@ -104,10 +103,7 @@ async def serve_store(home: Path, key: SigningKey, stream: trio.abc.HalfCloseabl
             with trio.move_on_after(SERVE_TIMEOUT_S):
                 await _carry(local, stream)
         finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            with trio.CancelScope(shield=True):
-                await process.wait()
+            await process.end(serving)
 
 
 # --- the other side ------------------------------------------------------------------------------------------
@@ -124,7 +120,7 @@ async def pull(
             break
         try:
             came |= await _pull_from(home, stores, builder, missing, timeout_s)
-        except (*_GONE, trio.TooSlowError) as error:
+        except (*GONE, trio.TooSlowError) as error:
             log.info("%s gives no store paths: %s", builder.node.hex()[:8], error)
     return came
 
@@ -212,7 +208,7 @@ async def _accept(listener: trio.socket.SocketType, stores: Stores, builder: Hol
             try:
                 async with stores.open(builder) as stream:
                     tunnel.failure = await _speak(local, stream, tunnel)
-            except _GONE as error:
+            except GONE as error:
                 tunnel.failure = str(error) or type(error).__name__
 
 
@@ -223,7 +219,7 @@ async def _speak(local: trio.SocketStream, stream: trio.abc.HalfCloseableStream,
             tunnel.key = await read_key_untrusted(stream)
     except trio.TooSlowError:
         return "it says nothing"
-    except _GONE as error:
+    except GONE as error:
         return str(error) or type(error).__name__
     await _carry(local, stream)
     return ""
@@ -246,7 +242,7 @@ async def _carry(local: trio.SocketStream, remote: trio.abc.HalfCloseableStream)
     """Carry bytes both ways until either side ends. The stream itself ends what is silent for long."""
 
     async def copy(source: trio.abc.ReceiveStream, sink: trio.abc.HalfCloseableStream) -> None:
-        with suppress(*_GONE):
+        with suppress(*GONE):
             while chunk := await source.receive_some(_CHUNK_BYTES):
                 await sink.send_all(chunk)
             await sink.send_eof()

@@ -3,8 +3,6 @@
 Git speaks over an inherited socket (`fd::`); the daemon carries the bytes, counts them, and ends what stalls.
 """
 
-import os
-import signal
 import socket
 import subprocess
 from collections.abc import Callable
@@ -32,7 +30,7 @@ _FETCH: Final = (
 )
 
 # Ends of a stream that nobody can mend: the other side is gone, or broke the stream's own rules.
-_GONE: Final = (trio.BrokenResourceError, trio.ClosedResourceError, OSError, ProtocolError)
+GONE: Final = (trio.BrokenResourceError, trio.ClosedResourceError, OSError, ProtocolError)
 
 
 async def fetch_untrusted(quarantine: Quarantine, commit: bytes, stream: trio.abc.Stream) -> str | None:
@@ -82,10 +80,7 @@ async def serve_upload_pack(objects: Objects, stream: trio.abc.Stream) -> None:
             with trio.move_on_after(SERVE_TIMEOUT_S):
                 await _carry(local, stream, REQUEST_BYTES_MAX, SERVE_TIMEOUT_S)
         finally:
-            with suppress(ProcessLookupError):
-                os.killpg(serving.pid, signal.SIGKILL)
-            with trio.CancelScope(shield=True):
-                await serving.wait()
+            await process.end(serving)
 
 
 async def _carry(local: trio.SocketStream, remote: trio.abc.Stream, remote_bytes_max: int, stall_s: float) -> None:
@@ -99,14 +94,14 @@ async def _carry(local: trio.SocketStream, remote: trio.abc.Stream, remote_bytes
         try:
             await _copy(remote, local, remote_bytes_max, alive)
             await local.send_eof()
-        except _GONE:
+        except GONE:
             await local.aclose()  # git sees its peer hang up
 
     with watch:
         alive()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(inward)
-            with suppress(*_GONE):
+            with suppress(*GONE):
                 await _copy(local, remote, FETCH_BYTES_MAX, alive)
             nursery.cancel_scope.cancel()
     await local.aclose()  # whoever ended it, git must see its peer hang up and not wait for more

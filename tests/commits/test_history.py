@@ -42,7 +42,7 @@ def near(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int
 
 
 class Branches:
-    """Branches of one repository, from a pushed base."""
+    """Branches of one repository, from one base."""
 
     def __init__(self, author: Author, key: Key) -> None:
         self.author = author
@@ -66,11 +66,17 @@ class Branches:
         return self.author.merge(*others, message=f"{text}\n\n{lines}" if lines else text)
 
 
+async def pushed(device: Device, author: Author, key: Key) -> Branches:
+    """Branches whose base the device has."""
+    branches = Branches(author, key)
+    await device.push(author, key, None, branches.base)
+    return branches
+
+
 async def test_an_octopus_of_signed_branches(
     device: Device, author: Author, keys: dict[str, Key], near: int
 ) -> None:
-    branches = Branches(author, keys["alice"])
-    await device.push(author, keys["alice"], None, branches.base)
+    branches = await pushed(device, author, keys["alice"])
     sides = [branches.branch(by=keys[name], commits=2) for name in ("alice", "bob", "rsa", "bob")]
     author.git("reset", "-q", "--hard", sides[0].hex())
     head = branches.merge(*sides[1:])
@@ -81,8 +87,7 @@ async def test_an_octopus_of_signed_branches(
 async def test_an_octopus_vouches_for_some_of_its_branches(
     device: Device, author: Author, keys: dict[str, Key], near: int
 ) -> None:
-    branches = Branches(author, keys["alice"])
-    await device.push(author, keys["alice"], None, branches.base)
+    branches = await pushed(device, author, keys["alice"])
     stranger, nobody = branches.branch(by=None, commits=3), branches.branch(by=None)
     signed = branches.branch(by=keys["bob"])
     branches.branch(by=keys["alice"])
@@ -94,8 +99,7 @@ async def test_an_octopus_vouches_for_some_of_its_branches(
 async def test_an_octopus_vouches_for_too_few(
     device: Device, author: Author, keys: dict[str, Key], near: int
 ) -> None:
-    branches = Branches(author, keys["alice"])
-    await device.push(author, keys["alice"], None, branches.base)
+    branches = await pushed(device, author, keys["alice"])
     stranger, nobody = branches.branch(by=None, commits=3), branches.branch(by=None)
     branches.branch(by=keys["alice"])
     head = branches.merge(stranger, nobody, vouches=(stranger,))
@@ -109,8 +113,7 @@ async def test_an_upstream_is_merged_again_and_again(
     device: Device, author: Author, keys: dict[str, Key], near: int
 ) -> None:
     """Its new commits are vouched for, too; some of its old ones are reached on two ways."""
-    branches = Branches(author, keys["alice"])
-    await device.push(author, keys["alice"], None, branches.base)
+    branches = await pushed(device, author, keys["alice"])
     upstream, own = branches.branch(by=None, commits=2), branches.base
     for _ in range(3):
         own_before = branches.branch(by=keys["alice"], start=own)
@@ -128,8 +131,7 @@ async def test_an_upstream_larger_than_all_bounds(
     monkeypatch.setattr(history, "COMMITS_MAX", 10)
     monkeypatch.setattr("clanmeshd.rollout.objects.COMMITS_MAX", 10)
     monkeypatch.setattr(history, "NEAR_COMMITS_MAX", 0)
-    branches = Branches(author, keys["alice"])
-    await device.push(author, keys["alice"], None, branches.base)
+    branches = await pushed(device, author, keys["alice"])
     upstream = branches.branch(by=None, commits=40)
     branches.branch(by=keys["alice"])
     head = branches.merge(upstream, vouches=(upstream,))
@@ -141,8 +143,7 @@ async def test_an_upstream_larger_than_all_bounds(
 
 async def test_a_branch_that_began_before_the_head(device: Device, author: Author, keys: dict[str, Key]) -> None:
     """Its way back ends behind what is accepted, not at it."""
-    branches = Branches(author, keys["alice"])
-    await device.push(author, keys["alice"], None, branches.base)
+    branches = await pushed(device, author, keys["alice"])
     head = branches.branch(by=keys["alice"], commits=3)
     await device.push(author, keys["alice"], branches.base, head)
     side = branches.branch(by=keys["bob"])

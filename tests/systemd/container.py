@@ -25,6 +25,12 @@ END_TIMEOUT_S: Final = 60.0  # a second on an idle machine
 POLL_S: Final = 0.05
 ASK_TIMEOUT_S: Final = 10.0
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
+IDENTITY: Final = {  # of who commits
+    "GIT_AUTHOR_NAME": "Kim",
+    "GIT_AUTHOR_EMAIL": "kim@example.org",
+    "GIT_COMMITTER_NAME": "Kim",
+    "GIT_COMMITTER_EMAIL": "kim@example.org",
+}
 
 # What an installation takes from a checkout.
 SOURCES: Final = ("clanmeshd", "clanctl", "protocol", "systemd", "tools")

@@ -50,13 +50,12 @@ class Disk:
         _run("umount", self.place)
         survived.replace(self.image)
 
-    def fill(self) -> Path:
-        """Leave no free block; give the file that takes them all."""
+    def fill(self) -> None:
+        """Leave no free block."""
         ballast = self.place / "ballast"
         # It takes what is left block by block: `fallocate` of more than there is would take nothing.
         subprocess.run(["dd", "if=/dev/zero", f"of={ballast}", "bs=1M"], capture_output=True, check=False)
         subprocess.run(["dd", "if=/dev/zero", f"of={ballast}.2", "bs=512"], capture_output=True, check=False)
-        return ballast
 
     def relieve(self) -> None:
         """Take the ballast away."""

@@ -6,18 +6,12 @@ from typing import Any
 
 import pytest
 
-from tests.systemd.container import Container, wait_until
+from tests.systemd.container import IDENTITY, Container, wait_until
 
 UNIT = "clanmeshd.service"
 REPOSITORY = "/root/config"
 WITNESS = "/usr/local/activated"  # a place that the daemon's own sandbox makes read-only
 ROLLOUT_TIMEOUT_S = 90.0  # of what takes seconds on an idle machine
-IDENTITY = {
-    "GIT_AUTHOR_NAME": "Kim",
-    "GIT_AUTHOR_EMAIL": "kim@example.org",
-    "GIT_COMMITTER_NAME": "Kim",
-    "GIT_COMMITTER_EMAIL": "kim@example.org",
-}
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.systemd.container import Container
+from tests.systemd.container import IDENTITY, Container
 from tests.systemd.nixos_system import (
     FLAKE,
     MAKE_SYSTEM,
@@ -21,7 +21,7 @@ from tests.systemd.nixos_system import (
     system_files,
     write_tree,
 )
-from tests.systemd.test_clan import IDENTITY, REPOSITORY, reaches, rollout
+from tests.systemd.test_clan import REPOSITORY, reaches, rollout
 
 PYTHON = "/opt/clanmesh/current/bin/python"
 BORROW = Path(__file__).with_name("borrow.py")

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from tests.systemd.container import Container, wait_until
+from tests.systemd.container import IDENTITY, Container, wait_until
 from tests.systemd.disk import Disk
 
 UNIT: Final = "clanmeshd.service"
@@ -23,12 +23,6 @@ STATE: Final = Path("var/lib/clanmesh/rollout")
 OUTCOMES: Final = Path("root/outcomes")
 ROLLOUT_TIMEOUT_S: Final = 90.0  # of anything that takes a second or five on an idle machine
 START_TIMEOUT_S: Final = 30.0  # of a daemon that systemd starts again
-IDENTITY: Final = {
-    "GIT_AUTHOR_NAME": "Kim",
-    "GIT_AUTHOR_EMAIL": "kim@example.org",
-    "GIT_COMMITTER_NAME": "Kim",
-    "GIT_COMMITTER_EMAIL": "kim@example.org",
-}
 
 # Holds a script at a point until the test has struck. It is gone when the file `at` names another point, or none.
 _POINT: Final = """#!/bin/sh

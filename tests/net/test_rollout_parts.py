@@ -1,18 +1,16 @@
 """A head among real daemons: a network in three parts, an author that is off, a device that has nothing yet."""
 
-import json
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from clanctl.demo import scripts
 from clanctl.demo.lab import Lab, Node
 from clanctl.demo.processes import wait_until
-from clanctl.failures import Failure
+from tests.net.clan_of_daemons import Clan
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root: run `sudo make test`")
 
@@ -20,39 +18,21 @@ PATIENCE_S = 40.0
 CONTACT_S = 10.0  # from contact to the right head, everywhere
 
 
-class Clan:
+class Parts(Clan):
     """An admin, an author who is none, and four others."""
 
     def __init__(self, lab: Lab) -> None:
-        self.lab = lab
-        self.settings = lab.directory / "plain.toml"
-        self.settings.write_text('overlay = "none"\n')
-        names = ("admin", "author", "beta", "gamma", "delta", "epsilon")
-        self.nodes = [lab.start_node(name, "--config", str(self.settings), wait=False) for name in names]
-        for node in self.nodes:
-            lab.wait_ready(node)
+        super().__init__(lab, 'overlay = "none"\n', "admin", "author", "beta", "gamma", "delta", "epsilon")
         self.admin, self.author, *self.others = self.nodes
-        self.ctl(self.admin, "init", "family", "--node-name", "admin")
-        for node in self.nodes[1:]:
-            self.ctl(node, "join", "-", "--name", node.name, stdin=self.invite())
         home = self.author.directory / "home"
         self.repository, key = home / "config", home / "key"
         self.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key), directory=home)
-        self.lab.call(self.admin, "signer-add", {"line": key.with_suffix(".pub").read_text().strip()})
+        lab.call(self.admin, "signer-add", {"line": key.with_suffix(".pub").read_text().strip()})
         self.run("git", "init", "-q", "-b", "main", str(self.repository), directory=home)
         for name, value in (("gpg.format", "ssh"), ("user.signingkey", str(key)), ("commit.gpgsign", "true")):
             self.run("git", "config", name, value, directory=self.repository)
-        assert wait_until(lambda: self.lab.call(self.author, "signer-list")["signers"], PATIENCE_S)
+        assert wait_until(lambda: lab.call(self.author, "signer-list")["signers"], PATIENCE_S)
         self.ctl(self.author, "repo", "init", str(self.repository))
-
-    def invite(self) -> str:
-        token: str = self.ctl(self.admin, "invite")["token"]
-        return token
-
-    def ctl(self, node: Node, *words: str, stdin: str = "") -> Any:
-        done = self.lab.ctl(node, *words, "--json", stdin=stdin)
-        assert done.returncode == 0, (node.name, words, done.stderr)
-        return json.loads(done.stdout)
 
     def run(self, *words: str, directory: Path) -> str:
         done = self.lab.exec(self.author, words, directory=directory)
@@ -68,38 +48,28 @@ class Clan:
         return self.run("git", "rev-parse", "HEAD", directory=self.repository)
 
     def runs(self, node: Node) -> str:
-        """What a device runs; empty when it cannot say."""
-        try:
-            return str(self.lab.call(node, "rollout-status")["commit"] or "")
-        except Failure:
-            return ""
-
-    def ups(self, node: Node) -> int:
-        return sum(peer["state"] == "up" for peer in self.lab.call(node, "peers")["peers"])
+        """What a device runs. Raises Failure when it cannot say."""
+        return str(self.lab.call(node, "rollout-status")["commit"])
 
     def await_head(self, commit: str, nodes: list[Node], within_s: float) -> None:
-        arrived = wait_until(lambda: all(self.runs(node) == commit for node in nodes), within_s)
-        seen = {node.name: (self.runs(node)[:12], self.lab.log_tail(node, 5)) for node in nodes}
-        assert arrived, f"not everybody is on {commit[:12]} after {within_s} s: {seen}"
+        self.await_all(lambda node: self.runs(node) == commit, nodes, within_s=within_s)
 
 
 @pytest.fixture(scope="module")
-def clan(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clan]:
+def clan(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
     with Lab(tmp_path_factory.mktemp("parts")) as lab:
-        yield Clan(lab)
+        yield Parts(lab)
 
 
-def test_parts_that_meet_without_the_author_are_on_its_head(clan: Clan) -> None:
+def test_parts_that_meet_without_the_author_are_on_its_head(clan: Parts) -> None:
     first = clan.push("good-morning")
     clan.await_head(first, clan.nodes, PATIENCE_S)
     beta, gamma, delta, epsilon = clan.others
     parts = [[clan.admin, beta], [gamma, delta], [clan.author, epsilon]]
     clan.lab.partition(*parts)
 
-    def parted() -> bool:
-        return all(clan.ups(node) == len(part) for part in parts for node in part)
-
-    assert wait_until(parted, PATIENCE_S), "they do not notice that the others are gone"
+    for part in parts:
+        clan.await_all(lambda node: list(clan.states(node).values()).count("up") == 2, part)
     second = clan.push("good-day")
     clan.await_head(second, parts[2], PATIENCE_S)
     clan.lab.kill(clan.author)
@@ -110,13 +80,12 @@ def test_parts_that_meet_without_the_author_are_on_its_head(clan: Clan) -> None:
     assert clan.author.daemon is None
 
 
-def test_a_late_device_with_an_empty_disk_is_there_while_the_author_is_off(clan: Clan) -> None:
+def test_a_late_device_with_an_empty_disk_is_there_while_the_author_is_off(clan: Parts) -> None:
     assert clan.author.daemon is None, "the test before has ended its daemon"
     wanted = clan.runs(clan.admin)
-    late = clan.lab.start_node("late", "--config", str(clan.settings))
-    token = clan.invite()
+    late, token = clan.start("late"), clan.token()
     begun = time.monotonic()
-    clan.ctl(late, "join", "-", "--name", "late", stdin=token)
+    clan.join(late, token)
     clan.await_head(wanted, [late], CONTACT_S - (time.monotonic() - begun))
     clan.lab.start_daemon(clan.author)
     clan.await_head(wanted, clan.nodes, PATIENCE_S)

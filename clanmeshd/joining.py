@@ -30,6 +30,7 @@ from clanmeshd.store import Membership
 
 FIND_TIMEOUT_S: Final = 20.0  # for mDNS to answer; a token's endpoints are tried at once
 EXCHANGE_TIMEOUT_S: Final = 30.0  # with one member, to the last record of the bundle
+FIND_LATER_S: Final = 0.3  # before mDNS is asked where the token has addresses: every device there answers to all
 STAGGER_S: Final = 0.3  # before the next endpoint is tried as well: on a LAN the one before is done by then
 SECOND_OPINION_S: Final = 3.0  # after a refusal, for a member that knows a later word of the admins
 ENDPOINTS_MAX: Final = 64  # of a token and of mDNS together: a full LAN of members, or somebody's copied tags
@@ -93,6 +94,8 @@ class _Search:
         async def found(endpoint: Endpoint) -> None:
             await self._knock(endpoint, nursery)
 
+        if self._token.endpoints:
+            await trio.sleep(FIND_LATER_S)
         await mdns.find(self._token.discovery, FIND_TIMEOUT_S, found)
 
     async def _knock(self, endpoint: Endpoint, nursery: trio.Nursery) -> None:

@@ -17,6 +17,7 @@ from clanmesh_protocol.limits import DISCOVERY_BYTES
 from clanmesh_protocol.records import Kind
 from clanmeshd.core.authority import AUTHORITY_KINDS
 from clanmeshd.core.mesh import Mesh
+from clanmeshd.core.subjects import State
 from clanmeshd.core.wanted import newest_secrets
 from clanmeshd.driver import Driver, instant
 from clanmeshd.net import mdns
@@ -105,12 +106,18 @@ async def find_members(
         driver.mesh.suggest(endpoint, instant())
         nursery.start_soon(driver.settle)
 
+    def misses() -> bool:
+        return any(
+            peer.state is not State.UP for peer in driver.mesh.peers(instant()) if peer.node != driver.mesh.node
+        )
+
     async with trio.open_nursery() as nursery:
         await mdns.run(
             secret=lambda: membership().discovery,
             former=lambda: former_secrets(membership(), instant().unix_s),
             renewed=adopted,
             port=port,
+            misses=misses,
             suggest=suggest,
             report=report,
         )

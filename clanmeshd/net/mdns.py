@@ -48,13 +48,15 @@ async def run(
     report: Callable[[str | None], None] = lambda why: None,
     former: Callable[[], tuple[bytes, ...]] = lambda: (),
     renewed: Callable[[], Awaitable[object]] = trio.sleep_forever,
+    misses: Callable[[], bool] = lambda: True,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Announce `port` and listen for others of the clan until cancelled; ends within a second then.
 
     `suggest` gets endpoints of services whose tag the secret made, or one of the `former`, since a member may have
     been away when the secret was changed: hints, now and then repeated. `renewed` waits until the secret may be
-    another one. `report` hears why nobody can be found, and None once it works; the same is logged in one line.
+    another one. `misses`: whether there is anybody to be found yet, since only then others are asked who is there.
+    `report` hears why nobody can be found, and None once it works; the same is logged in one line.
     The network's faults never end it.
     """
     task_status.started()
@@ -72,13 +74,13 @@ async def run(
         while True:
             try:
                 wanted = _wanted(secret(), former())
-                with _on_air(wanted) as radio:
+                with _on_air(wanted, misses) as radio:
                     tell(None)
                     attempts = 0
                     service = _service(wanted, port, nonce := os.urandom(NONCE_BYTES))
                     async with trio.open_nursery() as nursery:
-                        nursery.start_soon(radio.run)
                         nursery.start_soon(_announce, radio, service)
+                        nursery.start_soon(radio.run)
                         nursery.start_soon(_pass_on, radio, nonce, suggest)
                         await _until_changed(watch, wanted, lambda: _wanted(secret(), former()), renewed)
                         nursery.cancel_scope.cancel()
@@ -99,7 +101,7 @@ async def find(secret: bytes, timeout_s: float, found: Callable[[Endpoint], Awai
         while True:
             try:
                 wanted = _wanted(secret)
-                with _on_air(wanted) as radio:
+                with _on_air(wanted, lambda: True) as radio:
                     await _find_on(radio, wanted, seen, found)
             except OSError as error:
                 log.debug("mDNS: %s", error)
@@ -155,12 +157,12 @@ def _pause_s(attempts: int) -> float:
 
 
 @contextmanager
-def _on_air(wanted: _Wanted) -> Iterator[Radio]:
+def _on_air(wanted: _Wanted, misses: Callable[[], bool]) -> Iterator[Radio]:
     """Open a radio, and close it whatever happens. Raises OSError when it cannot be opened."""
     if not wanted.networks:
         why = "no network that can multicast (only loopback or tunnels have an address)"
         raise OSError(errno.ENETUNREACH, f"{why}: nobody nearby can be found until there is one")
-    with Radio((wanted.secret, *wanted.former), wanted.networks) as radio:
+    with Radio((wanted.secret, *wanted.former), wanted.networks, misses=misses) as radio:
         yield radio
 
 

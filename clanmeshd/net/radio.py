@@ -8,7 +8,7 @@ strangers say is read at a bounded rate. That a network failed under way is for 
 import random
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain, repeat
 from math import inf
 from types import TracebackType
@@ -47,8 +47,14 @@ ANSWER_PAUSE_S: Final = 1.0  # RFC 6762, 6: a record is not told more often
 ASK_PAUSES_S: Final = (1.0, 3.0, 9.0)
 ASK_S: Final = 3600.0
 ASK_JITTER: Final = 0.1  # so that one device asks first, and all others hear the answers
+# Who announces itself is found by that. It asks later, and then only where somebody is still missing: all who are
+# there would answer to all.
+ASK_LATER_S: Final = 1.0
 HEARD_PER_S: Final = 100.0  # messages; a lively LAN has ten, and a thousand that concern us cost 0.2 s
 HEARD_BURST: Final = 400.0  # a clan of 200 that comes back at once
+SAME_S: Final = 30.0  # that a message stands for its repetitions: by the other family, and a second later
+SAME_MAX: Final = 256  # such messages, each below 1500 bytes
+SAME_BYTES_MAX: Final = 1500
 RETRY_S: Final = 1.0  # after a socket failed: it is closed when its network went away
 
 _IP_MULTICAST_ALL: Final = 49  # Linux; 0: only what the socket itself has joined. Not in the socket module
@@ -61,18 +67,29 @@ class Radio:
     Services whose tag matches one of the secrets arrive in `sightings`; `dropped` counts those it had no room for.
     """
 
-    def __init__(self, secrets: Sequence[bytes], networks: Sequence[Interface]) -> None:
-        """Open the sockets. Raises OSError when there is none that can be opened."""
+    def __init__(
+        self,
+        secrets: Sequence[bytes],
+        networks: Sequence[Interface],
+        *,
+        misses: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Open the sockets. Raises OSError when there is none that can be opened.
+
+        `misses`: whether there is anybody whom to find, since otherwise nothing is asked.
+        """
         self.dropped = 0
         self.sightings: trio.MemoryReceiveChannel[Sighting]
         self._send, self.sightings = trio.open_memory_channel[Sighting](SIGHTINGS_MAX)
         self._secrets = tuple(secrets)
+        self._misses = misses
         self._service: Service | None = None
         self._known = Known()
         self._pauses_s = chain(ASK_PAUSES_S, repeat(ASK_S))
         self._asked_s = -inf
         self._ask_at_s = -inf
         self._matching: set[Name] = set()
+        self._said: dict[bytes, float] = {}  # answers, and until when one like it says nothing new; oldest first
         self._voices = _open(networks)
 
     async def run(self) -> None:
@@ -109,10 +126,13 @@ class Radio:
 
     async def _ask(self) -> None:
         await trio.sleep(random.uniform(*DELAY_S))
+        if self._service is not None:
+            await trio.sleep(ASK_LATER_S)
         while True:
             if trio.current_time() >= self._ask_at_s:
                 self._note_question()
-                self._tell(question(self._known.newest(trio.current_time())))
+                if self._misses():
+                    self._tell(question(self._known.newest(trio.current_time())))
             await trio.sleep_until(self._ask_at_s)
 
     def _note_question(self) -> None:
@@ -137,10 +157,14 @@ class Radio:
 
     def hear(self, data: bytes) -> bool:
         """Take a message of a stranger. Whether it wants our answer."""
+        if self._is_said(data):
+            return False
         try:
             message = read_message_untrusted(data)
         except ProtocolError:
             return False
+        if message.is_response and len(data) <= SAME_BYTES_MAX:
+            self._said[data] = trio.current_time() + SAME_S
         # One question comes from several sockets, and ours come back to us.
         if self._known.would_ask(message) and trio.current_time() >= self._asked_s + ANSWER_PAUSE_S:
             self._note_question()
@@ -149,11 +173,19 @@ class Radio:
             self._judge(told)
         return self._service is not None and asks_for(message, self._service)
 
+    def _is_said(self, data: bytes) -> bool:
+        """Whether the same was said a moment ago: each answer comes by both families, and three times at first."""
+        now_s = trio.current_time()
+        while self._said and (len(self._said) > SAME_MAX or next(iter(self._said.values())) <= now_s):
+            del self._said[next(iter(self._said))]
+        return data in self._said
+
     def _judge(self, told: Told) -> None:
         """Pass on what the clan's tag is on, and a goodbye of what was passed on."""
         name = told.name[0].hex()
         if told.is_over and told.name in self._matching:
             self._matching.discard(told.name)
+            self._said.clear()  # anybody may say goodbye for another, which says then that it is there
             self._pass_on(Sighting(name, None, ()))
             return
         nonces = (nonce_of_tag_untrusted(secret, told.tag) for secret in self._secrets)

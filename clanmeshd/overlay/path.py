@@ -21,6 +21,7 @@ from clanmeshd.overlay.path_terms import (
     LOOKED_S,
     NEAR_DELAY_S,
     RELAY_DELAY_S,
+    RELAY_PATIENCE_S,
     RETRY_JITTER,
     RETRY_S,
     SILENT_MAX,
@@ -303,7 +304,7 @@ class PeerPath:
 
     def _take_up(self, candidates: tuple[Candidate, ...], now_s: float) -> None:
         """The peer has a relay: it has no direct path, or has one no more, or just had none yet."""
-        yields = self._fellow.address < self._around.own.address
+        yields = self._fellow.address < self._around.own.address or self._is_settled(now_s)
         endpoint = self._relaying.adopt(candidates, yields=yields)
         spot = self._seeking.spots.get(self._endpoint) if self.is_direct else None
         if spot is not None and spot.is_proven(now_s):
@@ -313,6 +314,11 @@ class PeerPath:
         if endpoint is not None:
             self._use_relay(endpoint, now_s)
         self.search_again(now_s)
+
+    def _is_settled(self, now_s: float) -> bool:
+        """Whether the peer has come by this relay for a while: where it names another now, it hears nothing."""
+        is_heard = self._silence.heard_s > self._used_s
+        return self.kind is PathKind.RELAY and is_heard and now_s >= self._used_s + RELAY_PATIENCE_S
 
     def _part(self, now_s: float) -> None:
         """The peer needs no relay any more."""

@@ -31,12 +31,12 @@ OTHERS_TURN_S: Final = 1.2  # by when whose turn it is has not got through, the 
 RTT_GAIN: Final = 0.25  # of a new sample in the smoothed round trip
 MARGIN_SHARE: Final = 0.2  # by how much another path must be faster: four times what noise of 5 % does
 MARGIN_S: Final = 0.003  # and in any case; schedulers alone make 1 ms
-SILENCE_S: Final = 0.45  # sent, and nothing received: ask for a sign of life
+SILENCE_S: Final = 0.45  # sent, and nothing received for so long: ask for a sign of life
 ECHO_S: Final = 0.4  # between two such questions
 LOOK_S: Final = 0.15  # between two looks for the answer
 LOOKED_S: Final = 1.0  # that a look before a relay is asked for is good for
-DEAD_S: Final = 1.9  # of silence, four questions unanswered: counters that are looked at each second show silence
-# after two at most
+DEAD_S: Final = 1.5  # of silence, four questions unanswered: counters that are looked at each second show silence
+# after two at most, and half a second is left for the way elsewhere until four are over
 CONFIRM_S: Final = 0.6  # after a change of addresses, for the former path to prove itself again
 AVOID_S: Final = 60.0  # a spot or a relay that died is not gone back to for so long, unless it is proven again
 AVOID_ALONE_S: Final = (

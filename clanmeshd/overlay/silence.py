@@ -17,12 +17,14 @@ class Silence:
         self.heard_s = -inf  # when something last came, by a path that is not dead
         self.came_s = -inf  # by whatever path: WireGuard has a session as long after that
         self._counts: tuple[int, int] | None = None  # sent, received
+        self._counted_s = now_s
         self._since_s: float | None = None
         self._echo_s = self._look_s = inf
 
     def counted(self, sent: int, received: int, now_s: float) -> None:
         """Take what WireGuard has counted. Counters that went back are those of a peer that was added anew."""
         before, self._counts = self._counts or (0, 0), (sent, received)
+        counted_s, self._counted_s = self._counted_s, now_s
         if received < before[1]:
             return
         if received > before[1]:
@@ -31,7 +33,9 @@ class Silence:
         elif sent > before[0]:
             self.used_s = now_s
             if self._since_s is None:
-                self._since_s, self._echo_s, self._look_s = now_s, now_s + SILENCE_S, now_s + SILENCE_S
+                # Nothing has come since the look before, which may be as long as an answer takes.
+                self._since_s, self._echo_s = now_s, max(now_s, counted_s + SILENCE_S)
+                self._look_s = self._echo_s + LOOK_S
 
     def forgive(self) -> None:
         """It was heard, or the path is another one."""

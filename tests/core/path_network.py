@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from heapq import heappop, heappush
-from itertools import count
+from itertools import count, pairwise
 from math import inf
 from random import Random
 from typing import Any, NamedTuple
@@ -134,6 +134,7 @@ class Net:
         self.routers: dict[bytes, Router] = {}
         self.relays: dict[Endpoint, Pair] = {}
         self.dead: set[bytes] = set()  # addresses of relays that pass nothing on
+        self.deaf: set[tuple[bytes, NodeId]] = set()  # and of those that pass nothing on from one of the two
         self.cut: set[frozenset[NodeId]] = set()  # pairs between whom nothing but relayed packets passes
         self.sent = 0
         self._numbers = count()
@@ -218,7 +219,7 @@ class Net:
         held = pair.held.pop(packet.sender, None)
         if held is not None:
             self._from_relay(at, source, held)
-        if packet.what == "bind":
+        if packet.what == "bind" or (at.ip, packet.sender) in self.deaf:
             return
         if other in pair.bound:
             self._from_relay(at, pair.bound[other], packet)
@@ -466,6 +467,13 @@ def steady(host: Host, other: Host, every_s: float = 0.2) -> None:
 def gap_s(host: Host, since_s: float) -> float:
     """How long after a moment a reply came that was asked for after it; infinity if none has."""
     return next((at_s - since_s for at_s in host.replies if at_s > since_s + 2 * LEG_S), inf)
+
+
+def silent_s(host: Host, since_s: float) -> float:
+    """How long after a moment the last silence of half a second and more ended."""
+    times = [since_s, *(at_s for at_s in host.replies if at_s > since_s), host.net.now_s]
+    ends = [after for before, after in pairwise(times) if after - before > 0.5]
+    return max(ends, default=since_s) - since_s
 
 
 def couple(net: Net, first: str, second: str, *, relays: int = 1) -> tuple[Host, Host, list[Host]]:

@@ -50,6 +50,7 @@ from tests.core.path_network import (
     couple,
     gap_s,
     introduce,
+    silent_s,
     steady,
 )
 
@@ -207,6 +208,31 @@ class TestDeath:
         standing = one.engine.standing(other.node)
         assert standing is not None
         assert standing.via != used.node
+
+    @pytest.mark.parametrize("is_lower", [True, False])
+    @pytest.mark.parametrize("is_asker", [True, False])
+    @pytest.mark.parametrize("seed", range(6))
+    def test_a_relay_that_passes_on_one_way_alone_is_left(self, seed: int, is_asker: bool, is_lower: bool) -> None:
+        """Whoever of the two it is deaf to, and whoever of them asks; one of them hears the other as before."""
+        net = Net(seed)
+        one, other, able = couple(net, "hard", "hard", relays=2)
+        introduce(one, other)
+        asker = one if is_asker else other
+        steady(asker, other if asker is one else one)
+        net.run(5.0)
+        standing = one.engine.standing(other.node)
+        assert standing is not None
+        used = next(host for host in able if host.node == standing.via)
+        net.run(Random(seed).uniform(0, 1))
+        net.deaf.add((used.ip, (one if is_lower else other).node))
+        deaf_s = net.now_s
+        net.run(10.0)
+        print(f"traffic after {silent_s(asker, deaf_s):.1f} s")
+        assert silent_s(asker, deaf_s) <= 5.0
+        for host, peer in ((one, other), (other, one)):
+            standing = host.engine.standing(peer.node)
+            assert standing is not None
+            assert standing.via != used.node
 
     @pytest.mark.parametrize("seed", range(6))
     def test_after_a_relay_that_says_so_itself_the_next_one_is_asked_at_once(self, seed: int) -> None:

@@ -234,6 +234,7 @@ async def _watch_addresses(clan: Clan) -> None:
             with trio.move_on_after(ADDRESSES_POLL_S):
                 await watch.changed()
             _refresh_endpoints(clan)
+            clan.traversal.look_around()
             await clan.driver.settle()
 
 

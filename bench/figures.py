@@ -20,11 +20,14 @@ class Figure:
     value: float | None  # None: could not be measured, which a check counts as falling short
     unit: str
     target: float | None = None  # at most this
+    is_floor: bool = False  # at least that
 
     @property
     def holds(self) -> bool:
         """The target is met, or there is none."""
-        return self.target is None or (self.value is not None and self.value <= self.target)
+        if self.target is None or self.value is None:
+            return self.target is None
+        return self.value >= self.target if self.is_floor else self.value <= self.target
 
 
 def median(values: Sequence[float]) -> float | None:
@@ -69,7 +72,6 @@ def print_table(figures: Sequence[Figure]) -> None:
     width = max(len(figure.name) for figure in figures)
     for figure in figures:
         value = "not measured" if figure.value is None else f"{figure.value:g} {figure.unit}"
-        target = (
-            "" if figure.target is None else f"   target <= {figure.target:g}{'' if figure.holds else '   MISSED'}"
-        )
+        sign, missed = ">=" if figure.is_floor else "<=", "" if figure.holds else "   MISSED"
+        target = "" if figure.target is None else f"   target {sign} {figure.target:g}{missed}"
         print(f"{figure.name:<{width}}  {value:>16}{target}")

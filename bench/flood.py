@@ -1,18 +1,22 @@
-"""Sends datagrams at an even pace, and counts what comes back: the flooder of `bench.garbage`.
+"""Sends datagrams at an even pace, and counts what comes back: the flooder of `bench.garbage` and `bench.siege`.
 
 It runs as a process of its own on a machine of the lab: `python -m bench.flood HOST PORT RATE SECONDS`, with the
 datagrams to send in turn on its stdin, each behind its length (u16). It prints one JSON object when it is done.
+With `--runs` those of one size that lie side by side are sent by one call, and cut apart by the kernel: a tenth of
+the work for the sender, and the same packets on the wire.
 """
 
 import argparse
+import itertools
 import json
 import socket
+import struct
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from bench.world import INSIDE
 from clanctl.demo.lab import Lab, Node
@@ -20,7 +24,11 @@ from clanctl.demo.network import enter_words
 
 TICK_S: Final = 0.001  # 10 datagrams of 10,000 a second
 _LATE_S: Final = 0.1  # what a busy machine held up for longer is not caught up with: that would be a burst
+RUN_DATAGRAMS_MAX: Final = 50  # of one call: what is due in a tick of 50,000 a second
+RUN_BYTES_MAX: Final = 65_000
 _READ_BYTES: Final = 2048
+_SOL_UDP: Final = 17
+_UDP_SEGMENT: Final = 103  # Linux; neither is in the socket module
 _READY: Final = b"ready\n"
 
 
@@ -44,10 +52,19 @@ class Flood:
 
     @classmethod
     def begin(
-        cls, lab: Lab, node: Node, to: tuple[str, int], datagrams: Sequence[bytes], rate: float, seconds: float
+        cls,
+        lab: Lab,
+        node: Node,
+        to: tuple[str, int],
+        datagrams: Sequence[bytes],
+        rate: float,
+        seconds: float,
+        *,
+        in_runs: bool = False,
     ) -> Self:
         """Start it, and return as it sends the first. `to`: address and port; `rate`: datagrams a second."""
         words = [sys.executable, "-m", "bench.flood", to[0], str(to[1]), str(rate), str(seconds)]
+        words += ["--runs"] if in_runs else []
         process = subprocess.Popen(
             [*enter_words(node.pid), *words],
             stdin=subprocess.PIPE,
@@ -75,9 +92,28 @@ class Flood:
         return Flooded(**json.loads(text))
 
 
-def flood(host: str, port: int, datagrams: Sequence[bytes], rate: float, seconds: float) -> Flooded:
-    """Send at an even pace, one datagram after the other and then from the first again."""
+class Run(NamedTuple):
+    """What one call sends: datagrams of this size behind one another."""
+
+    data: bytes
+    size: int
+    datagrams: int
+
+
+def runs(datagrams: Sequence[bytes], longest: int) -> list[Run]:
+    """Put neighbours of one size together, as many as may be sent by one call."""
+    made: list[Run] = []
+    for size, group in itertools.groupby(datagrams, key=len):
+        each, most = list(group), max(1, min(longest, RUN_BYTES_MAX // max(1, size)))
+        parts = (each[at : at + most] for at in range(0, len(each), most))
+        made += (Run(b"".join(part), size, len(part)) for part in parts)
+    return made
+
+
+def flood(host: str, port: int, sent_in_turn: Sequence[Run], rate: float, seconds: float) -> Flooded:
+    """Send at an even pace, one run after the other and then from the first again."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    turns = itertools.cycle(sent_in_turn)
     sent = sent_bytes = heard = heard_bytes = 0
     worst_ratio = 0.0
     with socket.socket(family, socket.SOCK_DGRAM) as sender:
@@ -90,10 +126,10 @@ def flood(host: str, port: int, datagrams: Sequence[bytes], rate: float, seconds
             if due - sent > rate * _LATE_S:
                 credited += due - sent - rate * TICK_S
                 due = int(elapsed * rate - credited)
-            for number in range(sent, due):
-                data = datagrams[number % len(datagrams)]
-                sent_bytes += _sent(sender, data)
-            sent = max(sent, due)
+            while sent < due:
+                run = next(turns)
+                sent_bytes += _sent(sender, run)
+                sent += run.datagrams
             for size in _heard(sender):
                 heard += 1
                 heard_bytes += size
@@ -103,9 +139,11 @@ def flood(host: str, port: int, datagrams: Sequence[bytes], rate: float, seconds
     return Flooded(sent, sent_bytes, heard, heard_bytes, elapsed, worst_ratio)
 
 
-def _sent(sender: socket.socket, data: bytes) -> int:
+def _sent(sender: socket.socket, run: Run) -> int:
     try:
-        return sender.send(data)
+        if run.datagrams == 1:
+            return sender.send(run.data)
+        return sender.sendmsg([run.data], [(_SOL_UDP, _UDP_SEGMENT, struct.pack("=H", run.size))])
     except (BlockingIOError, ConnectionRefusedError):
         return 0  # no room, or nobody there yet: as lost as on the way
 
@@ -135,11 +173,12 @@ def main() -> int:
     parser.add_argument("port", type=int)
     parser.add_argument("rate", type=float, help="datagrams a second")
     parser.add_argument("seconds", type=float)
+    parser.add_argument("--runs", action="store_true", help="send neighbours of one size by one call")
     arguments = parser.parse_args()
-    datagrams = _datagrams(sys.stdin.buffer.read())
+    made = runs(_datagrams(sys.stdin.buffer.read()), RUN_DATAGRAMS_MAX if arguments.runs else 1)
     sys.stdout.buffer.write(_READY)
     sys.stdout.flush()
-    print(json.dumps(asdict(flood(arguments.host, arguments.port, datagrams, arguments.rate, arguments.seconds))))
+    print(json.dumps(asdict(flood(arguments.host, arguments.port, made, arguments.rate, arguments.seconds))))
     return 0
 
 

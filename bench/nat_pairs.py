@@ -9,6 +9,7 @@ from ipaddress import IPv6Address
 from typing import Final, NamedTuple
 
 from bench.nat_world import NatWorld, nat_world
+from bench.wireguards import read_wireguard
 from bench.world import show_ended
 from clanctl.demo.lab import Node
 from clanctl.demo.processes import LabError, wait_until
@@ -157,7 +158,7 @@ class _Watch:
 
     def _speaks_to(self, node: Node, other: Node) -> bool:
         address = IPv6Address(self._address[other.name]).packed
-        for peer in self._world.wireguard(node).peers.values():
+        for peer in read_wireguard(node).peers.values():
             if any(network.ip == address for network in peer.allowed) and peer.endpoint is not None:
                 return peer.endpoint.host in self._world.addresses[other.name] and peer.handshake_unix_s > 0
         return False

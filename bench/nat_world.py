@@ -1,19 +1,13 @@
-"""Real daemons behind routers of the laboratory, and what their WireGuard says of one another."""
+"""Real daemons behind routers of the laboratory."""
 
-import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 from clanctl.demo.lab import Lab, Node
 from clanctl.demo.network import INTERFACE
-from clanmeshd.overlay import uapi
-from clanmeshd.overlay.device import WireGuard
-from tests.net.nat_lab import NatLab, Site
-
-_READ_BYTES: Final = 65_536
+from tests.net.nat_lab import Host, NatLab, Site
 
 
 class NatWorld(Lab):
@@ -23,30 +17,45 @@ class NatWorld(Lab):
         super().__init__(directory)
         self._nats = nats
         self._sites: dict[str, Site | None] = {}
+        self._hosts: dict[str, Host] = {}
         self.addresses: dict[str, frozenset[str]] = {}  # by machine: its own, and that of its outermost router
 
-    def start_at(self, name: str, site: Site | None) -> Node:
+    def start_at(self, name: str, site: Site | None, program: str = "clanmeshd") -> Node:
         """Start a machine and its daemon at a site, or with a public address. Raises LabError."""
         self._sites[name] = site
-        return self.start_node(name, wait=False)
+        return self.start_node(name, program=program, wait=False)
 
     def plug_in(self, node: Node) -> None:
         """Connect a new machine at its site."""
         site = self._sites[node.name]
-        host = self._nats.plug(node.pid, site, INTERFACE)
+        host = self._hosts[node.name] = self._nats.plug(node.pid, site, INTERFACE)
         self.addresses[node.name] = frozenset({host.address} if site is None else {host.address, site.outside})
 
-    def wireguard(self, node: Node) -> WireGuard:
-        """What the WireGuard of a machine knows now; nothing as long as there is none."""
-        directory = Path(f"/proc/{node.pid}/root/run/wireguard")
-        for path in directory.glob("*.sock"):
-            with socket.socket(socket.AF_UNIX) as asker:
-                try:
-                    asker.connect(str(path))
-                    return uapi.decode_device(_exchanged(asker))
-                except OSError:
-                    break  # it is just coming up
-        return WireGuard()
+    def unplug(self, node: Node) -> None:
+        """Pull a machine's cable."""
+        self._nats.unplug(self._hosts[node.name], INTERFACE)
+
+    def move(self, node: Node, site: Site | None) -> None:
+        """Carry a machine to another site, where it has another address."""
+        self.unplug(node)
+        self._sites[node.name] = site
+        self.plug_in(node)
+
+    def renumber(self, node: Node) -> None:
+        """Give a machine's site another address outside, of which the machine sees nothing."""
+        site = self._sites[node.name]
+        assert site is not None
+        self._nats.renumber(site)
+        self.addresses[node.name] = frozenset({self._hosts[node.name].address, site.outside})
+
+    def cut(self, one: Node, other: Node) -> None:
+        """Lose all that passes between two machines' places on the internet."""
+        self._nats.cut(self.outside(one), self.outside(other))
+
+    def outside(self, node: Node) -> str:
+        """The address that a machine has for the internet."""
+        site = self._sites[node.name]
+        return self._hosts[node.name].address if site is None else site.outside
 
 
 @contextmanager
@@ -54,14 +63,3 @@ def nat_world(nats: NatLab) -> Iterator[NatWorld]:
     """An empty world, whose files go with it."""
     with tempfile.TemporaryDirectory(prefix="clanmesh-bench-") as folder, NatWorld(Path(folder), nats) as world:
         yield world
-
-
-def _exchanged(asker: socket.socket) -> bytes:
-    asker.sendall(uapi.GET)
-    answer = b""
-    while not answer.endswith(uapi.END):
-        chunk = asker.recv(_READ_BYTES)
-        if not chunk:
-            raise OSError("hung up")
-        answer += chunk
-    return answer

@@ -180,6 +180,11 @@ class Lab:
             batch += network.move_batch((node.place for node in group), network.island(number))
         self._ip(self._switch.pid, batch)
 
+    def isolate(self, *nodes: Node, isolated: bool = True) -> None:
+        """Have no packet pass between any two of these machines, or all again. They reach all others."""
+        places = (node.place for node in nodes)
+        self._ip(self._switch.pid, network.isolate_batch(places, isolated=isolated))
+
     def heal(self) -> None:
         """Put all machines on one network again."""
         self.partition()

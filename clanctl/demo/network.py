@@ -82,6 +82,12 @@ def link_batch(place: Place, *, up: bool) -> str:
     return f"link set {place.port} {'up' if up else 'down'}\n"
 
 
+def isolate_batch(places: Iterable[Place], *, isolated: bool) -> str:
+    """Input of `ip -batch -` in the switch's namespace: ports that reach all others, but not one another."""
+    word = "on" if isolated else "off"
+    return "".join(f"link set {place.port} type bridge_slave isolated {word}\n" for place in places)
+
+
 def move_batch(places: Iterable[Place], bridge: str) -> str:
     """Input of `ip -batch -` in the switch's namespace: plug cables into another bridge.
 

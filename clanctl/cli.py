@@ -29,6 +29,7 @@ COMMANDS: Final[dict[str, Place]] = {
     "invite": Place("invite", "invite", "Make a token with which one more device may join.", _CLAN),
     "join": Place("clan", "join", "Join a clan with a token that an admin made.", _CLAN),
     "peers": Place("peers", "peers", "Show every device of the clan and how it does.", _CLAN),
+    "ping": Place("ping", "ping", "Measure round trips to a device through its tunnel.", _CLAN),
     "rename": Place("devices", "rename", "Give a device another name.", _CLAN),
     "tag": Place("devices", "tag", "Give a device tags, or take some away.", _CLAN),
     "renew": Place("devices", "renew", "Prolong a membership.", _CLAN),
@@ -82,7 +83,7 @@ def cli(context: click.Context, state_dir: str | None, runtime_dir: str | None) 
     """Devices that find one another, share an overlay and secrets, and follow one signed repository.
 
     The directories can also be set as CLANMESH_STATE_DIR and CLANMESH_RUNTIME_DIR. Exit status: 0 done,
-    1 failed, 2 usage, 3 the daemon is not reachable, 4 the clan is unhealthy.
+    1 failed, 2 usage, 3 the daemon (or who is pinged) is not reachable, 4 the clan is unhealthy.
     """
     context.obj = instance(state_dir, runtime_dir)
 

@@ -5,11 +5,8 @@ Without raw sockets nothing is probed, and the tunnels go where the core found t
 
 import logging
 import os
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from ipaddress import IPv6Address
-from typing import Final
 
 import trio
 
@@ -19,6 +16,7 @@ from clanmeshd.config import Config
 from clanmeshd.core.effects import SetTunnels
 from clanmeshd.core.wanted import overlay_prefix
 from clanmeshd.driver import Driver
+from clanmeshd.overlay.echoes import greet
 from clanmeshd.overlay.path_terms import Standing
 from clanmeshd.overlay.probes import Heard, Probes, Proven
 from clanmeshd.overlay.probing import Probing
@@ -29,10 +27,6 @@ from clanmeshd.reconcile import Latest
 from clanmeshd.relays.asking import Asker
 from clanmeshd.steering import Steering
 from clanmeshd.steering_terms import Machine, uptime_s
-
-_ICMP6_FILTER: Final = 1  # RFC 3542; not in the socket module
-_NOTHING: Final = b"\xff" * 32  # types that are kept away from the socket: all
-_ECHO_REQUEST: Final = bytes([128, 0, 0, 0, 0, 0, 0, 0])  # the kernel fills in the checksum
 
 log = logging.getLogger(__name__)
 
@@ -123,10 +117,7 @@ class Traversal:
 
 
 def _greet(address: bytes) -> None:
-    """Have the system at an overlay address answer, by an echo request (RFC 4443); nobody waits for it here."""
     try:
-        with socket.socket(socket.AF_INET6, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_ICMPV6) as echo:
-            echo.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, _NOTHING)
-            echo.sendto(_ECHO_REQUEST, (str(IPv6Address(address)), 0))
+        greet(address)
     except OSError as error:
         log.debug("overlay: %s", error)

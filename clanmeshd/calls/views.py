@@ -3,18 +3,19 @@
 import ipaddress
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
 from clanmesh_protocol.control import CONTROL_VERSION, Fault
-from clanmesh_protocol.keys import NodeId, node_text, tunnel_public_untrusted
+from clanmesh_protocol.keys import NodeId, node_text
 from clanmesh_protocol.records import Verb
 from clanmesh_protocol.version import version_text
 from clanmeshd.alerting import standing_alarms
 from clanmeshd.calls.admins import acknowledged_age_s, final_number
 from clanmeshd.calls.arguments import number
+from clanmeshd.calls.path_view import handshake_age_s, path_view, rounded, tunnel_of
 from clanmeshd.clan import Clan
 from clanmeshd.control import Conversation
 from clanmeshd.core.alarms import Alarm
@@ -24,9 +25,7 @@ from clanmeshd.core.phrases import COMMIT_DIGITS
 from clanmeshd.core.wanted import node_record, overlay_address
 from clanmeshd.driver import instant
 from clanmeshd.net.mapping.terms import Reason, Standing
-from clanmeshd.overlay import path_terms
 from clanmeshd.overlay.backend import TunnelState
-from clanmeshd.overlay.path_terms import PathKind
 from clanmeshd.rollout.selection import FORK_REMEDY
 
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
 WATCH_INTERVAL_S_MAX: Final = 60
 WATCHERS_MAX: Final = 32  # half of the control socket's places, so that others can always ask
-HANDSHAKE_FRESH_S: Final = 180  # WireGuard's own limit of a session's life (REJECT_AFTER_TIME)
 
 log = logging.getLogger(__name__)
 
@@ -53,12 +51,17 @@ async def watch(daemon: "Daemon", args: dict[str, Any], conversation: Conversati
     """`watch`: the result of `peers`, again and again, until the client hangs up."""
     interval_s = number(args, "interval_s", 1, 1, WATCH_INTERVAL_S_MAX)
     daemon.need_clan()
-    if daemon.watchers.available_tokens == 0:
-        raise Fault("refused", "watching", f"{WATCHERS_MAX} others watch already", "close one of them")
+    need_place(daemon)
     async with daemon.watchers:
         while True:
             await conversation.item(await peers_view(daemon.need_clan()))  # it may be left meanwhile
             await trio.sleep(interval_s)
+
+
+def need_place(daemon: "Daemon") -> None:
+    """See to it that `watchers` has a place for a call that goes on and on. Raises Fault."""
+    if daemon.watchers.available_tokens == 0:
+        raise Fault("refused", "watching", f"{WATCHERS_MAX} others watch or ping already", "close one of them")
 
 
 async def peers_view(clan: Clan) -> dict[str, Any]:
@@ -69,21 +72,13 @@ async def peers_view(clan: Clan) -> dict[str, Any]:
     return {
         "clan": {"id": clan.membership.clan.hex(), "name": clan.membership.name},
         "self": next((peer.name for peer in members if peer.node == own), None),
-        "peers": [_peer_view(clan, peer, _tunnel_of(clan, peer, observed)) for peer in members],
+        "peers": [_peer_view(clan, peer, tunnel_of(clan, peer.node, observed)) for peer in members],
     }
-
-
-def _tunnel_of(clan: Clan, peer: Peer, observed: Mapping[bytes, TunnelState]) -> TunnelState | None:
-    record = node_record(clan.mesh.ledger, peer.node)
-    return observed.get(tunnel_public_untrusted(record.tunnel_key)) if record is not None else None
 
 
 def _peer_view(clan: Clan, peer: Peer, tunnel: TunnelState | None) -> dict[str, Any]:
     is_self = peer.node == clan.keys.node
     status = clan.status.value if is_self else peer.status
-    handshake_age_s = (
-        round(time.time() - tunnel.handshake_unix_s, 1) if tunnel and tunnel.handshake_unix_s else None
-    )
     return {
         "name": peer.name,
         "id": node_text(peer.node),
@@ -91,9 +86,9 @@ def _peer_view(clan: Clan, peer: Peer, tunnel: TunnelState | None) -> dict[str, 
         "tags": list(peer.tags),
         **_membership_view(clan, peer.node),
         "state": "up" if is_self else peer.state,
-        "path": _path_view(clan, peer, tunnel, handshake_age_s, is_self=is_self),
+        "path": path_view(clan, peer, tunnel),
         "wireguard": {
-            "handshake_age_s": handshake_age_s,
+            "handshake_age_s": handshake_age_s(tunnel),
             "rx_bytes": tunnel.rx_bytes if tunnel else 0,
             "tx_bytes": tunnel.tx_bytes if tunnel else 0,
         },
@@ -106,7 +101,7 @@ def _peer_view(clan: Clan, peer: Peer, tunnel: TunnelState | None) -> dict[str, 
             "epoch": status.secrets_epoch if status else 0,
             "state": status.secrets.text if status else "current",
         },
-        "last_seen_s": 0.0 if is_self else _rounded(peer.last_seen_s),
+        "last_seen_s": 0.0 if is_self else rounded(peer.last_seen_s),
     }
 
 
@@ -118,49 +113,6 @@ def _membership_view(clan: Clan, node: NodeId) -> dict[str, Any]:
         "confirmed": member is not None and member.confirmed,
         "expires_unix_s": member.expires_unix_s if member is not None else 0,
     }
-
-
-def _path_view(
-    clan: Clan, peer: Peer, tunnel: TunnelState | None, handshake_age_s: float | None, *, is_self: bool
-) -> dict[str, Any]:
-    endpoint = (tunnel.endpoint if tunnel else None) or peer.endpoint
-    fresh = handshake_age_s is not None and handshake_age_s < HANDSHAKE_FRESH_S
-    way = clan.traversal.standing(peer.node)
-    why = str(way.why) or None if way is not None else None
-    if is_self:
-        kind, why = "self", None
-    elif way is not None and way.kind is not PathKind.NONE:
-        kind = str(way.kind)
-    elif endpoint is None:
-        kind, why = "none", why or "no address of it is known yet"
-    elif not fresh and peer.state != "up":
-        kind, why = "none", why or "it does not answer"
-    else:
-        kind = "lan" if ipaddress.ip_address(endpoint.ip).is_private else "direct"
-    return {
-        "kind": kind,
-        "endpoint": str(endpoint) if endpoint is not None and kind not in ("self", "none") else None,
-        "via": _name(clan, way.via) if way is not None and kind == PathKind.RELAY else None,
-        "why_not_direct": why if kind in ("none", PathKind.RELAY) else None,
-        "next_try_s": _next_try_s(way) if kind in ("none", PathKind.RELAY) else None,
-        "rtt_ms": _rounded(peer.rtt_ms),
-    }
-
-
-def _name(clan: Clan, node: NodeId | None) -> str | None:
-    member = clan.mesh.authority.members.get(node) if node is not None else None
-    return member.name if member is not None else None
-
-
-def _next_try_s(way: path_terms.Standing | None) -> float | None:
-    """In how long a direct path is tried again."""
-    if way is None or way.next_try_s is None:
-        return None
-    return round(max(0.0, way.next_try_s - trio.current_time()), 1)
-
-
-def _rounded(value: float | None) -> float | None:
-    return round(value, 1) if value is not None else None
 
 
 async def status(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:

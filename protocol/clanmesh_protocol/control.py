@@ -42,6 +42,7 @@ WRITES: Final[dict[str, bool]] = {
     "events": False,
     "peers": False,
     "watch": False,
+    "ping": False,
     "status": False,
     "reach": False,
     "reached": False,

@@ -9,10 +9,11 @@ import trio
 
 from clanmeshd.core.effects import SetTunnels
 from clanmeshd.overlay.backend import Backend, OverlayUnavailable, TunnelState, open_backend
+from clanmeshd.overlay.drift import Drift
 from clanmeshd.overlay.greeting import Greeter
 from clanmeshd.reconcile import Latest, reconcile
 
-DRIFT_CHECK_S: Final = 5.0  # how long a foreign change of our interface can last
+DRIFT_CHECK_S: Final = 4.0  # how long a foreign change of WireGuard's peers can last; of the rest the kernel tells
 UNAVAILABLE_RETRY_S: Final = 60.0  # somebody may install a backend meanwhile
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class Overlay:
             self.backend, self.failure = backend, None
             log.info("overlay: %s WireGuard on %s", backend.kind, self.interface)
             try:
+                nursery.start_soon(Drift(self.interface, lambda: _prefix(wanted.newest)).run, wanted.again)
                 greeter = Greeter(backend, nursery, applied=self.applied)
                 await reconcile(
                     wanted, greeter.apply, what="overlay", recheck_s=DRIFT_CHECK_S, report=self._report
@@ -76,3 +78,7 @@ class Overlay:
             except OSError as error:
                 log.debug("overlay: %s", error)
         return self._observed
+
+
+def _prefix(wanted: SetTunnels | None) -> bytes | None:
+    return wanted.address[: wanted.prefix_bits // 8] if wanted is not None else None

@@ -32,6 +32,11 @@ class Latest(Generic[T]):
         self._value = value
         self._fresh.set()
 
+    def again(self) -> None:
+        """Have the last value taken once more: something else may have changed."""
+        if self._value is not None:
+            self._fresh.set()
+
     @property
     def newest(self) -> T | None:
         """The last value that was put, taken or not."""

@@ -31,6 +31,10 @@ class Backend(Protocol):
         """
         ...
 
+    def take_lost(self) -> frozenset[bytes]:
+        """Drain the public keys of peers with whom the session is gone, though nobody wanted that."""
+        ...
+
     async def read(self) -> Mapping[bytes, TunnelState]:
         """What WireGuard knows of each peer, by X25519 public key. Raises OSError when the interface is gone."""
         ...
@@ -47,6 +51,10 @@ class NoOverlay:
 
     async def apply(self, wanted: SetTunnels) -> None:
         """Nothing."""
+
+    def take_lost(self) -> frozenset[bytes]:
+        """Nobody's."""
+        return frozenset()
 
     async def read(self) -> Mapping[bytes, TunnelState]:
         """Nobody."""

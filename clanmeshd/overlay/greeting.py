@@ -8,6 +8,9 @@ other last is answered. The same is done when a peer is to be reached elsewhere,
 A new key, our own or a peer's, ends that symmetry. Peers hear of it only once WireGuard has it: until then they
 leave its handshakes unanswered, and WireGuard keeps what is to be sent. After a handshake in vain it is silent for
 five seconds: we provoke one at once, so that it cannot cross the one that the peer begins when it hears.
+
+Where a session was lost because somebody else took our interface or its peers away, the peer still believes in it;
+so once all is put right this side begins a new one.
 """
 
 import logging
@@ -55,6 +58,9 @@ class Greeter:
         await self._backend.apply(wanted)
         await self._announce(wanted)
         reachable = {tunnel.public_key: tunnel for tunnel in wanted.tunnels if tunnel.endpoint is not None}
+        for key in sorted(self._backend.take_lost() & reachable.keys()):
+            with suppress(OSError):
+                self._send(reachable[key].address)
         known = {tunnel.address for tunnel in self._greeted.values()}
         for key, tunnel in sorted(reachable.items()):
             before = self._greeted.get(key)

@@ -1,6 +1,7 @@
 """One overlay interface: read what is, plan the way to what is wanted, walk it. The same for both backends."""
 
 import errno
+import logging
 import socket
 import time
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ from clanmeshd.overlay.routing import OWNED_ALIAS, Routing
 _READS_MAX: Final = 3  # an interface that goes away while it is read is read again, then believed gone
 PORT_GRACE_S: Final = 1.0  # the wireguard-go of a daemon that was killed gives it back a moment later
 PORT_POLL_S: Final = 0.02
+
+log = logging.getLogger(__name__)
 
 
 class Control(Protocol):
@@ -54,6 +57,9 @@ class Interface:
         self._lock = trio.Lock()  # the supervisor applies too
         self._wanted: SetTunnels | None = None
         self._applied: dict[bytes, Endpoint | None] = {}  # by public key: the endpoint last wanted
+        self._lost: frozenset[bytes] = frozenset()
+        self._has_converged = False
+        self._repaired: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -73,6 +79,14 @@ class Interface:
                 await self._control.create()
             else:
                 await self._converge(self._wanted)
+
+    def take_lost(self) -> frozenset[bytes]:
+        """Drain the public keys of peers with whom the session is gone, though nobody wanted that.
+
+        The peer does not know, and goes on with it for 15 seconds.
+        """
+        lost, self._lost = self._lost, frozenset()
+        return lost
 
     async def read(self) -> Mapping[bytes, TunnelState]:
         """What WireGuard knows of each peer, by public key. Raises OSError, ENODEV when the interface is gone."""
@@ -102,6 +116,7 @@ class Interface:
     async def _converge(self, wanted: SetTunnels) -> None:
         current = await self._read_device()
         way = self._plan(current, wanted)
+        self._note_repair(current, way)
         await _check_port(way)
         index = current.link.index if current is not None else 0
         for step in way:
@@ -113,6 +128,21 @@ class Interface:
         self._applied = {
             tunnel.public_key: tunnel.endpoint or self._applied.get(tunnel.public_key) for tunnel in wanted.tunnels
         }
+        self._has_converged = True
+
+    def _note_repair(self, current: Device | None, way: list[steps.Step]) -> None:
+        """Say what somebody else has changed, and see with whom there may have been sessions that went with it."""
+        if not self._has_converged:
+            return
+        peers = current.wireguard.peers if current is not None else {}
+        is_anew = any(
+            isinstance(step, steps.Create | steps.SetUp) for step in way
+        )  # who is switched off forgets all
+        self._lost |= self._applied.keys() if is_anew else self._applied.keys() - peers.keys()
+        repaired = tuple(step.what for step in way if not isinstance(step, steps.Configure))
+        if repaired and repaired != self._repaired:
+            log.info("overlay: put right on %s what somebody changed: %s", self.name, ", ".join(repaired))
+        self._repaired = repaired
 
     async def _read_device(self) -> Device | None:
         for _ in range(_READS_MAX):

@@ -20,7 +20,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final, TypeAlias
+from typing import ClassVar, Final, TypeAlias
 
 from clanmesh_protocol.endpoints import Endpoint
 from clanmeshd.core.effects import SetTunnels, Tunnel
@@ -34,6 +34,8 @@ ADDRESS_BITS: Final = 128
 @dataclass(frozen=True, slots=True)
 class Create:
     """Make the interface."""
+
+    what: ClassVar[str] = "the interface"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ class Configure:
 class SetMtu:
     """Set the largest packet, in bytes."""
 
+    what: ClassVar[str] = "its MTU"
+
     mtu: int
 
 
@@ -68,10 +72,14 @@ class SetMtu:
 class SetUp:
     """Switch the interface on."""
 
+    what: ClassVar[str] = "it was down"
+
 
 @dataclass(frozen=True, slots=True)
 class AddAddress:
     """Add an address to the interface."""
+
+    what: ClassVar[str] = "its address"
 
     address: Network
 
@@ -80,6 +88,8 @@ class AddAddress:
 class RemoveAddress:
     """Remove an address from the interface."""
 
+    what: ClassVar[str] = "a foreign address"
+
     address: Network
 
 
@@ -87,12 +97,16 @@ class RemoveAddress:
 class AddRoute:
     """Route a network through the interface."""
 
+    what: ClassVar[str] = "its route"
+
     route: Network
 
 
 @dataclass(frozen=True, slots=True)
 class RemoveRoute:
     """No longer route a network through the interface."""
+
+    what: ClassVar[str] = "a former route"
 
     route: Network
 

@@ -131,10 +131,8 @@ class Routing:
         await self._ask_unless(errno.EADDRNOTAVAIL, Request(_RTM_DELADDR, 0, _address(index, address)))
 
     async def add_route(self, index: int, route: Network) -> None:
-        """Route a network through the interface; that it is routed so already is fine."""
-        await self._ask_unless(
-            errno.EEXIST, Request(_RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, _route(index, route))
-        )
+        """Route a network through the interface, in the place of a route of the same rank that leads elsewhere."""
+        await self._netlink.ask(Request(_RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, _route(index, route)))
 
     async def remove_route(self, index: int, route: Network) -> None:
         """Remove a route through the interface; that it is gone already is fine."""

@@ -24,9 +24,14 @@ class Interface:
     def __init__(self) -> None:
         self.applied = 0
         self.sessions: dict[bytes, TunnelState] = {}
+        self.lost: frozenset[bytes] = frozenset()
 
     async def apply(self, wanted: SetTunnels) -> None:
         self.applied += 1
+
+    def take_lost(self) -> frozenset[bytes]:
+        lost, self.lost = self.lost, frozenset()
+        return lost
 
     async def read(self) -> Mapping[bytes, TunnelState]:
         return self.sessions
@@ -88,3 +93,11 @@ async def test_a_peer_without_an_address_is_waited_for(autojump_clock: MockClock
     interface = Interface()
     assert await _greetings([_wanted(LOW, HIGH, reachable=False)], interface) == []
     assert interface.applied == 1
+
+
+async def test_a_session_that_was_lost_is_begun_anew_at_once(autojump_clock: MockClock) -> None:
+    """By the side that lost it, whichever that is: the other one does not know."""
+    interface = Interface()
+    interface.sessions[LOW * 2] = TunnelState(None, 1_800_000_000, 0, 0)
+    interface.lost = frozenset({LOW * 2, bytes(32)})
+    assert await _greetings([_wanted(HIGH, LOW), _wanted(HIGH, LOW)], interface) == [(LOW, 0.0)]

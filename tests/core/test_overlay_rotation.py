@@ -83,6 +83,9 @@ class Backend:
     def __init__(self, notes: list[str]) -> None:
         self.notes = notes
 
+    def take_lost(self) -> frozenset[bytes]:
+        return frozenset()
+
     async def apply(self, wanted: SetTunnels) -> None:
         self.notes.append("apply")
 

@@ -98,3 +98,15 @@ async def test_our_own_faults_propagate() -> None:
 
     with pytest.raises(AssertionError, match="ours"):
         await reconcile(slot, apply, what="test")
+
+
+async def test_the_last_value_is_taken_again_when_something_else_has_changed(autojump_clock: MockClock) -> None:
+    slot: Latest[int] = Latest()
+    slot.again()
+    with trio.move_on_after(1) as nothing:
+        await slot.changed()
+    assert nothing.cancelled_caught
+    slot.put(1)
+    assert await slot.changed() == 1
+    slot.again()
+    assert await slot.changed() == 1

@@ -59,6 +59,7 @@ _OFF: Final = (  # units that a host's own /usr brings along and that want more 
     "systemd-resolved.service",
     "systemd-timesyncd.service",
 )
+_BUS_RELOAD: Final = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "ReloadConfig")
 
 
 def folder_of_wheels() -> Path:
@@ -162,6 +163,11 @@ class Container:
             check=False,
         )
         return finished.returncode, finished.stdout
+
+    def reload(self) -> None:
+        """Have systemd and the bus read their files anew."""
+        self.run("busctl", "call", *_BUS_RELOAD)
+        self.run("systemctl", "daemon-reload")
 
     def show(self, unit: str, *names: str) -> dict[str, str]:
         """Properties of a unit, as systemd tells them."""

@@ -56,12 +56,8 @@ def put_into(machine: Container, package: Path) -> None:
                 file.write(line)
     (etc / "resolv.conf").unlink(missing_ok=True)
     (etc / "resolv.conf").symlink_to(f"..{STUB}")
-    machine.run("busctl", "call", *_RELOAD)
-    machine.run("systemctl", "daemon-reload")
+    machine.reload()
     machine.run("systemctl", "start", UNIT)
-
-
-_RELOAD: Final = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "ReloadConfig")
 
 
 def _file(folder: Path, name: str) -> Path:

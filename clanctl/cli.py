@@ -39,6 +39,9 @@ COMMANDS: Final[dict[str, Place]] = {
     "signer": Place("signer", "signer", "The SSH keys that may sign what the clan runs.", _SAY),
     "secrets": Place("secrets", "secrets", "Values that only chosen devices can read.", _SAY),
     "status": Place("status", "status", "Show this device, what is wrong with it, and what to do.", _HERE),
+    "doctor": Place(
+        "doctor", "doctor", "Look for what is in the clan's way here, and what to do about it.", _HERE
+    ),
     "events": Place("events", "events", "Show what happened.", _HERE),
     "rollout": Place("rollout", "rollout", "How far this device is with the newest commit.", _HERE),
     "rotate": Place("keys", "rotate", "Give this device other keys for its tunnels.", _HERE),

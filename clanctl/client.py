@@ -29,6 +29,8 @@ RUNTIME_DIRECTORY: Final = Path("/run/clanmesh")
 STATE_VARIABLE: Final = "CLANMESH_STATE_DIR"
 RUNTIME_VARIABLE: Final = "CLANMESH_RUNTIME_DIR"
 
+STOPPED: Final = "stopped"  # the kind of a Failure where no daemon runs
+
 CONNECT_TIMEOUT_S: Final = 5.0  # a full backlog of the socket empties in far less
 READ_TIMEOUT_S: Final = 10.0  # between two frames of a call that only looks something up
 WORK_TIMEOUT_S: Final = 300.0  # between two frames of a call that does something; each reports its progress
@@ -210,4 +212,4 @@ def _unreachable(where: Instance, error: OSError) -> Failure:
         case _:
             what, why = "the control socket", f"{path}: {error.strerror or error}"
             remedy = "see `journalctl -u clanmeshd`"
-    return Failure(what, why, remedy, status=EXIT_UNREACHABLE)
+    return Failure(what, why, remedy, status=EXIT_UNREACHABLE, kind=STOPPED if what == down else "")

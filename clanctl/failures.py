@@ -7,7 +7,7 @@ EXIT_DONE: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_UNREACHABLE: Final = 3  # no daemon answers on the control socket; `ping`: the device does not answer
-EXIT_UNHEALTHY: Final = 4  # `status`: it answers, and something is wrong
+EXIT_UNHEALTHY: Final = 4  # `status`, `doctor`: it answers, and something is wrong
 EXIT_INTERRUPTED: Final = 130  # 128 + SIGINT, as shells count
 EXIT_PIPE_CLOSED: Final = 141  # 128 + SIGPIPE
 

@@ -1,5 +1,6 @@
 """The rollout's streams between members: packs, git's own protocol, and what was tried: asked for and served."""
 
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from clanmesh_protocol.limits import (
 )
 from clanmesh_protocol.stream_rollout import Ask, Pack, Tried, WantPack
 from clanmesh_protocol.streams import End, Frame, Log, Purpose, Refuse
+from clanmesh_protocol.version import version_text
 from clanmeshd.core.effects import Holder
 from clanmeshd.net import stream
 from clanmeshd.rollout.fetching import OldVersion
@@ -29,6 +31,8 @@ from clanmeshd.rollout.packs import NoPack
 
 HISTORY: Final = "history"  # what can be asked
 LOG: Final = "log"
+DEVICE: Final = "device"
+DEVICE_LINES_MAX: Final = 16
 ANSWER_S: Final = 30.0  # to the last line: a log has a megabyte at most
 TRIED_MAX: Final = HISTORY_MAX
 LOG_FRAMES_MAX: Final = 2 * LOG_TEXT_BYTES_MAX // STREAM_LINES_MAX  # of lines that are empty
@@ -113,7 +117,7 @@ async def serve_pack(offers: Offers, channel: stream.Stream) -> None:
 
 
 async def serve_question(rollout: Rollout, channel: stream.Stream) -> None:
-    """Answer one question of a member about what was tried here."""
+    """Answer one question of a member about what was tried here, or about this device."""
     ask = await channel.receive()
     if not isinstance(ask, Ask):
         return
@@ -124,6 +128,8 @@ async def serve_question(rollout: Rollout, channel: stream.Stream) -> None:
         text = await trio.to_thread.run_sync(rollout.log, ask.commit)
         for lines in _batches(text):
             await channel.send(Log(lines))
+    elif ask.what == DEVICE:
+        await channel.send(Log((f"version {version_text()}", f"unix-ms {int(time.time() * 1000)}")))
     else:
         await channel.send(Refuse("unknown-question", f"this version knows no {ask.what!r}"))
         return
@@ -150,6 +156,13 @@ async def ask_log(reach: Reach, holder: Holder, commit: bytes | None) -> str:
     """A member's log of a commit, or of the newest that it tried. Raises OSError, ProtocolError."""
     frames = await _ask(reach, holder, Ask(LOG, commit), LOG_FRAMES_MAX)
     return "".join(f"{line}\n" for frame in frames if isinstance(frame, Log) for line in frame.lines)
+
+
+async def ask_device(reach: Reach, holder: Holder) -> dict[str, str]:
+    """What a member says of itself, by key. Raises OSError, ProtocolError; StreamRefused by an older version."""
+    frames = await _ask(reach, holder, Ask(DEVICE), 1)
+    lines = [line for frame in frames if isinstance(frame, Log) for line in frame.lines[:DEVICE_LINES_MAX]]
+    return {key: value for key, _, value in (line.partition(" ") for line in lines)}
 
 
 async def _ask(reach: Reach, holder: Holder, ask: Ask, frames_max: int) -> list[Frame]:

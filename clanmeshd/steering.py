@@ -113,6 +113,11 @@ class Steering:
         """How a member's packets go, and why not directly."""
         return self.paths.standing(node)
 
+    @property
+    def is_blocked(self) -> bool:
+        """Whether streams get through here, but no datagrams."""
+        return self._is_blocked
+
     # --- what others tell -------------------------------------------------------------------------------
 
     def heard(self, node: NodeId, source: Endpoint) -> None:

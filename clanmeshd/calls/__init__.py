@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from clanmesh_protocol.control import WRITES, Request
 from clanmeshd.calls import (
     admins,
+    doctor,
     events,
     invites,
     joining,
@@ -56,6 +57,7 @@ _CALLS: "dict[str, Call]" = {
     "watch": views.watch,
     "ping": pinging.ping,
     "status": views.status,
+    "doctor": doctor.doctor,
     "reach": reaching.reach,
     "reached": reaching.reached,
     "version": views.version,

@@ -29,11 +29,16 @@ def handshake_age_s(tunnel: TunnelState | None) -> float | None:
     return round(time.time() - tunnel.handshake_unix_s, 1) if tunnel and tunnel.handshake_unix_s else None
 
 
+def has_session(tunnel: TunnelState | None) -> bool:
+    """Whether something can pass without another handshake."""
+    age_s = handshake_age_s(tunnel)
+    return age_s is not None and age_s < HANDSHAKE_FRESH_S
+
+
 def path_view(clan: Clan, peer: Peer, tunnel: TunnelState | None) -> dict[str, Any]:
     """How a member's packets go; where not directly, why, and when that is tried again."""
     endpoint = (tunnel.endpoint if tunnel else None) or peer.endpoint
-    age_s = handshake_age_s(tunnel)
-    fresh = age_s is not None and age_s < HANDSHAKE_FRESH_S
+    fresh = has_session(tunnel)
     way = clan.traversal.standing(peer.node)
     why = str(way.why) or None if way is not None else None
     if peer.node == clan.keys.node:

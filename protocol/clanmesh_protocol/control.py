@@ -44,6 +44,7 @@ WRITES: Final[dict[str, bool]] = {
     "watch": False,
     "ping": False,
     "status": False,
+    "doctor": False,
     "reach": False,
     "reached": False,
     "version": False,

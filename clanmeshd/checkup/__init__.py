@@ -1,0 +1,1 @@
+"""What `clanctl doctor` shows: a look around, and what follows from it. Imported when somebody asks."""

@@ -1,0 +1,37 @@
+"""From what was seen to what is said. Pure: one snapshot in, findings out, the worst first."""
+
+from collections.abc import Callable, Iterator
+from typing import Final, TypeAlias
+
+from clanmeshd.checkup import machine, members, network
+from clanmeshd.checkup.terms import Finding, Level, Snapshot
+
+FINDINGS_MAX: Final = 64  # a list that nobody reads to its end helps nobody
+
+Check: TypeAlias = Callable[[Snapshot], Iterator[Finding]]
+
+_CHECKS: Final[tuple[Check, ...]] = (
+    machine.overlay,
+    machine.clashes,
+    network.udp,
+    network.nat,
+    network.router,
+    network.probing,
+    members.meeting,
+    members.silent,
+    members.tunnels,
+    members.relayed,
+    members.same_network,
+    members.clocks,
+    members.versions,
+    machine.names,
+    machine.disk,
+    machine.others,
+)
+_ORDER: Final = (Level.PROBLEM, Level.NOTE, Level.OK)
+
+
+def diagnose(snapshot: Snapshot) -> tuple[Finding, ...]:
+    """Everything there is to say, problems first; of each level in the order of the checks."""
+    found = [finding for check in _CHECKS for finding in check(snapshot)]
+    return tuple(sorted(found, key=lambda finding: _ORDER.index(finding.level))[:FINDINGS_MAX])

@@ -1,0 +1,100 @@
+"""What the system says of this machine: its addresses, where packets leave, how full its disk is."""
+
+import ipaddress
+import os
+import socket
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import ifaddr
+
+from clanmeshd.checkup.terms import Clashes, Disk
+from clanmeshd.overlay.routing import Routing
+
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_IF_INET6: Final = Path("/proc/net/if_inet6")
+_DAD_FAILED: Final = 0x08  # IFA_F_DADFAILED
+
+
+class Assigned(NamedTuple):
+    """An IPv6 address of an interface. `is_double`: the system found it at another machine."""
+
+    interface: str
+    address: bytes
+    is_double: bool
+
+
+def assigned(table: str) -> Iterator[Assigned]:
+    """Read the kernel's table of IPv6 addresses (/proc/net/if_inet6)."""
+    for line in table.splitlines():
+        columns = line.split()
+        if len(columns) == 6:
+            yield Assigned(columns[5], bytes.fromhex(columns[0]), bool(int(columns[4], 16) & _DAD_FAILED))
+
+
+def address_clashes(found: Iterable[Assigned], interface: str, prefix: bytes) -> Clashes:
+    """Addresses of the clan's network that are elsewhere than on its interface, and those that others have."""
+    rows = list(found)
+    strangers = [each for each in rows if each.interface != interface and each.address.startswith(prefix)]
+    return Clashes(
+        strangers=tuple((each.interface, _text(each.address)) for each in strangers),
+        duplicates=tuple((each.interface, _text(each.address)) for each in rows if each.is_double),
+    )
+
+
+def _text(address: bytes) -> str:
+    return str(ipaddress.IPv6Address(address))
+
+
+def addresses() -> list[Assigned]:
+    """All IPv6 addresses here; none on a machine without IPv6."""
+    try:
+        return list(assigned(_IF_INET6.read_text()))
+    except OSError:
+        return []
+
+
+async def detours(members: Iterable[tuple[str, bytes]], interface: str) -> tuple[tuple[str, str], ...]:
+    """The members (name, overlay address) whose packets leave by another interface, with that one's name."""
+    try:
+        own = socket.if_nametoindex(interface)
+        routing = Routing()
+    except OSError:
+        return ()
+    try:
+        left = [(name, await routing.leaves_by(address)) for name, address in members]
+    except OSError:
+        return ()
+    finally:
+        routing.close()
+    return tuple((name, _interface_name(index)) for name, index in left if index not in (own, None))
+
+
+def _interface_name(index: int | None) -> str:
+    try:
+        return socket.if_indextoname(index or 0)
+    except OSError:
+        return "an interface that has just gone"
+
+
+def networks(interface: str) -> list[IPNetwork]:
+    """The networks that this machine is on, but for the overlay, loopback and link-local ones."""
+    found: list[IPNetwork] = []
+    for adapter in ifaddr.get_adapters():
+        for ip in adapter.ips if adapter.name != interface else ():
+            text = ip.ip if isinstance(ip.ip, str) else ip.ip[0]
+            network = ipaddress.ip_network(f"{text.partition('%')[0]}/{ip.network_prefix}", strict=False)
+            if not network.is_loopback and not network.is_link_local:
+                found.append(network)
+    return found
+
+
+def disk(path: Path, failure: str | None) -> Disk | None:
+    """How full the disk is that the state is on."""
+    try:
+        told = os.statvfs(path)
+    except OSError:
+        return None
+    return Disk(os.fspath(path), told.f_bavail * told.f_frsize, told.f_blocks * told.f_frsize, failure)

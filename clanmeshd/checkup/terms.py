@@ -1,0 +1,141 @@
+"""The words of a checkup: what was seen of the device, its network and the clan; and what is said of it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from clanmesh_protocol.endpoints import Endpoint
+from clanmesh_protocol.signalling import NatKind
+from clanmeshd.net.mapping.terms import Reason
+from clanmeshd.overlay.path_terms import PathKind
+
+
+class Level(StrEnum):
+    """How much somebody should mind."""
+
+    PROBLEM = "problem"  # something does not work, and somebody can do something about it
+    NOTE = "note"  # it works, but not as well as it could; or it will not always
+    OK = "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line: what, why, and what to do. `check` names what was looked at, for programs."""
+
+    level: Level
+    check: str
+    what: str
+    why: str = ""
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why something cannot be had here, and what to do about it."""
+
+    why: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Router:
+    """The router of one family of addresses: what it lets in, or why not."""
+
+    by: str | None = None  # the protocol that it was asked by
+    place: Endpoint | None = None  # where WireGuard's port is reached through it
+    reason: Reason | None = None
+    why: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """How this device looks from outside."""
+
+    nat: NatKind = NatKind.UNKNOWN
+    seen_by: int = 0  # members that said where they see it
+    seen_at: Endpoint | None = None  # its WireGuard port, as most of them say
+    is_blocked: bool = False  # streams get through, datagrams do not
+    router: Router = Router()
+    pinhole: Router = Router()  # the router's firewall for IPv6
+    unprobed: Refusal | None = None  # why nothing is probed
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnels:
+    """The overlay here."""
+
+    is_wanted: bool = True
+    backend: str | None = "kernel"
+    interface: str = "clan0"
+    prefix: str = "fd00::/48"
+    failure: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """How names are given to the system."""
+
+    is_wanted: bool = True
+    by: str | None = None
+    why: str | None = None  # not by anybody
+    failure: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Clashes:
+    """What else on this machine is in the clan's way."""
+
+    detours: tuple[tuple[str, str], ...] = ()  # of a member: its name, and the interface that its packets leave by
+    strangers: tuple[tuple[str, str], ...] = ()  # interface and address of ours, or in the clan's network
+    duplicates: tuple[tuple[str, str], ...] = ()  # interface and address that another machine has
+
+
+@dataclass(frozen=True, slots=True)
+class Fellow:
+    """Another member, as it looks from here."""
+
+    name: str
+    state: str  # of State
+    kind: PathKind = PathKind.LAN
+    via: str | None = None  # the relay
+    why: str | None = None  # not direct
+    next_try_s: float | None = None  # in how long that is tried again
+    silent_s: float | None = None  # how long nothing was heard; None: never
+    has_session: bool = True  # of WireGuard's
+    echo_s: float | None = None  # a round trip through the tunnel just now
+    is_reachable: bool = False  # from outside of its network, by what it says itself
+    same_network: str | None = None  # a network of this device that an address of the member's would be in
+    is_asked: bool = False  # for its clock and version, just now
+    ahead_s: float | None = None  # its clock is by so much
+    version: str | None = None  # None: it does not tell
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """Where the state is."""
+
+    path: str
+    free_bytes: int
+    total_bytes: int
+    failure: str | None = None  # why nothing can be stored now
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that was seen."""
+
+    version: str
+    outside: Outside
+    tunnels: Tunnels
+    naming: Naming
+    clashes: Clashes
+    fellows: tuple[Fellow, ...]
+    disk: Disk | None
+    is_reachable: bool = False  # this device, from outside of its network
+    tunnel_port: int = 51872
+    control_port: int = 51871
+    others: tuple[Refusal, ...] = ()  # what `status` calls a problem, and nothing of this says
+
+    @property
+    def up(self) -> list[Fellow]:
+        """The others that are up."""
+        return [fellow for fellow in self.fellows if fellow.state == "up"]

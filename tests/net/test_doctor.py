@@ -1,0 +1,124 @@
+"""`clanctl doctor` on real daemons: what is broken on purpose is named, with the remedy, and in time."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from clanctl.demo.lab import Lab, Node
+from clanctl.demo.processes import wait_until
+from tests.net.clan_of_daemons import Clan
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root: run `sudo make test`")
+
+LOOK_S_MAX = 10.0
+
+
+@pytest.fixture(scope="module")
+def clan(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clan]:
+    """Three sound members, one whose clock is wrong, and one of an older version."""
+    directory = tmp_path_factory.mktemp("doctor")
+    with Lab(directory) as lab:
+        made = Clan(lab, "", "desk", "nas", "tv")
+        for name in ("late", "old"):
+            made.nodes.append(made.start(name, "tests.net.odd_daemon"))
+            made.join(made.nodes[-1], made.token())
+        made.await_whole()
+        addresses = [made.address(node) for node in made.nodes]
+        made.await_all(lambda node: all(made.ping(node, address) for address in addresses))
+        yield made
+    for log in directory.glob("*/daemon.log"):
+        assert "Traceback" not in log.read_text(), log.read_text()
+
+
+def look(clan: Clan, node: Node) -> dict[str, list[dict[str, Any]]]:
+    """The findings by their check; one that took too long fails."""
+    begun_s = time.monotonic()
+    done = clan.lab.ctl(node, "doctor", "--json")
+    took_s = time.monotonic() - begun_s
+    assert took_s < LOOK_S_MAX
+    found = json.loads(done.stdout)["findings"]
+    assert done.returncode == (4 if any(each["level"] == "problem" for each in found) else 0), done.stderr
+    print(f"{node.name}: {took_s:.2f} s, {[each['what'] for each in found if each['level'] != 'ok']}")
+    by_check: dict[str, list[dict[str, Any]]] = {}
+    for each in found:
+        by_check.setdefault(each["check"], []).append(each)
+    return by_check
+
+
+def run(clan: Clan, node: Node, *words: str) -> None:
+    """Run a command that must succeed on a machine."""
+    done = clan.lab.exec(node, words)
+    assert done.returncode == 0, done.stderr
+
+
+def test_clocks_and_versions_are_compared(clan: Clan) -> None:
+    found = look(clan, clan.founder)
+    (clock,) = found["clock"]
+    assert clock["level"] == "problem"
+    assert clock["what"] == "late's clock is 6 minutes ahead of this device's"
+    (version,) = found["version"]
+    assert "a version on old too old to tell" in version["what"]
+    (own,) = look(clan, clan.nodes[3])["clock"]
+    assert own["what"] == "this device's clock is 6 minutes ahead of 3 members"
+
+
+def test_what_is_sound_is_said_to_be(clan: Clan) -> None:
+    found = look(clan, clan.founder)
+    for check in ("udp", "nat", "router", "members", "tunnels", "disk"):
+        assert [each["level"] for each in found[check]] == ["ok"], found[check]
+    for node in clan.nodes[1:]:
+        assert node.name in found["tunnels"][0]["what"]
+
+
+def test_who_takes_the_clans_network_is_named(clan: Clan) -> None:
+    desk, nas, _, *_ = clan.nodes
+    prefix = ":".join(clan.address(desk).split(":")[:3])
+    run(clan, desk, "ip", "link", "add", "vpn9", "type", "bridge")
+    run(clan, desk, "ip", "link", "set", "vpn9", "up")
+    run(clan, desk, "ip", "-6", "route", "add", f"{clan.address(nas)}/128", "dev", "vpn9", "table", "99")
+    run(clan, desk, "ip", "-6", "rule", "add", "to", f"{prefix}::/48", "lookup", "99")
+    run(clan, desk, "ip", "-6", "address", "add", f"{prefix}::9/64", "dev", "vpn9", "nodad")
+    try:
+        found = look(clan, desk)
+        (route,) = found["routes"]
+        assert route["what"] == "packets for nas leave by vpn9, not by clan0"
+        assert any(f"vpn9 has the address {prefix}::9" in each["what"] for each in found["addresses"])
+    finally:
+        run(clan, desk, "ip", "-6", "rule", "del", "to", f"{prefix}::/48", "lookup", "99")
+        run(clan, desk, "ip", "link", "del", "vpn9")
+    assert look(clan, desk).keys().isdisjoint({"routes", "addresses"})
+
+
+def test_a_tunnel_that_a_firewall_closed_is_not_called_sound(clan: Clan) -> None:
+    desk, _, tv, *_ = clan.nodes
+    rules = "add table inet t; add chain inet t i { type filter hook prerouting priority -400; }; "
+    rules += "add rule inet t i udp dport 51872 drop"
+    run(clan, tv, "nft", rules)
+    try:
+        found = look(clan, desk)
+        (mute,) = [each for each in found["tunnels"] if "tv" in each["what"]]
+        assert (mute["level"], "firewall" in mute["why"]) == ("note", True)
+        assert all("tv" not in each["what"] for each in found["tunnels"] if each["level"] == "ok")
+    finally:
+        run(clan, tv, "nft", "delete table inet t")
+
+
+def test_a_port_of_ours_that_another_has_is_named(clan: Clan) -> None:
+    """While the daemon runs it has the port itself; so somebody took it while it did not."""
+    tv = clan.nodes[2]
+    clan.lab.kill(tv)
+    words = "import socket, time; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('', 51872))"
+    taker = clan.lab.exec(tv, ["sh", "-c", f'python3 -c "{words}; time.sleep(60)" >/dev/null 2>&1 & echo $!'])
+    try:
+        done = clan.lab.ctl(tv, "doctor")
+        assert done.returncode == 3
+        assert "problem: UDP port 51872 is in use by another program" in done.stdout
+        assert "ss -lnp 'sport = :51872'" in done.stdout
+        clan.lab.start_daemon(tv)
+        assert wait_until(lambda: "another program has it" in clan.lab.ctl(tv, "doctor").stdout, 10)
+    finally:
+        run(clan, tv, "kill", taker.stdout.strip())

@@ -35,6 +35,13 @@ def nat(snapshot: Snapshot) -> Iterator[Finding]:
     """What kind of router this device is behind."""
     outside = snapshot.outside
     match outside.nat:
+        case NatKind.NONE if not snapshot.is_reachable:
+            yield Finding(
+                Level.OK,
+                "nat",
+                "no NAT in between: the members that are up see this device at its own address",
+                "as on one network",
+            )
         case NatKind.NONE:
             where = "others see this device at an address of its own" if outside.seen_by else _AT_HOME
             yield Finding(Level.OK, "nat", f"no NAT: {where}")

@@ -70,8 +70,15 @@ def refused(reason: Reason) -> Snapshot:
 
 # what is changed, then level, check, and words of the line
 CASES: dict[str, tuple[Snapshot, Level, str, str]] = {
-    "no NAT": (outside(nat=NatKind.NONE), OK, "nat", "no NAT: others see this device"),
-    "on the internet": (outside(nat=NatKind.NONE, seen_by=0), OK, "nat", "an address of its own on the internet"),
+    "at home": (outside(nat=NatKind.NONE), OK, "nat", "no NAT in between"),
+    "no NAT": (
+        replace(outside(nat=NatKind.NONE), is_reachable=True),
+        *(OK, "nat", "no NAT: others see this device"),
+    ),
+    "on the internet": (
+        replace(outside(nat=NatKind.NONE, seen_by=0), is_reachable=True),
+        *(OK, "nat", "an address of its own on the internet"),
+    ),
     "easy": (WELL, OK, "nat", "3 members see this device at the same place, 203.0.113.7:40001"),
     "hard": (
         outside(nat=NatKind.HARD, router=Router(reason=Reason.SILENT)),

@@ -116,6 +116,11 @@ class Pair:
         """The side of a member of the pair."""
         return self.sides[0] if self.sides[0].node == node else self.sides[1]
 
+    @property
+    def indexes(self) -> set[bytes]:
+        """All that data for one of the two may name."""
+        return {index for side in self.sides for index in (*side.indexes, *side.claimed)}
+
     def set_keys(self, node: NodeId, public_keys: Sequence[bytes]) -> None:
         """WireGuard's public keys of a side: the one in use, and the next."""
         self.side(node).keys = tuple(map(mac1_key, public_keys))

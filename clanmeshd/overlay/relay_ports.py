@@ -3,7 +3,8 @@
 The task sleeps until any port has something, then takes up to a batch of each in turn: at 50,000 packets a second
 a turn of trio's loop for each would cost more than the packets. What lies in no batch waits in the kernel, which
 drops what exceeds the socket's buffer. A filter in the kernel drops what has the shape of none of WireGuard's
-messages, so that junk wakes nobody. Packets are read into one buffer one behind the other, and sent from there.
+messages, so that junk wakes nobody; and, where much comes that has that shape and is of no use, most of it
+(`relay_guard`). Packets are read into one buffer one behind the other, and sent from there.
 """
 
 import errno
@@ -11,14 +12,16 @@ import select
 import socket
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 import trio
 
 from clanmesh_protocol.binds import BIND_MAGIC
 from clanmesh_protocol.endpoints import endpoint
 from clanmeshd.overlay.relay import Relay
-from clanmeshd.overlay.relay_filter import port_filter
+from clanmeshd.overlay.relay_filter import guarded_filter, port_filter
+from clanmeshd.overlay.relay_guard import Guard, Rules
 from clanmeshd.overlay.relay_pair import Address, Pair
 from clanmeshd.overlay.relay_sending import Sender
 from clanmeshd.overlay.sockets import attach_filter, enlarge, errno_name
@@ -53,10 +56,13 @@ class Carrier(Protocol):
         ...
 
 
-class _Port(NamedTuple):
+@dataclass(slots=True)
+class _Port:
     socket: socket.socket
     pair: Pair
     sender: Sender
+    guard: Guard = field(default_factory=Guard)
+    rules: Rules | None = None  # of the filter that is there now
 
 
 class RelayPorts:
@@ -82,8 +88,10 @@ class RelayPorts:
 
     def sweep(self) -> None:
         """Close the ports of pairs that are there no more."""
-        alive = set(map(id, self.relay.pairs.values()))
+        alive, now_s = set(map(id, self.relay.pairs.values())), trio.current_time()
         for descriptor, port in list(self._open.items()):
+            port.guard.expire(now_s)
+            self._set_filter(port)
             if id(port.pair) not in alive:
                 self._epoll.unregister(descriptor)
                 port.socket.close()
@@ -127,6 +135,7 @@ class RelayPorts:
             port = self._open[descriptor]
             before = port.pair.dropped.total()
             read += self._drain(port, now_s)
+            self._set_filter(port)
             dropped += port.pair.dropped.total() - before
         return 2 * dropped <= read or read >= BATCH_PACKETS_MAX
 
@@ -156,20 +165,14 @@ class RelayPorts:
                 start += size
             else:
                 sender.flush()
-                passed += self._pass_seldom(port.socket, pair, source, to, packet[:size], now_s)
+                passed += self._pass_seldom(port, source, to, packet[:size], now_s)
         sender.flush()
         if passed:
             self.relay.spend(pair, passed, now_s)
         return read
 
     def _pass_seldom(
-        self,
-        opened: socket.socket,
-        pair: Pair,
-        source: _Source,
-        to: Address | None,
-        data: memoryview,
-        now_s: float,
+        self, port: "_Port", source: _Source, to: Address | None, data: memoryview, now_s: float
     ) -> int:
         """All but data between two ports. Gives the bytes that went on: junk is none of the pair's."""
         packet = bytes(data)
@@ -177,7 +180,20 @@ class RelayPorts:
             to.offer(packet)
             return len(packet)
         seen = endpoint(source[0], source[1]) if packet.startswith(BIND_MAGIC) else None
-        return self._send_all(opened, pair.receive(packet, source, seen, now_s))
+        sent = port.pair.receive(packet, source, seen, now_s)
+        if not sent:
+            port.guard.blame(packet, now_s)
+        return self._send_all(port.socket, sent)
+
+    def _set_filter(self, port: "_Port") -> None:
+        """Have the kernel filter as the guard wants it by now: nothing to do, mostly."""
+        if not port.guard.is_on and port.rules is None:
+            return
+        addresses = [side.address for side in port.pair.sides if isinstance(side.address, tuple)]
+        rules = port.guard.rules((endpoint(each[0], each[1]) for each in addresses), port.pair.indexes)
+        if rules != port.rules:
+            attach_filter(port.socket, port_filter() if rules is None else guarded_filter(rules))
+            port.rules = rules
 
     def _send_all(self, opened: socket.socket | None, sent: Sequence[tuple[bytes, Address]]) -> int:
         for packet, to in sent:

@@ -133,6 +133,10 @@ class PeerPath:
             self._relaying.ask(self._relaying.via, now_s)  # it knows the way to an address that is no more
         self._search(now_s)
 
+    def leave(self) -> None:
+        """It is no peer any more: its relay is given back."""
+        self._relaying.drop()
+
     def sleep(self) -> None:
         """There is nothing to send, and there are many others."""
         self._relaying.drop()

@@ -56,7 +56,9 @@ class Paths:
         """Say who the other members with a tunnel are: all of them."""
         for gone in self._paths.keys() - fellows.keys():
             self._agenda.drop(gone)
-            del self._paths[gone]
+            left = self._paths.pop(gone)
+            left.leave()
+            self._actions += left.actions
         for node in sorted(fellows):
             path = self._paths.get(node)
             if path is None:

@@ -27,6 +27,7 @@ from clanmeshd.overlay.path_terms import (
     SPOTS_MAX,
     Action,
     AskRelay,
+    DropRelay,
     Fellow,
     MakeCall,
     Own,
@@ -513,6 +514,14 @@ class TestBounds:
         one.engine.heard(other.node, Endpoint(bytes(4), 1), net.now_s)
         one.engine.counted(other.node, 1, 1, net.now_s)
         assert one.engine.actions() == []
+
+    def test_the_relay_to_who_is_gone_is_given_back(self) -> None:
+        net, one, other, _ = relayed()
+        standing = one.engine.standing(other.node)
+        assert standing is not None
+        assert standing.via is not None
+        one.engine.set_fellows({}, net.now_s)
+        assert one.engine.actions() == [DropRelay(other.node, standing.via)]
 
 
 class TestTheModel:

@@ -200,6 +200,7 @@ class Radio:
             self._send.send_nowait(sighting)
         except trio.WouldBlock:
             self.dropped += 1
+            self._said.clear()  # so that it is heard when it is said again
 
     async def _answer(self, voice: "_Voice") -> None:
         while True:

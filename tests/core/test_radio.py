@@ -11,7 +11,16 @@ import trio
 from trio.testing import MockClock
 
 from clanmeshd.net.discovery import make_tag
-from clanmeshd.net.radio import ASK_JITTER, ASK_LATER_S, ASK_PAUSES_S, ASK_S, SAME_MAX, SAME_S, Radio
+from clanmeshd.net.radio import (
+    ASK_JITTER,
+    ASK_LATER_S,
+    ASK_PAUSES_S,
+    ASK_S,
+    SAME_MAX,
+    SAME_S,
+    SIGHTINGS_MAX,
+    Radio,
+)
 from clanmeshd.net.services import SERVICE_TTL_S, SERVICE_TYPE, Service, announcement, goodbye, question
 
 HOURS = 4
@@ -112,6 +121,15 @@ async def test_after_a_goodbye_it_may_be_there_again_at_once(autojump_clock: Moc
     for data in (announcement(service(1)), goodbye(service(1)), announcement(service(1))):
         radio.hear(data)
     assert radio.heard() == 3
+
+
+async def test_what_there_was_no_room_for_is_heard_when_it_is_said_again(autojump_clock: MockClock) -> None:
+    radio = Heard()
+    for number in range(SIGHTINGS_MAX + 1):
+        radio.hear(announcement(service(number)))
+    assert (radio.heard(), radio.dropped) == (SIGHTINGS_MAX, 1)
+    radio.hear(announcement(service(SIGHTINGS_MAX)))
+    assert radio.heard() == 1
 
 
 async def test_what_was_said_is_remembered_within_bounds(autojump_clock: MockClock) -> None:

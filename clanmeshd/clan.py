@@ -234,8 +234,8 @@ async def _watch_addresses(clan: Clan) -> None:
             with trio.move_on_after(ADDRESSES_POLL_S):
                 await watch.changed()
             _refresh_endpoints(clan)
+            await clan.driver.settle()  # which forgets where this device was seen
             clan.traversal.look_around()
-            await clan.driver.settle()
 
 
 async def _discover(clan: Clan) -> None:

@@ -144,6 +144,7 @@ SEEN_TIMES: Final = 3  # a new word on so many ACKs: with a tenth lost, one in a
 SEEN_AGAIN_S: Final = 300.0  # a word that still holds, 33 bytes at most; less often than any router forgets it
 SEEN_LIFE_S: Final = 900.0  # of a word that is not said again: two repetitions were lost, or the observer is gone
 MOVED_PINGS: Final = 4  # members that are asked at once after a change of addresses: two must see the same
+LEFT_S: Final = 30.0  # after a move, members may still see a tunnel where it was: until a keepalive of 25 s comes
 OBSERVERS_MAX: Final = 32  # members whose word is kept, the newest: three would do
 REFLECTIONS_MAX: Final = 4  # endpoints that follow from them; a call has room for eight of all kinds
 CALLS_PER_S: Final = 2.0  # taken from one caller: one that tries hard makes one in 0.3 s, for a second or two

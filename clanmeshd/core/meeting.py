@@ -61,13 +61,13 @@ class Meeting:
 
     # --- from this device -------------------------------------------------------------------------------
 
-    def set_own(self, endpoints: Iterable[Endpoint]) -> bool:
+    def set_own(self, endpoints: Iterable[Endpoint], now_s: float) -> bool:
         """Say where this device can be reached. True: it has other addresses; it forgot what was seen of them."""
         own = frozenset(endpoint.ip for endpoint in endpoints)
         if own == self._own:
             return False
         self._own = own
-        self._sightings.forget()
+        self._sightings.forget(now_s)
         return True
 
     def set_tunnels(self, tunnels: Mapping[NodeId, Endpoint], now_s: float) -> None:

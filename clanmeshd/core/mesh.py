@@ -189,7 +189,7 @@ class Mesh:
     def set_endpoints(self, endpoints: Iterable[Endpoint], now: Instant) -> None:
         """Say where this device's control port can be reached; the node record follows when that changed."""
         self._own.set_endpoints(endpoints, now)
-        if self.meeting.set_own(self.endpoints):
+        if self.meeting.set_own(self.endpoints, now.monotonic_s):
             self._membership.ping_some(now.monotonic_s)
         self._work(now)
 

@@ -1,9 +1,10 @@
 """Where a peer may be reached: proven, signed, or only heard of.
 
 Only a proven datagram makes an endpoint the live one. It stays so while it is proven again and again, though
-others work too: two peers with two networks each would else swap theirs for ever. What a node record lists is the
-peer's own signed word; hints (where it was proven before, sources of hellos, which prove nothing) are knocked at
-and never preferred. Whoever names another's address in a recorded hello has no more bytes sent there than it sent.
+others work too: two peers with two networks each would else swap theirs for ever. A peer that says in its node
+record that it has other addresses has moved, and is where it was heard last. What that record lists is the peer's
+own signed word; hints (where it was proven before, sources of hellos, which prove nothing) are knocked at and
+never preferred. Whoever names another's address in a recorded hello has no more bytes sent there than it sent.
 The peer's overlay address comes last: it carries control traffic wherever the tunnel goes, and is left for any
 other as soon as that works.
 """
@@ -21,7 +22,8 @@ from clanmeshd.core.limits import HINTS_MAX, LIVE_ENDPOINT_S, WIDE_ENDPOINTS_MAX
 class _Path:
     live: Endpoint | None = None
     live_s: float = -inf  # when it was proven last
-    doubted: bool = False  # a datagram to it went unanswered
+    doubted: bool = False  # a datagram to it went unanswered, or the peer has other addresses by now
+    latest: Endpoint | None = None  # where the newest proven datagram came from
     overlay: Endpoint | None = None
     listed: tuple[Endpoint, ...] = ()
     hints: dict[Endpoint, float] = field(default_factory=dict)  # newest last; bytes that may still be sent there
@@ -42,16 +44,31 @@ class Paths:
 
     def set_listed(self, node: NodeId, endpoints: Iterable[Endpoint], overlay: Endpoint) -> None:
         """Take the endpoints of a node record, and where the peer would be reached through the tunnel."""
-        path = self._paths[node]
-        path.listed = tuple(filter(_is_unicast, endpoints))
-        path.overlay = overlay
+        path, listed = self._paths[node], tuple(filter(_is_unicast, endpoints))
+        has_moved = path.listed and set(path.listed) != set(listed)
+        path.listed, path.overlay = listed, overlay
         for endpoint in (*path.listed, overlay):
             path.hints.pop(endpoint, None)
+        if has_moved and path.live not in (None, overlay):
+            path.doubted = True
+            if path.latest not in (path.live, overlay):
+                self._follow(node, path.latest)
+        self.version += 1
+
+    def _follow(self, node: NodeId, endpoint: Endpoint | None) -> None:
+        """The peer is there now."""
+        path = self._paths[node]
+        before, path.live, path.doubted = path.live, endpoint, False
+        if endpoint is not None:
+            path.hints.pop(endpoint, None)
+        if before is not None:
+            self.hint(node, before)
         self.version += 1
 
     def prove(self, node: NodeId, endpoint: Endpoint, now_s: float) -> None:
         """A proven datagram came from here."""
         path = self._paths[node]
+        path.latest = endpoint
         if path.live == endpoint:
             path.live_s, path.doubted = now_s, False
             return
@@ -59,11 +76,8 @@ class Paths:
         if (fresh and not path.doubted) or (path.live is not None and endpoint == path.overlay and fresh):
             self.hint(node, endpoint)
             return
-        before, path.live, path.live_s, path.doubted = path.live, endpoint, now_s, False
-        path.hints.pop(endpoint, None)
-        if before is not None:
-            self.hint(node, before)
-        self.version += 1
+        path.live_s = now_s
+        self._follow(node, endpoint)
 
     def doubt(self, node: NodeId) -> None:
         """The live endpoint does not answer: the next one that is proven takes its place."""

@@ -18,7 +18,7 @@ from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.records import Node
 from clanmesh_protocol.signalling import NatKind, Seen
 from clanmeshd.core.effects import Reflected
-from clanmeshd.core.limits import OBSERVERS_MAX, REFLECTIONS_MAX, SEEN_AGAIN_S, SEEN_LIFE_S, SEEN_TIMES
+from clanmeshd.core.limits import LEFT_S, OBSERVERS_MAX, REFLECTIONS_MAX, SEEN_AGAIN_S, SEEN_LIFE_S, SEEN_TIMES
 
 
 def is_meetable(ip: bytes, inside: bytes) -> bool:
@@ -96,12 +96,18 @@ class Tellings:
 
 
 class Sightings:
-    """What this device was told. Bounded: one word of each of so many members, the newest, for so long."""
+    """What this device was told. Bounded: one word of each of so many members, the newest, for so long.
+
+    Who has moved is told for a while where its tunnels came from before: members see another place only once they
+    were sent something. Such words count only if an answer to a probe, which is fresh, says the same.
+    """
 
     def __init__(self, inside: bytes) -> None:
         self.version = 0  # changes when what follows from the words may have
         self._inside = inside
         self._heard: dict[NodeId, tuple[Seen, float]] = {}  # the newest last
+        self._left: frozenset[Endpoint] = frozenset()  # where the tunnels came from before this device moved
+        self._left_s = -inf
 
     def __len__(self) -> int:
         """How many words are remembered."""
@@ -112,16 +118,21 @@ class Sightings:
         self._heard = {node: heard for node, heard in self._heard.items() if node in members}
         self.version += 1
 
-    def forget(self) -> None:
+    def forget(self, now_s: float) -> None:
         """This device is somewhere else now: nothing that was seen before holds."""
+        self._left = frozenset(seen.tunnel for seen, _ in self._heard.values() if seen.tunnel is not None)
+        self._left_s = now_s
         self._heard.clear()
         self.version += 1
 
     def hear(self, observer: NodeId, seen: Seen, now_s: float) -> None:
         """Take a proven member's word. Addresses where nobody can be are dropped."""
-        self._heard.pop(observer, None)
+        before = self._heard.pop(observer, None)
         self.version += 1
-        kept = Seen(self._sound(seen.control), self._sound(seen.tunnel))
+        tunnel = seen.tunnel
+        if tunnel in self._left and now_s < self._left_s + LEFT_S:
+            tunnel = before[0].tunnel if before is not None else None
+        kept = Seen(self._sound(seen.control), self._sound(tunnel))
         if kept != Seen(None, None):
             self._heard[observer] = (kept, now_s)
         if len(self._heard) > OBSERVERS_MAX:
@@ -129,7 +140,7 @@ class Sightings:
 
     def answered(self, observer: NodeId, tunnel: Endpoint, own: Collection[Endpoint], now_s: float) -> None:
         """A member's answer to a probe says where it saw the WireGuard port. `own`: where that is by itself."""
-        before = self._heard.get(observer)
+        before, self._left = self._heard.get(observer), self._left - {tunnel}
         control = before[0].control if before is not None else None
         self.hear(observer, Seen(control, tunnel if tunnel not in own else None), now_s)
 

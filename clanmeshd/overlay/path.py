@@ -15,17 +15,13 @@ from clanmesh_protocol.signalling import CallKind, Candidate, NatKind
 from clanmeshd.overlay.path_terms import (
     CONFIRM_S,
     DEATHS_MAX,
-    IMPROVE_S,
     KEEPALIVE_S,
     LOOK_S,
     LOOKED_S,
     NEAR_DELAY_S,
     RELAY_DELAY_S,
     RELAY_PATIENCE_S,
-    RETRY_JITTER,
-    RETRY_S,
     SILENT_MAX,
-    SILENT_RETRY_S,
     SLEEP_AFTER_S,
     Action,
     Around,
@@ -41,7 +37,7 @@ from clanmeshd.overlay.path_terms import (
     Why,
 )
 from clanmeshd.overlay.relaying import Relaying
-from clanmeshd.overlay.searching import Search, is_hopeless
+from clanmeshd.overlay.searching import Search, is_hopeless, pause_s
 from clanmeshd.overlay.seeking import Seeking
 from clanmeshd.overlay.silence import Silence
 
@@ -89,6 +85,11 @@ class PeerPath:
     def is_direct(self) -> bool:
         """Whether it goes without a relay."""
         return self.kind in (PathKind.LAN, PathKind.DIRECT)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it goes without a relay, and nothing casts doubt on that."""
+        return self.is_direct and self._confirm_s == inf
 
     @property
     def size(self) -> int:
@@ -308,7 +309,7 @@ class PeerPath:
 
     def _take_up(self, candidates: tuple[Candidate, ...], now_s: float) -> None:
         """The peer has a relay: it has no direct path, or has one no more, or just had none yet."""
-        yields = self._fellow.address < self._around.own.address or self._is_settled(now_s)
+        yields = self._fellow.address < self._around.own.address or self._is_relied_on(now_s)
         endpoint = self._relaying.adopt(candidates, yields=yields)
         spot = self._seeking.spots.get(self._endpoint) if self.is_direct else None
         if spot is not None and spot.is_proven(now_s):
@@ -319,7 +320,7 @@ class PeerPath:
             self._use_relay(endpoint, now_s)
         self.search_again(now_s)
 
-    def _is_settled(self, now_s: float) -> bool:
+    def _is_relied_on(self, now_s: float) -> bool:
         """Whether the peer has come by this relay for a while: where it names another now, it hears nothing."""
         is_heard = self._silence.heard_s > self._used_s
         return self.kind is PathKind.RELAY and is_heard and now_s >= self._used_s + RELAY_PATIENCE_S
@@ -390,10 +391,4 @@ class PeerPath:
         self._retry(now_s)
 
     def _retry(self, now_s: float) -> None:
-        if self.kind is PathKind.LAN:
-            self._retry_s = inf
-            return
-        pause_s = IMPROVE_S if self.is_direct else RETRY_S[min(max(self._failures, 1), len(RETRY_S)) - 1]
-        if self.kind is PathKind.NONE and self._failures > len(RETRY_S):
-            pause_s = SILENT_RETRY_S
-        self._retry_s = now_s + pause_s * (1 + RETRY_JITTER * (2 * self._around.dice.random() - 1))
+        self._retry_s = now_s + pause_s(self.kind, self._failures, self._around.dice)

@@ -79,7 +79,7 @@ class Paths:
             self.moved(now_s)
         elif _worth_a_search(own) != _worth_a_search(before):
             for path in self._paths.values():
-                if not path.is_direct:
+                if not path.is_settled:
                     path.search_again(now_s)
                     self._settle(path)
 

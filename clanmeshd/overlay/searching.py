@@ -7,9 +7,21 @@ since the other must answer to wherever the first packet really comes from.
 """
 
 from math import inf
+from random import Random
 
 from clanmesh_protocol.signalling import NatKind
-from clanmeshd.overlay.path_terms import CALL_PAUSES_S, HARDNESS, OTHERS_TURN_S, SEARCH_S, Why
+from clanmeshd.overlay.path_terms import (
+    CALL_PAUSES_S,
+    HARDNESS,
+    IMPROVE_S,
+    OTHERS_TURN_S,
+    RETRY_JITTER,
+    RETRY_S,
+    SEARCH_S,
+    SILENT_RETRY_S,
+    PathKind,
+    Why,
+)
 
 
 class Search:
@@ -59,6 +71,16 @@ def begins(own: tuple[NatKind, bytes], other: tuple[NatKind, bytes]) -> bool:
 def is_hopeless(own: NatKind, other: NatKind) -> bool:
     """Whether no search can succeed, unless by addresses that no router is in front of."""
     return NatKind.BLOCKED in (own, other) or own == other == NatKind.HARD
+
+
+def pause_s(kind: PathKind, failures: int, dice: Random) -> float:
+    """How long until the next search, with such a path and so many in vain; infinity where nothing is better."""
+    if kind is PathKind.LAN:
+        return inf
+    even_s = IMPROVE_S if kind is PathKind.DIRECT else RETRY_S[min(max(failures, 1), len(RETRY_S)) - 1]
+    if kind is PathKind.NONE and failures > len(RETRY_S):
+        even_s = SILENT_RETRY_S
+    return even_s * (1 + RETRY_JITTER * (2 * dice.random() - 1))
 
 
 def reason(own: NatKind, other: NatKind, *, was_carried: bool, was_answered: bool) -> Why:

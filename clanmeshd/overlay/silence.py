@@ -1,7 +1,8 @@
 """Whether a path that is used is alive: what is sent, with nothing coming back, is asked about, and then judged.
 
 WireGuard alone notices after 15 seconds. Traffic one way is no reason to doubt a path, so the peer's system is
-asked for a sign of life first, through the tunnel: that goes whichever way the traffic goes, over a relay too.
+asked for a sign of life first, through the tunnel: that goes whichever way the traffic goes, over a relay too. And
+before the verdict the counters are looked at once more: a busy machine may have kept this one from its work.
 """
 
 from math import inf
@@ -19,7 +20,8 @@ class Silence:
         self._counts: tuple[int, int] | None = None  # sent, received
         self._counted_s = now_s
         self._since_s: float | None = None
-        self._echo_s = self._look_s = inf
+        self._echo_s = self._look_s = self._over_s = inf
+        self._is_last_look = False  # it has been asked for
 
     def counted(self, sent: int, received: int, now_s: float) -> None:
         """Take what WireGuard has counted. Counters that went back are those of a peer that was added anew."""
@@ -35,11 +37,12 @@ class Silence:
             if self._since_s is None:
                 # Nothing has come since the look before, which may be as long as an answer takes.
                 self._since_s, self._echo_s = now_s, max(now_s, counted_s + SILENCE_S)
-                self._look_s = self._echo_s + LOOK_S
+                self._look_s, self._over_s = self._echo_s + LOOK_S, now_s + DEAD_S
 
     def forgive(self) -> None:
         """It was heard, or the path is another one."""
-        self._since_s, self._echo_s, self._look_s = None, inf, inf
+        self._since_s, self._is_last_look = None, False
+        self._echo_s = self._look_s = self._over_s = inf
 
     def bury(self) -> None:
         """The path is dead: what was heard on it says nothing any more."""
@@ -60,15 +63,17 @@ class Silence:
 
     def takes_look(self, now_s: float) -> bool:
         """Whether the counters are to be looked at now."""
-        if now_s < self._look_s:
+        is_last = now_s >= self._over_s and not self._is_last_look
+        if now_s < self._look_s and not is_last:
             return False
-        self._look_s = now_s + LOOK_S
+        self._look_s, self._is_last_look = now_s + LOOK_S, self._is_last_look or is_last
         return True
 
     def is_over(self, now_s: float) -> bool:
         """Whether the path is dead."""
-        return self._since_s is not None and now_s >= self._since_s + DEAD_S
+        return now_s >= self._over_s and self._counted_s >= self._over_s
 
     def next_deadline(self) -> float:
         """When one of these changes."""
-        return min(self._echo_s, self._look_s, self._since_s + DEAD_S) if self._since_s is not None else inf
+        waits = self._is_last_look and self._counted_s < self._over_s
+        return min(self._echo_s, self._look_s, inf if waits else self._over_s)

@@ -30,3 +30,51 @@ def test_a_record_that_lists_no_machine_is_no_reason_to_shout(host: str, is_take
     paths.retain(frozenset({PEER}))
     paths.set_listed(PEER, [listed], OVERLAY)
     assert (listed in paths.all(PEER)) == is_taken
+
+
+HOME, CAFE, OTHER_HOME = endpoint("192.0.2.1", 51871), endpoint("198.51.100.7", 7), endpoint("192.0.2.2", 51871)
+LISTED, LISTED_ELSEWHERE = [endpoint("10.0.1.2", 51871)], [endpoint("10.0.2.2", 51871)]
+
+
+def at_home() -> Paths:
+    """A peer that was proven at one place."""
+    paths = Paths()
+    paths.retain(frozenset({PEER}))
+    paths.set_listed(PEER, LISTED, OVERLAY)
+    paths.prove(PEER, HOME, 100.0)
+    return paths
+
+
+def test_who_has_two_networks_stays_on_one() -> None:
+    """Its record says the same as before, in whatever order."""
+    paths = at_home()
+    paths.prove(PEER, OTHER_HOME, 100.5)
+    paths.set_listed(PEER, LISTED, OVERLAY)
+    paths.prove(PEER, OTHER_HOME, 101.0)
+    assert paths.live(PEER) == HOME
+
+
+@pytest.mark.parametrize("is_heard_first", [True, False])
+def test_who_says_that_it_has_other_addresses_is_where_it_is_heard(is_heard_first: bool) -> None:
+    """At once, whichever comes first; where it was is a hint still."""
+    paths = at_home()
+    if is_heard_first:
+        paths.prove(PEER, CAFE, 100.5)
+        assert paths.live(PEER) == HOME
+    paths.set_listed(PEER, LISTED_ELSEWHERE, OVERLAY)
+    if not is_heard_first:
+        assert paths.live(PEER) == HOME
+        paths.prove(PEER, CAFE, 100.5)
+    assert paths.live(PEER) == CAFE
+    assert HOME in paths.all(PEER)
+
+
+def test_another_record_moves_nobody_who_is_heard_where_it_was() -> None:
+    """Nor to the tunnel, which leads there as well."""
+    paths = at_home()
+    paths.prove(PEER, OVERLAY, 100.5)
+    paths.set_listed(PEER, LISTED_ELSEWHERE, OVERLAY)
+    paths.prove(PEER, OVERLAY, 100.6)
+    paths.prove(PEER, HOME, 101.0)
+    paths.prove(PEER, CAFE, 101.5)
+    assert paths.live(PEER) == HOME

@@ -8,7 +8,7 @@ from clanmesh_protocol.messages import Ack, Frame
 from clanmesh_protocol.signalling import NatKind, Seen
 from clanmeshd.core.author import node_content
 from clanmeshd.core.effects import Reflected
-from clanmeshd.core.limits import OBSERVERS_MAX, REFLECTIONS_MAX, SEEN_AGAIN_S, SEEN_LIFE_S, SEEN_TIMES
+from clanmeshd.core.limits import LEFT_S, OBSERVERS_MAX, REFLECTIONS_MAX, SEEN_AGAIN_S, SEEN_LIFE_S, SEEN_TIMES
 from clanmeshd.core.mesh import Mesh
 from clanmeshd.core.sightings import Sightings, Tellings, is_meetable, is_outer, nat_kind
 from clanmeshd.core.wanted import overlay_address, overlay_prefix
@@ -195,6 +195,31 @@ class TestHearing:
             sightings.hear(observer, Seen(None, MAPPED._replace(port=number + 1)), 0.0)
         assert len(sightings) == OBSERVERS_MAX
         assert len(sightings.reflected(()).tunnel) == REFLECTIONS_MAX
+
+    def test_after_a_move_words_of_before_count_only_with_a_fresh_answer(self) -> None:
+        """Members say where its tunnel came from, and hear nothing new there for a while."""
+        first, second = observers(2)
+        sightings = Sightings(INSIDE)
+        for observer in (first, second):
+            sightings.hear(observer, Seen(None, MAPPED), 0.0)
+        sightings.forget(10.0)
+        sightings.hear(first, Seen(ALSO_MAPPED, MAPPED), 10.1)
+        assert sightings.reflected(()) == Reflected(NatKind.UNKNOWN, (), (ALSO_MAPPED,))
+        sightings.answered(first, TUNNEL, (), 10.2)
+        sightings.hear(first, Seen(ALSO_MAPPED, MAPPED), 10.3)
+        assert sightings.reflected(()).tunnel == (TUNNEL,), "nor do they take the place of an answer"
+        sightings.answered(second, MAPPED, (), 10.4)
+        sightings.hear(first, Seen(ALSO_MAPPED, MAPPED), 10.5)
+        assert sightings.reflected(()).tunnel == (MAPPED,), "it is there after all"
+
+    def test_after_a_while_words_of_before_count_again(self) -> None:
+        """Who does not probe has nothing else."""
+        [observer] = observers(1)
+        sightings = Sightings(INSIDE)
+        sightings.hear(observer, Seen(None, MAPPED), 0.0)
+        sightings.forget(10.0)
+        sightings.hear(observer, Seen(None, MAPPED), 10.0 + LEFT_S)
+        assert sightings.reflected(()).tunnel == (MAPPED,)
 
     def test_a_device_that_moved_forgets(self, met: tuple[Mesh, Puppet]) -> None:
         mesh, puppet = met

@@ -2,8 +2,8 @@
 
 The address is bound before the interface has it and while it is away, so no order of events matters. Who is
 heard are this device itself and, through the tunnels, other members: a packet that came in by another interface
-was meant for somebody else's ears, whatever source it claims. What one question costs is 0.1 ms; how many are
-answered is bounded, this device's own apart from those of all others.
+was meant for somebody else's ears, whatever source it claims, and wakes nobody here. What one question costs is
+0.1 ms; how many are answered is bounded, this device's own apart from those of all others.
 """
 
 import errno
@@ -18,6 +18,7 @@ from typing import Final, Self
 import trio
 
 from clanmeshd.core.buckets import TokenBucket
+from clanmeshd.filters import INSTRUCTION, attach_filter
 from clanmeshd.naming.messages import QUERY_BYTES_MAX
 from clanmeshd.naming.trouble import NamesUnavailable
 
@@ -38,6 +39,11 @@ _LENGTH: Final = struct.Struct("!H")  # before each message of a stream
 _PACKET_INFO: Final = struct.Struct("=16sI")  # where a packet came to, and by which interface
 _ANCILLARY_BYTES: Final = 64  # one `_PACKET_INFO` with its head
 _LOOPBACK: Final = "lo"
+
+# Classic BPF, from linux/bpf_common.h and linux/filter.h; the kinds of devices are those of linux/if_arp.h.
+_LOAD_WORD, _IS_EQUAL, _RETURN = 0x20, 0x15, 0x06
+_DEVICE_KIND: Final = 0xFFFF_F000 + 28  # SKF_AD_OFF + SKF_AD_HATYPE
+_KINDS: Final = {"WireGuard, or any tunnel of IP": 0xFFFE, "loopback": 772}
 
 Respond = Callable[[bytes, bool], bytes | None]
 
@@ -199,6 +205,7 @@ def _bound(kind: socket.SocketKind, address: bytes, port: int) -> socket.socket:
         opened.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
         if kind == socket.SOCK_DGRAM:
             opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+            attach_filter(opened, _from_tunnels())
         else:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of an earlier run
         opened.bind((text, port))
@@ -208,6 +215,14 @@ def _bound(kind: socket.SocketKind, address: bytes, port: int) -> socket.socket:
         opened.close()
         raise _explained(error, text, port) from error
     return opened
+
+
+def _from_tunnels() -> list[bytes]:
+    """A filter that passes what came by a tunnel or from this machine; by which one, is seen when it is read."""
+    refuse, accept = (INSTRUCTION.pack(_RETURN, 0, 0, size) for size in (0, 0xFFFF))
+    kinds = list(_KINDS.values())
+    tests = [INSTRUCTION.pack(_IS_EQUAL, len(kinds) - at, 0, kind) for at, kind in enumerate(kinds)]
+    return [INSTRUCTION.pack(_LOAD_WORD, 0, 0, _DEVICE_KIND), *tests, refuse, accept]
 
 
 def _explained(error: OSError, address: str, port: int) -> OSError:

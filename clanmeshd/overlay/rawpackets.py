@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.probes import ID_BYTES, MAGIC, PROBE_BYTES, RECEIVER_AT, VERSION
-from clanmeshd.overlay.sockets import INSTRUCTION
+from clanmeshd.filters import INSTRUCTION
 
 _UDP: Final = struct.Struct("!HHHH")  # source port, destination port, length, checksum
 _IP_PKTINFO: Final = 8

@@ -25,6 +25,7 @@ from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.probes import PROBE_BYTES
 from clanmeshd.core.buckets import TokenBucket
+from clanmeshd.filters import attach_filter
 from clanmeshd.overlay.rawpackets import (
     Arrival,
     ancillary,
@@ -33,7 +34,7 @@ from clanmeshd.overlay.rawpackets import (
     read_ipv6_untrusted,
     udp_packet,
 )
-from clanmeshd.overlay.sockets import attach_filter, errno_name
+from clanmeshd.overlay.sockets import errno_name
 
 RECEIVED_PER_S: Final = 500.0  # packets of our shape for our id, 30 us each: 1.5 % of a core
 RECEIVED_BURST: Final = 200.0  # a clan of 100 that looks for paths to us at once

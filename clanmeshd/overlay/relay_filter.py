@@ -9,8 +9,8 @@ from typing import Final, TypeAlias
 
 from clanmesh_protocol.binds import BIND_MAGIC
 from clanmesh_protocol.limits import BIND_BYTES
+from clanmeshd.filters import INSTRUCTION
 from clanmeshd.overlay.relay_guard import Rules
-from clanmeshd.overlay.sockets import INSTRUCTION
 from clanmeshd.overlay.wireguard_packets import (
     COOKIE,
     COOKIE_BYTES,

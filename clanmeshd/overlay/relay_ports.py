@@ -19,12 +19,13 @@ import trio
 
 from clanmesh_protocol.binds import BIND_MAGIC
 from clanmesh_protocol.endpoints import endpoint
+from clanmeshd.filters import attach_filter
 from clanmeshd.overlay.relay import Relay
 from clanmeshd.overlay.relay_filter import guarded_filter, port_filter
 from clanmeshd.overlay.relay_guard import Guard, Rules
 from clanmeshd.overlay.relay_pair import Address, Pair
 from clanmeshd.overlay.relay_sending import Sender
-from clanmeshd.overlay.sockets import attach_filter, enlarge, errno_name
+from clanmeshd.overlay.sockets import enlarge, errno_name
 
 BATCH_PACKETS_MAX: Final = 128  # of one port in a turn: 1 ms
 TURN_PORTS_MAX: Final = 4  # in a turn: the daemon's other tasks wait 4 ms at most

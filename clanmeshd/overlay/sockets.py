@@ -1,27 +1,12 @@
-"""What the overlay's own sockets have in common: filters in the kernel, large buffers, and names of what fails."""
+"""What the overlay's own sockets have in common: large buffers, and names of what fails."""
 
-import ctypes
 import errno
 import socket
-import struct
-from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final
 
-INSTRUCTION: Final = struct.Struct("=HBBI")  # of classic BPF: code, jump if true, jump if false, k
-
-_PROGRAM: Final = struct.Struct("@HP")  # count, address
-_SO_ATTACH_FILTER: Final = 26  # Linux; none of the three is in the socket module
-_SO_RCVBUFFORCE: Final = 33
+_SO_RCVBUFFORCE: Final = 33  # Linux; neither is in the socket module
 _SO_SNDBUFFORCE: Final = 32
-
-
-def attach_filter(opened: socket.socket, instructions: Iterable[bytes]) -> None:
-    """Have the kernel pass up only what a program lets through. Raises OSError."""
-    program = b"".join(instructions)
-    held = ctypes.create_string_buffer(program, len(program))
-    described = _PROGRAM.pack(len(program) // INSTRUCTION.size, ctypes.addressof(held))
-    opened.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)
 
 
 def enlarge(opened: socket.socket, size: int) -> None:

@@ -10,9 +10,9 @@ import pytest
 from clanmesh_protocol.binds import BIND_MAGIC
 from clanmesh_protocol.endpoints import endpoint
 from clanmesh_protocol.limits import BIND_BYTES
+from clanmeshd.filters import attach_filter
 from clanmeshd.overlay.relay_filter import LET_THROUGH, guarded_filter, port_filter
 from clanmeshd.overlay.relay_guard import Rules
-from clanmeshd.overlay.sockets import attach_filter
 from clanmeshd.overlay.wireguard_packets import (
     COOKIE,
     COOKIE_BYTES,

@@ -3,7 +3,8 @@
 It runs as a process of its own on a machine of the lab: `python -m bench.flood HOST PORT RATE SECONDS`, with the
 datagrams to send in turn on its stdin, each behind its length (u16). It prints one JSON object when it is done.
 With `--runs` those of one size that lie side by side are sent by one call, and cut apart by the kernel: a tenth of
-the work for the sender, and the same packets on the wire.
+the work for the sender, and the same packets on the wire. With `--sources` each call is from another address of a
+network that is the machine's own.
 """
 
 import argparse
@@ -16,7 +17,8 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Final, NamedTuple, Self
+from ipaddress import IPv6Address
+from typing import Final, NamedTuple, Self, TypeAlias
 
 from bench.world import INSIDE
 from clanctl.demo.lab import Lab, Node
@@ -28,7 +30,10 @@ RUN_DATAGRAMS_MAX: Final = 50  # of one call: what is due in a tick of 50,000 a 
 RUN_BYTES_MAX: Final = 65_000
 _READ_BYTES: Final = 2048
 _SOL_UDP: Final = 17
-_UDP_SEGMENT: Final = 103  # Linux; neither is in the socket module
+_UDP_SEGMENT: Final = 103
+_IPV6_FREEBIND: Final = 78  # Linux; none of the three is in the socket module
+SOURCES: Final = 4096  # more than anybody keeps in mind
+_Ancillary: TypeAlias = tuple[int, int, bytes]
 _READY: Final = b"ready\n"
 
 
@@ -61,10 +66,11 @@ class Flood:
         seconds: float,
         *,
         in_runs: bool = False,
+        sources: str = "",
     ) -> Self:
         """Start it, and return as it sends the first. `to`: address and port; `rate`: datagrams a second."""
         words = [sys.executable, "-m", "bench.flood", to[0], str(to[1]), str(rate), str(seconds)]
-        words += ["--runs"] if in_runs else []
+        words += (["--runs"] if in_runs else []) + (["--sources", sources] if sources else [])
         process = subprocess.Popen(
             [*enter_words(node.pid), *words],
             stdin=subprocess.PIPE,
@@ -110,14 +116,18 @@ def runs(datagrams: Sequence[bytes], longest: int) -> list[Run]:
     return made
 
 
-def flood(host: str, port: int, sent_in_turn: Sequence[Run], rate: float, seconds: float) -> Flooded:
+def flood(
+    host: str, port: int, sent_in_turn: Sequence[Run], rate: float, seconds: float, sources: str = ""
+) -> Flooded:
     """Send at an even pace, one run after the other and then from the first again."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    turns = itertools.cycle(sent_in_turn)
+    turns, origins = itertools.cycle(sent_in_turn), itertools.cycle(_origins(sources))
     sent = sent_bytes = heard = heard_bytes = 0
     worst_ratio = 0.0
     with socket.socket(family, socket.SOCK_DGRAM) as sender:
         sender.setblocking(False)
+        if sources:
+            sender.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
         sender.connect((host, port))
         begun = time.monotonic()
         credited = 0.0  # datagrams that were held up too long to be sent still
@@ -128,7 +138,7 @@ def flood(host: str, port: int, sent_in_turn: Sequence[Run], rate: float, second
                 due = int(elapsed * rate - credited)
             while sent < due:
                 run = next(turns)
-                sent_bytes += _sent(sender, run)
+                sent_bytes += _sent(sender, run, next(origins))
                 sent += run.datagrams
             for size in _heard(sender):
                 heard += 1
@@ -139,11 +149,19 @@ def flood(host: str, port: int, sent_in_turn: Sequence[Run], rate: float, second
     return Flooded(sent, sent_bytes, heard, heard_bytes, elapsed, worst_ratio)
 
 
-def _sent(sender: socket.socket, run: Run) -> int:
+def _origins(network: str) -> list[list[_Ancillary]]:
+    """What has a datagram come from each of so many addresses; once nothing, from the socket's own."""
+    if not network:
+        return [[]]
+    first = int(IPv6Address(network))
+    packed = (IPv6Address(first + number).packed for number in range(1, SOURCES + 1))
+    return [[(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, ip + bytes(4))] for ip in packed]
+
+
+def _sent(sender: socket.socket, run: Run, origin: list[_Ancillary]) -> int:
+    size = [] if run.datagrams == 1 else [(_SOL_UDP, _UDP_SEGMENT, struct.pack("=H", run.size))]
     try:
-        if run.datagrams == 1:
-            return sender.send(run.data)
-        return sender.sendmsg([run.data], [(_SOL_UDP, _UDP_SEGMENT, struct.pack("=H", run.size))])
+        return sender.sendmsg([run.data], [*size, *origin]) if size or origin else sender.send(run.data)
     except (BlockingIOError, ConnectionRefusedError):
         return 0  # no room, or nobody there yet: as lost as on the way
 
@@ -174,11 +192,13 @@ def main() -> int:
     parser.add_argument("rate", type=float, help="datagrams a second")
     parser.add_argument("seconds", type=float)
     parser.add_argument("--runs", action="store_true", help="send neighbours of one size by one call")
+    parser.add_argument("--sources", default="", metavar="ADDRESS", help="the first of many to send from")
     arguments = parser.parse_args()
     made = runs(_datagrams(sys.stdin.buffer.read()), RUN_DATAGRAMS_MAX if arguments.runs else 1)
     sys.stdout.buffer.write(_READY)
     sys.stdout.flush()
-    print(json.dumps(asdict(flood(arguments.host, arguments.port, made, arguments.rate, arguments.seconds))))
+    to = arguments.host, arguments.port
+    print(json.dumps(asdict(flood(*to, made, arguments.rate, arguments.seconds, arguments.sources))))
     return 0
 
 

@@ -1,9 +1,9 @@
 """A stream of 50 Mbit/s through a tunnel while 50,000 useless packets a second come to one of its ports.
 
 A clan of five real daemons, as for `bench.throughput`, and a stranger on their LAN, who sends one kind of junk
-after the other: to the receiver's port of the gossip and to its WireGuard's, where probes arrive, too; and to the
-port of the relay by which another pair's stream goes. The stranger knows what members know: their ids and public
-keys. All of it, the stranger too, shares the machine's cores, and no process is preferred.
+after the other: to the receiver's port of the gossip, to its WireGuard's, where probes arrive, too, and to that of
+names; and to the port of the relay by which another pair's stream goes. The stranger knows the ids and public keys
+that members know. All of it, the stranger too, shares the machine's cores, and no process is preferred.
 """
 
 import argparse
@@ -36,7 +36,9 @@ SECONDS: Final = 5.0  # of each stream; the flood begins before it and ends afte
 AROUND_S: Final = 1.5
 LOST_PERCENT_TARGET: Final = 1.0
 SENT_PERCENT_TARGET: Final = 90.0  # of the flood: below, the stranger had too little of the machine
+NAMES_PORT: Final = 53
 RELAY_PORT: Final = TUNNEL_PORT_DEFAULT + 1
+SOURCES: Final = "2001:db8:c1a:0:f::"  # of the LAN's own addresses, so that answers have a way
 _STRANGER: Final = "stranger"
 
 
@@ -49,6 +51,8 @@ class Target:
     node: Node
     port: int
     datagrams: list[bytes]
+    at: str = ""  # an address of the machine's that is none of the LAN's
+    is_spread: bool = False  # over many sources, as whoever forges them has them
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +82,14 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
 def _stranger(lab: Lab) -> Node:
     node = lab.add_node(_STRANGER)
     # So that runs are cut apart before they leave: whoever receives them gets packets, as from a real network.
-    done = lab.exec(node, ["ip", "link", "set", INTERFACE, "gso_max_segs", "1"])
-    if done.returncode != 0:
-        raise LabError(f"the stranger's interface: {done.stderr.strip()}")
+    _run(lab, node, f"ip link set {INTERFACE} gso_max_segs 1 && ip -6 route add local {SOURCES}/112 dev lo")
     return node
+
+
+def _run(lab: Lab, node: Node, script: str) -> None:
+    done = lab.exec(node, ["sh", "-c", script])
+    if done.returncode != 0:
+        raise LabError(f"{node.name}: {done.stderr.strip()}")
 
 
 def _targets(lab: Lab, lines: dict[str, Line], dice: random.Random) -> Iterator[Target]:
@@ -91,10 +99,16 @@ def _targets(lab: Lab, lines: dict[str, Line], dice: random.Random) -> Iterator[
     members = [node for name, node in known.items() if name != target.name]
     for kind, datagrams in forged(known[target.name], members, dice).items():
         yield Target(f"gossip, {kind}", direct, target, PORT_DEFAULT, sorted(datagrams, key=len))
+        yield Target(
+            f"gossip, {kind}, many sources", direct, target, PORT_DEFAULT, sorted(datagrams, key=len), "", True
+        )
     for kind, datagrams in tunnel_kinds(_key(lab, target), dice).items():
         yield Target(f"WireGuard, {kind}", direct, target, TUNNEL_PORT_DEFAULT, datagrams)
     for kind, datagrams in probe_kinds(known[target.name], members, dice).items():
         yield Target(f"probes, {kind}", direct, target, TUNNEL_PORT_DEFAULT, datagrams)
+    yield Target(
+        "names", direct, target, NAMES_PORT, tunnel_kinds(bytes(32), dice)["random bytes"], direct.address
+    )
     for kind, datagrams in tunnel_kinds(_key(lab, relayed.other), dice).items():
         yield Target(f"relay, {kind}", relayed, relay, RELAY_PORT, datagrams)
 
@@ -115,10 +129,14 @@ def _quiet(lab: Lab, kind: str, line: Line, arguments: argparse.Namespace) -> Fi
 
 def _besieged(lab: Lab, stranger: Node, target: Target, arguments: argparse.Namespace) -> list[Figure]:
     outcomes = []
-    where = target.node.place.ipv4.partition("/")[0], target.port
+    place, sources = target.node.place, SOURCES if target.is_spread else ""
+    lan = (place.ipv6 if target.is_spread or target.at else place.ipv4).partition("/")[0]
+    if target.at:
+        _run(lab, stranger, f"ip -6 route replace {target.at}/128 via {lan} dev {INTERFACE}")
     for _ in range(arguments.rounds):
         seconds = arguments.seconds + 2 * AROUND_S
-        flood = Flood.begin(lab, stranger, where, target.datagrams, arguments.rate, seconds, in_runs=True)
+        how = (target.datagrams, arguments.rate, seconds)
+        flood = Flood.begin(lab, stranger, (target.at or lan, target.port), *how, in_runs=True, sources=sources)
         pid = target.line.daemons[-1]
         outcomes.append(_stream(lab, target.line, pid, arguments.seconds, flood))
     lost = median([outcome.carried.lost_percent for outcome in outcomes]) or 0.0

@@ -54,6 +54,8 @@ FIRST_WAIT_S: Final = 0.8  # for the handshake of the side that begins: twice th
 SESSION_S: Final = 180.0  # WireGuard's REJECT_AFTER_TIME: no session is older
 RELAYS_MAX: Final = 8  # members that are thought of as relays, the nearest
 RELAY_TAG: Final = "relay"
+UNWILLING: Final = "unwilling"  # a relay's word: this device is none, for any pair
+UNWILLING_S: Final = 600.0  # for which that is remembered; the question costs a pair a quarter of a second
 
 
 @dataclass(slots=True)
@@ -75,6 +77,7 @@ class Steering:
     _in_session: frozenset[NodeId] = frozenset()  # with whom WireGuard has a session
     _relayed_at: dict[NodeId, Endpoint] = field(default_factory=dict)  # where the newest relay of a pair is
     _relays: dict[NodeId, Holder] = field(default_factory=dict)
+    _unwilling: dict[NodeId, float] = field(default_factory=dict)  # until when they are not asked again
     _fellows: dict[NodeId, tuple[Node, Fellow]] = field(default_factory=dict)  # with the records behind them
     _up: frozenset[NodeId] = frozenset()
     _is_reached: bool = False  # some datagram of a member comes from elsewhere than a tunnel, by the last look
@@ -143,7 +146,11 @@ class Steering:
 
     def failed(self, node: NodeId, via: NodeId, code: str, why: str) -> None:
         """A relay does not relay, or no longer."""
-        self.paths.relay_failed(node, via, trio.current_time())
+        now_s = trio.current_time()
+        self.paths.relay_failed(node, via, now_s)
+        if code == UNWILLING:
+            self._unwilling[via] = now_s + UNWILLING_S
+            self._follow_peers(self.driver.mesh.peers(instant()))
         self._nudge.set()
 
     def _signal(self, signal: Called | Reflected) -> None:
@@ -206,6 +213,7 @@ class Steering:
         self._ways = {node: way for node, way in self._ways.items() if node in fellows}
         self._late = {node: late for node, late in self._late.items() if node in fellows}
         self._relayed_at = {node: at for node, at in self._relayed_at.items() if node in fellows}
+        self._unwilling = {node: until_s for node, until_s in self._unwilling.items() if node in fellows}
         self.prober.set_members({node: record.static_key for node, (record, _) in fellows.items()})
         self.paths.set_fellows({node: fellow for node, (_, fellow) in fellows.items()}, trio.current_time())
 
@@ -269,7 +277,7 @@ class Steering:
         if self._is_reached:
             self._alone_s, self._is_blocked = now_s, False
         asked = [peer for peer in peers if peer.node != self.node] if self._is_alone() else up
-        able = [peer for peer in asked if _may_relay(peer)]
+        able = [peer for peer in asked if self._may_relay(peer, now_s)]
         able.sort(key=lambda peer: peer.rtt_ms if peer.rtt_ms is not None else 1000.0)
         self._relays = {peer.node: Holder(peer.node, peer.endpoints, frozenset()) for peer in able[:RELAYS_MAX]}
         relays = [
@@ -278,6 +286,12 @@ class Steering:
         ]
         self.paths.set_relays(tuple(relays), now_s)
         self._nudge.set()
+
+    def _may_relay(self, peer: Peer, now_s: float) -> bool:
+        """It says itself whether it does; who has the tag or an address of the internet is worth the question."""
+        if RELAY_TAG in peer.tags:
+            return True
+        return now_s >= self._unwilling.get(peer.node, -inf) and any(is_outer(each.ip) for each in peer.endpoints)
 
     # --- what the engine wants --------------------------------------------------------------------------
 
@@ -367,8 +381,3 @@ class Steering:
 def _fellow(tunnel: Tunnel, record: Node) -> Fellow:
     listed = tuple(Endpoint(each.ip, record.tunnel_port) for each in record.endpoints)
     return Fellow(tunnel.address, listed if record.tunnel_port else ())
-
-
-def _may_relay(peer: Peer) -> bool:
-    """It says itself whether it does; who has the tag or an address of the internet is worth the question."""
-    return RELAY_TAG in peer.tags or any(is_outer(each.ip) for each in peer.endpoints)

@@ -14,10 +14,12 @@ from clanmesh_protocol.endpoints import Endpoint, endpoint
 from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.signalling import CallKind, Candidate, CandidateKind, NatKind
 from clanmeshd.core.effects import Called, Holder, Reflected, SetTunnels, Tunnel
+from clanmeshd.core.peers import Peer
+from clanmeshd.core.subjects import State
 from clanmeshd.driver import instant
 from clanmeshd.overlay.device import TunnelState
 from clanmeshd.overlay.path_terms import PathKind, Why
-from clanmeshd.steering import FIRST_WAIT_S, TICK_S, Steering
+from clanmeshd.steering import FIRST_WAIT_S, TICK_S, UNWILLING_S, Steering
 from clanmeshd.steering_terms import NOWHERE, Machine, Way, steered
 from tests.core.households import Device, Household
 
@@ -293,3 +295,27 @@ async def test_an_answer_says_where_this_device_is_seen(house: Household, autoju
         await trio.testing.wait_all_tasks_blocked()
         assert steer.paths.own.nat is NatKind.EASY
         assert Candidate(CandidateKind.SEEN, SEEN) in steer.paths.own.candidates
+
+
+async def test_who_does_not_relay_is_not_asked_for_other_pairs_unless_it_has_the_tag(
+    house: Household, autojump_clock: MockClock
+) -> None:
+    async with steering(house["desk"]) as (steer, _):
+        public, tagged = (NodeId(house[name].node) for name in ("nas", "phone"))
+        peers = [
+            Peer(node, "it", tags, bytes(16), State.UP, SEEN, (SEEN,), 1.0, 0.0, None)
+            for node, tags in ((public, ()), (tagged, ("relay",)))
+        ]
+        steer._follow_peers(peers)
+        assert set(steer._relays) == {public, tagged}
+        for via in (public, tagged):
+            steer.failed(tagged, via, "broken", "it is away")
+        steer._follow_peers(peers)
+        assert set(steer._relays) == {public, tagged}
+        for via in (public, tagged):
+            steer.failed(tagged, via, "unwilling", "this device does not relay")
+        steer._follow_peers(peers)
+        assert set(steer._relays) == {tagged}
+        await trio.sleep(UNWILLING_S)
+        steer._follow_peers(peers)
+        assert set(steer._relays) == {public, tagged}

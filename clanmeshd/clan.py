@@ -21,6 +21,7 @@ from clanmesh_protocol.signing import Verified
 from clanmesh_protocol.streams import Purpose
 from clanmeshd import admitting, memory
 from clanmeshd.alerting import Alerting
+from clanmeshd.carriage import Carriage
 from clanmeshd.config import Config
 from clanmeshd.core.authority import Authority
 from clanmeshd.core.effects import SetSecrets
@@ -53,6 +54,10 @@ ADDRESSES_POLL_S: Final = 60.0  # changes are told by the kernel; this is for wh
 MEMORY_PAUSE_S: Final = 10.0  # after news: what brought them, such as a join, is over by then
 SECRETS_RECHECK_S: Final = 300.0  # somebody may have deleted a placed file
 
+_FOR_CURRENT: Final = frozenset(  # members whose time is not over
+    {Purpose.GIT, Purpose.PACK, Purpose.ROLLOUT, Purpose.STORE, Purpose.RELAY, Purpose.DATAGRAMS}
+)
+
 log = logging.getLogger(__name__)
 
 
@@ -72,6 +77,7 @@ class Clan:
     reach: Reach
     relay: OwnRelay
     traversal: Traversal
+    carriage: Carriage
     ties: stream.Ties = field(default_factory=stream.Ties)
     mapping: PortMapping | None = None  # None: switched off
     adopted: Latest[Membership] = field(default_factory=Latest)  # with another discovery secret, for mDNS
@@ -134,6 +140,7 @@ async def run_clan(
             nursery.start_soon(clan.overlay.run, clan.traversal.tunnels)
             nursery.start_soon(clan.traversal.run)
             nursery.start_soon(clan.relay.run)
+            nursery.start_soon(clan.carriage.run)
             nursery.start_soon(clan.names.run, driver.slots.names)
             nursery.start_soon(_keep_secrets, clan)
             nursery.start_soon(keep_sealed, driver, keys)
@@ -182,7 +189,7 @@ def _assemble(config: Config, store: Store, keys: DeviceKeys, membership: Member
     )
     relay = OwnRelay(config, driver, keys.node, overlay_prefix(membership.clan))
     traversal = Traversal(config, driver, keys, membership.clan, overlay, reach)
-    parts = overlay, names, rollout, reach, relay, traversal, ties
+    parts = overlay, names, rollout, reach, relay, traversal, Carriage(driver, reach), ties
     clan = Clan(config, store, keys, membership, driver, status, *parts)
     mapping = clan.mapping = _port_mapping(clan)
     if mapping is not None:
@@ -260,7 +267,7 @@ async def _follow_discovery(clan: Clan) -> None:
 async def _serve_streams(clan: Clan, listeners: list[trio.SocketListener]) -> None:
     def may(node: NodeId, purpose: str) -> bool:
         member = clan.mesh.authority.members.get(node)
-        if purpose in (Purpose.GIT, Purpose.PACK, Purpose.ROLLOUT, Purpose.STORE, Purpose.RELAY):
+        if purpose in _FOR_CURRENT:
             return member is not None and member.is_current(instant().unix_s)
         return purpose == Purpose.JOIN or member is not None
 
@@ -282,6 +289,8 @@ async def _serve_streams(clan: Clan, listeners: list[trio.SocketListener]) -> No
                 await serve_question(clan.rollout, channel)
             case Purpose.RELAY:
                 await clan.relay.serve(channel)
+            case Purpose.DATAGRAMS:
+                await clan.carriage.serve(channel)
 
     await stream.serve(
         listeners,

@@ -25,6 +25,7 @@ from clanmeshd.core.effects import (
     Instant,
     Reflected,
     SendDatagram,
+    SetCarriers,
     SetNames,
     SetRollout,
     SetSecrets,
@@ -34,6 +35,7 @@ from clanmeshd.core.effects import (
     StoreRecord,
 )
 from clanmeshd.core.mesh import Mesh
+from clanmeshd.core.paths import is_carried
 from clanmeshd.core.reception import Worth
 from clanmeshd.events import Events
 from clanmeshd.net.strangers import Strangers
@@ -73,6 +75,7 @@ class Slots:
     names: Latest[SetNames] = field(default_factory=Latest)
     secrets: Latest[SetSecrets] = field(default_factory=Latest)
     rollout: Latest[SetRollout] = field(default_factory=Latest)
+    carriers: Latest[SetCarriers] = field(default_factory=Latest)
 
 
 def instant() -> Instant:
@@ -91,9 +94,11 @@ class Driver:
         self.disk_failure: str | None = None  # why nothing can be stored now
         self.on_authority: Callable[[Authority], None] = lambda authority: None  # hears of each change at once
         self.on_signal: Callable[[Called | Reflected], None] = lambda signal: None  # hears of each at once
-        self.news = trio.Event()  # set, and replaced, when records, or who is up, have changed
+        self.carry: Callable[[bytes, Endpoint], None] = lambda data, destination: None  # on a stream, or drops it
+        self.news = trio.Event()  # set, and replaced, when records, who is up, or whether UDP passes have changed
         self._authority = mesh.authority
         self._version = mesh.ledger.version
+        self._was_blocked = False
         self._store = store
         self._port = port
         self._inbox: deque[tuple[bytes, Endpoint]] = deque()
@@ -108,12 +113,16 @@ class Driver:
         return {"inbox-dropped": self.inbox_dropped, "muted": self._port.strangers.dropped}
 
     async def deliver(self, batch: Batch) -> None:
-        """Take datagrams from the port; when the core is behind, they are dropped and counted."""
+        """Take datagrams from the port, as `take` does."""
+        self.take(batch)
+        await trio.lowlevel.checkpoint()
+
+    def take(self, batch: Batch) -> None:
+        """Take datagrams; when the core is behind, they are dropped and counted."""
         taken = batch[: INBOX_DATAGRAMS_MAX - len(self._inbox)]
         self._inbox += taken
         self.inbox_dropped += len(batch) - len(taken)
         self._nudge.set()
-        await trio.lowlevel.checkpoint()
 
     async def run(self) -> None:
         """Turn for ever."""
@@ -160,10 +169,11 @@ class Driver:
         if self.mesh.authority is not self._authority:
             self._authority = self.mesh.authority
             self.on_authority(self._authority)
-        if self.mesh.ledger.version != self._version or any(isinstance(effect, Announce) for effect in performing):
-            self._version = self.mesh.ledger.version
+        changed = self.mesh.ledger.version != self._version or self.mesh.is_blocked != self._was_blocked
+        if changed or any(isinstance(effect, Announce) for effect in performing):
+            self._version, self._was_blocked = self.mesh.ledger.version, self.mesh.is_blocked
             self._tell_news()
-        self._wake()
+        self.wake()
 
     async def quiet(self, news: trio.Event, within_s: float, pause_s: float) -> None:
         """Wait for the news, or so long; then a pause, since news come in bursts.
@@ -183,8 +193,8 @@ class Driver:
         self.mesh.tunnel_key_applied(exchange_public(wanted.private_key), instant())
         await self.settle()
 
-    def _wake(self) -> None:
-        # A caller from outside may have moved the next deadline nearer than the loop's timer.
+    def wake(self) -> None:
+        """Have the loop look again: a caller may have moved the next deadline nearer than its timer."""
         if self._nudge.statistics().tasks_waiting:
             self._nudge.set()
 
@@ -223,8 +233,9 @@ class Driver:
 
     def _perform(self, effect: Effect) -> None:
         match effect:
-            case SendDatagram():
-                self._port.send(effect.data, effect.destination)
+            case SendDatagram(data=data, destination=destination):
+                send = self.carry if is_carried(destination) else self._port.send
+                send(data, destination)
             case StoreRecord() | StoreKeys() | StoreAnchor():
                 return
             case FetchRecords():
@@ -237,6 +248,8 @@ class Driver:
                 self.slots.secrets.put(effect)
             case SetRollout():
                 self.slots.rollout.put(effect)
+            case SetCarriers():
+                self.slots.carriers.put(effect)
             case Announce():
                 self.events.add(effect.kind, effect.text, effect.node, is_problem=effect.kind in PROBLEM_KINDS)
                 log.info("%s: %s", effect.kind, effect.text)

@@ -155,6 +155,7 @@ class Steering:
 
     def _signal(self, signal: Called | Reflected) -> None:
         if isinstance(signal, Called):
+            self.look_around()  # the call may be the first that a stream has carried
             self.paths.called(signal, trio.current_time())
         else:
             self._reflected = signal
@@ -167,6 +168,7 @@ class Steering:
         """The addresses here, or what the router promised, may be others now."""
         now_s, mesh = trio.current_time(), self.driver.mesh
         listed = [Endpoint(each.ip, self.tunnel_port) for each in mesh.endpoints]
+        self._is_blocked |= mesh.is_blocked
         candidates = (
             *(Candidate(CandidateKind.MAPPED, each) for each in self.machine.mapped()),
             *(Candidate(CandidateKind.SEEN, each) for each in self._reflected.tunnel),
@@ -188,7 +190,7 @@ class Steering:
         self._nudge.set()
 
     def _is_alone(self) -> bool:
-        return not self._is_reached and trio.current_time() >= self._alone_s + ALONE_S
+        return not self._is_reached and (self._is_blocked or trio.current_time() >= self._alone_s + ALONE_S)
 
     def _ahead_s(self) -> float:
         return self.machine.uptime_s() - trio.current_time()
@@ -273,9 +275,11 @@ class Steering:
         for node in sorted(self._up - before):
             self.paths.answers(node, now_s)
         inside = self.paths.own.address[: PREFIX_BITS // 8]
-        self._is_reached = any(peer.endpoint and not peer.endpoint.ip.startswith(inside) for peer in up)
+        outside = any(peer.endpoint and not peer.endpoint.ip.startswith(inside) for peer in up)
+        self._is_reached = outside and not self.driver.mesh.is_blocked
         if self._is_reached:
             self._alone_s, self._is_blocked = now_s, False
+        self.look_around()
         asked = [peer for peer in peers if peer.node != self.node] if self._is_alone() else up
         able = [peer for peer in asked if self._may_relay(peer, now_s)]
         able.sort(key=lambda peer: peer.rtt_ms if peer.rtt_ms is not None else 1000.0)
@@ -317,7 +321,7 @@ class Steering:
             case UseEndpoint(node=node, endpoint=endpoint, keepalive_s=keepalive_s):
                 relayed_at = self._relayed_at.get(node)
                 not_at = relayed_at if relayed_at != endpoint else None
-                self._use(node, Way(endpoint, keepalive_s, not_at), begins=action.begins)
+                self._use(node, Way(endpoint, keepalive_s, not_at, action.begins), begins=action.begins)
             case Hold(node=node):
                 self._steer(node, Way(NOWHERE, 0))
             case Sleep(node=node):

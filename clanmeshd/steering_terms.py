@@ -51,6 +51,7 @@ class Way(NamedTuple):
     endpoint: Endpoint
     keepalive_s: int
     not_at: Endpoint | None = None  # where a relay is, or was, that this way does not lead through
+    begins: bool = False  # the other side waits for a handshake from here
 
 
 @dataclass(slots=True)
@@ -72,7 +73,7 @@ def uptime_s() -> float:
 def steered(wanted: SetTunnels, ways: Mapping[NodeId, Way]) -> SetTunnels:
     """The wanted tunnels, each where the engine has it go; those that it has not decided about as they are."""
     tunnels = tuple(
-        replace(tunnel, endpoint=way.endpoint, keepalive_s=way.keepalive_s, not_at=way.not_at)
+        replace(tunnel, endpoint=way.endpoint, keepalive_s=way.keepalive_s, not_at=way.not_at, begins=way.begins)
         if (way := ways.get(tunnel.node)) is not None
         else tunnel
         for tunnel in wanted.tunnels

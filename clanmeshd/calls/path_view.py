@@ -46,7 +46,10 @@ def path_view(clan: Clan, peer: Peer, tunnel: TunnelState | None) -> dict[str, A
     elif way is not None and way.kind is not PathKind.NONE:
         kind = str(way.kind)
     elif endpoint is None:
-        kind, why = "none", why or "no address of it is known yet"
+        unknown = (
+            "no datagrams pass: a stream carries them" if peer.is_carried else "no address of it is known yet"
+        )
+        kind, why = "none", why or unknown
     elif not fresh and peer.state != "up":
         kind, why = "none", why or "it does not answer"
     else:

@@ -125,7 +125,7 @@ class Derived:
             self._ledger,
             keys,
             listen_port=self._tunnel_port,
-            endpoints={node: at for node in others if (at := self._paths.live(node)) is not None},
+            endpoints={node: at for node in others if (at := self._paths.plain(node)) is not None},
             now_unix_s=now.unix_s,
             known=self._views,
         )

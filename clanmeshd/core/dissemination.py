@@ -8,6 +8,7 @@ What the wave missed (loss) is repaired by ids. Soon after a record came, its id
 were not pushed it, which also tells whoever pushed it here that it arrived, and to two others, or in small clans
 to fewer. To a neighbour that has not shown the record by then the id is told again, less and less often: so only a
 member whose two neighbours and all links to it fail waits for a ping that names it, or for a comparison of sets.
+Who is reached by a stream alone is told by all to whom it has one: it need not be up for anybody else.
 """
 
 from bisect import bisect_left
@@ -60,6 +61,7 @@ class Dissemination:
         self._named: dict[bytes, _Recent] = {}  # those of the recent ones that pings still name
         self._steps: Agenda[bytes] = Agenda()  # when the neighbours are told again
         self._numbered = 0
+        self._carried: set[NodeId] = set()  # whom a stream leads to, in the place of datagrams
         self._agreed: dict[NodeId, int] = {}  # how far the records of peers whose root was ours are known there
 
     def spread(self, record: Record, source: NodeId | None, up: Sequence[NodeId], now_s: float) -> list[NodeId]:
@@ -118,6 +120,11 @@ class Dissemination:
     def retain(self, members: frozenset[NodeId]) -> None:
         """Forget how far all others agreed."""
         self._agreed = {node: number for node, number in self._agreed.items() if node in members}
+        self._carried &= members
+
+    def set_carried(self, node: NodeId, *, is_carried: bool) -> None:
+        """Say whether a stream leads to a peer, in the place of datagrams."""
+        (self._carried.add if is_carried else self._carried.discard)(node)
 
     def _has(self, node: NodeId, recent: _Recent) -> bool:
         return node in recent.holders or (recent.hashed and self._agreed.get(node, 0) >= recent.number)
@@ -166,7 +173,8 @@ class Dissemination:
         return told
 
     def _first(self, recent: _Recent, up: Sequence[NodeId], drawn: list[NodeId]) -> list[NodeId]:
-        ring = [node for node in self._neighbours(up) if node not in recent.aware]
+        near = dict.fromkeys((*self._neighbours(up), *(node for node in up if node in self._carried)))
+        ring = [node for node in near if node not in recent.aware]
         count = LAZY_PEERS if len(up) > PUSH_ALL_PEERS_MAX else max(0, LAZY_PEERS - len(ring))
         return ring + self._others(recent, drawn, count, ring)
 

@@ -70,6 +70,7 @@ class Tunnel:
     keepalive_s: int  # 0: off
     following: bytes | None = None  # X25519: the key that will take the other's place
     not_at: Endpoint | None = None  # a former relay's: from there WireGuard is brought back to `endpoint`
+    begins: bool = False  # the other side is known to wait for a handshake that this one begins there
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +175,16 @@ class SetRollout:
 
 
 @dataclass(frozen=True, slots=True)
+class SetCarriers:
+    """Members to which this device is to have streams that carry datagrams, since no UDP reaches it; else none.
+
+    Tell `Mesh.carried` of each that is open, and when it has ended or failed.
+    """
+
+    carriers: tuple[Holder, ...]  # nothing is to be fetched from them
+
+
+@dataclass(frozen=True, slots=True)
 class Announce:
     """Something a person may want to know: for `clanctl events` and the log."""
 
@@ -211,6 +222,7 @@ Effect: TypeAlias = (
     | SetNames
     | SetSecrets
     | SetRollout
+    | SetCarriers
     | Announce
     | Called
     | Reflected

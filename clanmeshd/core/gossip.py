@@ -80,6 +80,10 @@ class Gossip:
         self._pings = {node: count for node, count in self._pings.items() if node in members}
         self._lapsed = {register: record for register, record in self._lapsed.items() if register[0] in members}
 
+    def set_carried(self, node: NodeId, *, is_carried: bool) -> None:
+        """Say whether a stream leads to a peer, in the place of datagrams."""
+        self._dissemination.set_carried(node, is_carried=is_carried)
+
     # --- records in -------------------------------------------------------------------------------------
 
     def take_untrusted(self, data: bytes, peer: NodeId, now_s: float) -> None:

@@ -132,6 +132,13 @@ CLONE_FADES_S: Final = 3600.0  # a device that was seen to run twice is said to 
 
 WIDE_ENDPOINTS_MAX: Final = 3  # tried with one ping of a member that does not answer; others each time
 LIVE_ENDPOINT_S: Final = 10.0  # a live endpoint proven so lately is not left for another that works too
+ALONE_S: Final = 0.6  # after a start or a move without any member's datagram: a greeting is answered in 0.5
+SILENT_S: Final = 3.0  # and later: three probes, or twelve where somebody is in doubt
+OPEN_AGAIN_S: Final = 10.0  # that datagrams pass again, until the streams in their place are ended
+CARRIERS_KEPT: Final = 4  # streams that carry datagrams where none pass: all of a family see such a device up
+CARRIERS_TRIED: Final = 4  # members that are tried at once
+CARRIERS_ROUND_MAX: Final = 16  # members that are tried one after the other, then there is a pause
+CARRIERS_PAUSES_S: Final = (1.0, 2.0, 5.0, 15.0, 60.0)  # then the last for ever: mostly nobody is there at all
 HINTS_MAX: Final = 4  # addresses of a peer that nobody proved, newest last
 SUGGESTIONS_MAX: Final = 16  # addresses that are being tried
 SUGGESTION_MEMBERS_MAX: Final = 8  # members tried at one suggested address at once

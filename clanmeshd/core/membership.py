@@ -190,9 +190,11 @@ class Membership:
         elif subject.state is State.DOWN and subject.probeable:
             self._ping(subject, now_s, wide=True)
 
-    def ping(self, node: NodeId, now_s: float) -> None:
-        """Ping a member out of turn, at its best endpoint."""
-        self._ping(self._subjects[node], now_s, wide=False)
+    def ping(self, node: NodeId, now_s: float, *, wide: bool = False) -> None:
+        """Ping a member out of turn, at its best endpoint, or at several, as if it had not been tried yet."""
+        subject = self._subjects[node]
+        subject.unanswered = 0 if wide else subject.unanswered
+        self._ping(subject, now_s, wide=wide)
 
     def ping_some(self, now_s: float) -> None:
         """Ping a few members that are up: this device is elsewhere now, and wants to hear how it is seen there."""

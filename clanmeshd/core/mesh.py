@@ -8,33 +8,31 @@ shall do. What is left here is what follows from a new record, and from the time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from random import Random  # noqa: TID251
-from typing import assert_never
 
 from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.errors import ProtocolError, UnauthorizedError
 from clanmesh_protocol.keys import ClanId, DeviceKeys, Entropy, NodeId, RecordId, fingerprint_slot
-from clanmesh_protocol.messages import IndirectResult, PingRequest
 from clanmesh_protocol.records import AuthorityOp, Kind, Node, Publishable, Record, Status, Suspicion
 from clanmesh_protocol.signing import Verified
 from clanmesh_protocol.streams import Join
 from clanmeshd.core.admission import redeem
 from clanmeshd.core.author import Author
 from clanmeshd.core.authority import Authority
+from clanmeshd.core.carriers import Carriers
 from clanmeshd.core.derived import Derived
 from clanmeshd.core.effects import Effect, FetchRecords, Instant, StoreAnchor, StoreRecord
+from clanmeshd.core.errands import Errands
 from clanmeshd.core.gossip import Gossip, Learned
 from clanmeshd.core.governance import Governance
 from clanmeshd.core.ledger import Ledger
 from clanmeshd.core.meeting import Meeting
 from clanmeshd.core.membership import Membership
 from clanmeshd.core.notices import Notices
-from clanmeshd.core.outbox import URGENCY_PROBE
 from clanmeshd.core.own_records import OwnRecords
 from clanmeshd.core.peers import Peer, describe
 from clanmeshd.core.reception import Reception, Worth
-from clanmeshd.core.relays import Relayed
 from clanmeshd.core.sessions import Sessions
-from clanmeshd.core.subjects import Action, AskIndirect, Changed, SendPing, State
+from clanmeshd.core.subjects import Action, Changed, SendPing, State
 from clanmeshd.core.suggestions import Suggestions, knock
 from clanmeshd.core.traffic import Traffic
 from clanmeshd.core.trust import Trust
@@ -78,6 +76,7 @@ class Mesh:
         self._sessions = Sessions(keys, clan, entropy)
         self._traffic = Traffic(self._sessions)
         self._suggestions = Suggestions()
+        self._carriers = Carriers(self._traffic.paths, now.monotonic_s)
         self._membership = Membership(self.node, rng, now.monotonic_s)
         self._gossip = Gossip(
             self.node, self.ledger, self.authority, self._traffic.outbox, rng, self._membership.up
@@ -93,6 +92,7 @@ class Mesh:
             self.meeting,
             self._count_error,
         )
+        self._errands = Errands(self._traffic, self._sessions, self._gossip, self.meeting, self._reception)
         self._own = OwnRecords(author, keys, entropy, tunnel_port, self._sessions, self._gossip, self._membership)
         self._governance = Governance(author, self._gossip, self._membership.up, now)
         self._derived = Derived(self.ledger, self._traffic.paths, tunnel_port)
@@ -118,6 +118,11 @@ class Mesh:
         """Where this device's control port can be reached, as it was told."""
         return self._own.endpoints
 
+    @property
+    def is_blocked(self) -> bool:
+        """Whether nothing but streams leaves this device, as far as it knows."""
+        return self._carriers.is_blocked
+
     # --- from the network -------------------------------------------------------------------------------
 
     def receive(self, data: bytes, source: Endpoint, now: Instant) -> Worth:
@@ -141,6 +146,16 @@ class Mesh:
         """Somebody of the clan may be at this address: knock there for those who are not up."""
         if endpoint not in self.endpoints and self._suggestions.hear(endpoint, now.monotonic_s):
             self._knock(now)
+            self._work(now)
+
+    def carried(self, node: NodeId, now: Instant, *, is_carried: bool) -> None:
+        """A stream carries a member's datagrams, as if they came from `carried_endpoint`; or none does."""
+        if node in self._members:
+            self._traffic.paths.set_carried(node, is_carried=is_carried)
+            self._gossip.set_carried(node, is_carried=is_carried)
+            self._carriers.carried(node, now.monotonic_s, is_carried=is_carried)
+            if is_carried:
+                self._membership.ping(node, now.monotonic_s, wide=True)
             self._work(now)
 
     def _knock(self, now: Instant) -> None:
@@ -191,6 +206,7 @@ class Mesh:
         self._own.set_endpoints(endpoints, now)
         if self.meeting.set_own(self.endpoints, now.monotonic_s):
             self._membership.ping_some(now.monotonic_s)
+            self._carriers.moved(now.monotonic_s)
         self._work(now)
 
     def set_status(self, status: Status, now: Instant) -> None:
@@ -221,6 +237,7 @@ class Mesh:
                 self._governance.next_deadline(),
                 self._derived.next_deadline(),
                 self._suggestions.next_deadline(),
+                self._carriers.next_deadline(),
                 self._trust.next_deadline(),
             )
         return self._deadline_s
@@ -235,6 +252,7 @@ class Mesh:
         self._derived.handle_deadline(now_s)
         self._own.handle_deadline(now)
         self._governance.handle_deadline(now)
+        self._carriers.handle_deadline(now_s)
         self._knock(now)
         self._work(now)
 
@@ -255,6 +273,7 @@ class Mesh:
         if states is not None:
             effects += states
             self._deadline_s = None
+        effects += self._carriers.changed()
         return effects + self.meeting.drain(self._now.monotonic_s) + self._notices.drain()
 
     # --- for people and streams -------------------------------------------------------------------------
@@ -356,6 +375,7 @@ class Mesh:
         others = members - {self.node}
         self._sessions.set_members(others, self._reception.outcasts.keep(self.authority))
         self._traffic.retain(others)
+        self._carriers.retain(others, now.monotonic_s)
         self._membership.set_members(others, now.monotonic_s)
         self._gossip.retain(others)
         self.meeting.retain(others)
@@ -365,35 +385,12 @@ class Mesh:
                     self._heed(entry, now)
 
     def _perform(self, action: Action, now: Instant) -> None:
-        outbox = self._traffic.outbox
-        match action:
-            case SendPing():
-                self._ping(action, now)
-            case AskIndirect(via=via, number=number, target=target):
-                outbox.put(via, PingRequest(number, target), URGENCY_PROBE)
-            case Relayed(asker=asker, number=number, reached=reached):
-                outbox.put(asker, IndirectResult(number, reached), URGENCY_PROBE)
-            case Changed():
-                if action.after is State.UP:
-                    self._gossip.welcome(action.node, votes=self._membership.ballot.is_open)
-                self._notices.notice(action)
-            case _:
-                assert_never(action)
-
-    def _ping(self, ping: SendPing, now: Instant) -> None:
-        if ping.node not in self._members:
-            return
-        root, paths = self.ledger.root(), self._traffic.paths
-        if not ping.wide and not ping.hello and not paths.is_makeshift(ping.node):
-            self._gossip.names_for_ping(ping.node, now.monotonic_s)
-            self.meeting.tell(ping.node, now.monotonic_s)
-            self._traffic.ping_with_the_rest(ping.node, ping.number, root)
-            return
-        paths.doubt(ping.node)
-        endpoints = paths.several(ping.node)
-        self._traffic.ping(ping.node, ping.number, root, endpoints)
-        if ping.hello or not self._sessions.has_record(ping.node):
-            self._traffic.hello(ping.node, self._reception.own_record(), endpoints, now.monotonic_s)
+        if isinstance(action, Changed):
+            if action.after is State.UP:
+                self._gossip.welcome(action.node, votes=self._membership.ballot.is_open)
+            self._notices.notice(action)
+        elif not isinstance(action, SendPing) or action.node in self._members:
+            self._errands.perform(action, now.monotonic_s)
 
     def _count_error(self, error: ProtocolError) -> None:
         self.counters[error.code] += 1

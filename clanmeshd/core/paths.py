@@ -6,16 +6,31 @@ record that it has other addresses has moved, and is where it was heard last. Wh
 own signed word; hints (where it was proven before, sources of hellos, which prove nothing) are knocked at and
 never preferred. Whoever names another's address in a recorded hello has no more bytes sent there than it sent.
 The peer's overlay address comes last: it carries control traffic wherever the tunnel goes, and is left for any
-other as soon as that works.
+other as soon as that works. So is a stream that carries datagrams where no UDP comes: it has an address of its own
+here (100::/64, RFC 6666, which no network has), that means the member at its other end.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import inf
+from typing import Final
 
 from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.keys import NodeId
 from clanmeshd.core.limits import HINTS_MAX, LIVE_ENDPOINT_S, WIDE_ENDPOINTS_MAX
+
+_CARRIED: Final = bytes((1, *bytes(7)))  # 100::/64
+_NODE_BYTES: Final = 8
+
+
+def carried_endpoint(node: NodeId) -> Endpoint:
+    """Where a member is that a stream carries datagrams to."""
+    return Endpoint(_CARRIED + node[:_NODE_BYTES], 1)
+
+
+def is_carried(endpoint: Endpoint) -> bool:
+    """Whether an endpoint stands for a stream."""
+    return len(endpoint.ip) == 16 and endpoint.ip.startswith(_CARRIED)
 
 
 @dataclass(slots=True)
@@ -25,9 +40,14 @@ class _Path:
     doubted: bool = False  # a datagram to it went unanswered, or the peer has other addresses by now
     latest: Endpoint | None = None  # where the newest proven datagram came from
     overlay: Endpoint | None = None
+    carried: Endpoint | None = None  # as long as a stream carries datagrams
     listed: tuple[Endpoint, ...] = ()
     hints: dict[Endpoint, float] = field(default_factory=dict)  # newest last; bytes that may still be sent there
     turn: int = 0
+
+    def is_makeshift(self, endpoint: Endpoint | None) -> bool:
+        """Whether one is used for want of a better one."""
+        return endpoint is not None and endpoint in (self.overlay, self.carried)
 
 
 class Paths:
@@ -36,6 +56,8 @@ class Paths:
     def __init__(self) -> None:
         self._paths: dict[NodeId, _Path] = {}
         self.version = 0  # changes when any live or listed endpoint does
+        self.heard_s = -inf  # when any member was last proven to speak, but for streams
+        self.open_s = -inf  # the same, but for tunnels too: datagrams pass the networks in between
 
     def retain(self, members: frozenset[NodeId]) -> None:
         """Forget all others, and begin to keep these."""
@@ -49,7 +71,7 @@ class Paths:
         path.listed, path.overlay = listed, overlay
         for endpoint in (*path.listed, overlay):
             path.hints.pop(endpoint, None)
-        if has_moved and path.live not in (None, overlay):
+        if has_moved and path.live is not None and not path.is_makeshift(path.live):
             path.doubted = True
             if path.latest not in (path.live, overlay):
                 self._follow(node, path.latest)
@@ -65,19 +87,42 @@ class Paths:
             self.hint(node, before)
         self.version += 1
 
+    def set_carried(self, node: NodeId, *, is_carried: bool) -> None:
+        """Say whether a stream carries datagrams to a member and from it."""
+        path = self._paths.get(node)
+        if path is None:
+            return
+        if path.live is not None and path.live == path.carried and not is_carried:
+            path.live = None
+            self.version += 1
+        path.latest = path.latest if path.latest != path.carried else None
+        path.carried = carried_endpoint(node) if is_carried else None
+
     def prove(self, node: NodeId, endpoint: Endpoint, now_s: float) -> None:
         """A proven datagram came from here."""
         path = self._paths[node]
+        if is_carried(endpoint):
+            if endpoint != path.carried:
+                return  # its stream has ended
+        else:
+            self.heard_s = now_s
+            self.open_s = self.open_s if endpoint == path.overlay else now_s
         path.latest = endpoint
         if path.live == endpoint:
             path.live_s, path.doubted = now_s, False
             return
-        fresh = path.live not in (None, path.overlay) and now_s < path.live_s + LIVE_ENDPOINT_S
-        if (fresh and not path.doubted) or (path.live is not None and endpoint == path.overlay and fresh):
+        if self._stays(path, endpoint, now_s):
             self.hint(node, endpoint)
             return
         path.live_s = now_s
         self._follow(node, endpoint)
+
+    def _stays(self, path: _Path, endpoint: Endpoint, now_s: float) -> bool:
+        """Whether the live endpoint is not left for another one that works."""
+        is_fresh = path.live is not None and now_s < path.live_s + LIVE_ENDPOINT_S
+        if path.is_makeshift(path.live):
+            return is_fresh and path.is_makeshift(endpoint)
+        return is_fresh and (not path.doubted or endpoint == path.overlay)
 
     def doubt(self, node: NodeId) -> None:
         """The live endpoint does not answer: the next one that is proven takes its place."""
@@ -86,7 +131,8 @@ class Paths:
     def hint(self, node: NodeId, endpoint: Endpoint, bytes_max: float = inf) -> None:
         """The peer may be here, which is worth so many bytes to find out."""
         path = self._paths[node]
-        if bytes_max <= 0 or endpoint in (path.live, path.overlay, *path.listed):
+        known = path.live, path.overlay, *path.listed
+        if bytes_max <= 0 or endpoint in known or is_carried(endpoint):
             return
         path.hints[endpoint] = max(bytes_max, path.hints.get(endpoint, 0))
         if len(path.hints) > HINTS_MAX:
@@ -106,6 +152,11 @@ class Paths:
         """The endpoint that was proven last."""
         return self._paths[node].live
 
+    def plain(self, node: NodeId) -> Endpoint | None:
+        """The same, unless it is a stream."""
+        live = self._paths[node].live
+        return live if live is not None and not is_carried(live) else None
+
     def best(self, node: NodeId) -> Endpoint | None:
         """The one endpoint to use."""
         path = self._paths.get(node)
@@ -114,31 +165,41 @@ class Paths:
         return next(iter(self.all(node)), None)
 
     def is_makeshift(self, node: NodeId) -> bool:
-        """Whether the peer is reached through the tunnel only: look for better with each ping."""
+        """Whether the peer is reached through the tunnel or a stream only: look for better with each ping."""
         path = self._paths[node]
-        return path.live is not None and path.live == path.overlay
+        return path.is_makeshift(path.live)
 
     def all(self, node: NodeId) -> tuple[Endpoint, ...]:
         """All endpoints, best first, each once; none of somebody who is no member."""
         path = self._paths.get(node, _Path())
-        every = (path.live, *path.listed, *reversed(path.hints), path.overlay)
+        every = (path.live, path.carried, *path.listed, *reversed(path.hints), path.overlay)
         return tuple(dict.fromkeys(endpoint for endpoint in every if endpoint is not None))
 
     def signed(self, node: NodeId) -> tuple[Endpoint, ...]:
-        """The endpoints that the peer itself stands for: a stranger cannot have put a victim's among them."""
+        """The endpoints that the peer itself stands for: a stranger cannot have put a victim's among them.
+
+        No stream is one: what is wanted here is where streams, too, may be opened to.
+        """
         path = self._paths[node]
         every = (path.live, *path.listed, path.overlay)
-        return tuple(dict.fromkeys(endpoint for endpoint in every if endpoint is not None))
+        return tuple(dict.fromkeys(each for each in every if each is not None and not is_carried(each)))
+
+    def surest(self, node: NodeId) -> Endpoint | None:
+        """The first of them, or a stream: where something for this peer alone may be sent without an answer."""
+        path = self._paths[node]
+        return path.live or path.carried or next(iter(self.signed(node)), None)
 
     def several(self, node: NodeId) -> tuple[Endpoint, ...]:
-        """The best endpoint and some others, others each time."""
+        """The best endpoint, a stream if there is one, and some others, others each time."""
         every = self.all(node)
         if len(every) <= WIDE_ENDPOINTS_MAX:
             return every
-        path, rest = self._paths[node], every[1:]
+        path = self._paths[node]
+        first = 2 if path.carried is not None else 1
+        rest, count = every[first:], WIDE_ENDPOINTS_MAX - first
         start = path.turn % len(rest)
-        path.turn += WIDE_ENDPOINTS_MAX - 1
-        return (every[0], *(rest + rest)[start : start + WIDE_ENDPOINTS_MAX - 1])
+        path.turn += count
+        return (*every[:first], *(rest + rest)[start : start + count])
 
 
 def _is_unicast(endpoint: Endpoint) -> bool:

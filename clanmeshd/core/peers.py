@@ -9,7 +9,7 @@ from clanmesh_protocol.records import SINGLE_SLOT, Kind, Status
 from clanmeshd.core.authority import Authority, Member
 from clanmeshd.core.ledger import Ledger
 from clanmeshd.core.membership import Membership
-from clanmeshd.core.paths import Paths
+from clanmeshd.core.paths import Paths, is_carried
 from clanmeshd.core.subjects import State
 from clanmeshd.core.wanted import overlay_address
 
@@ -23,11 +23,12 @@ class Peer:
     tags: tuple[str, ...]
     address: bytes  # on the overlay, 16 bytes
     state: str  # of State
-    endpoint: Endpoint | None  # the one in use
+    endpoint: Endpoint | None  # the one in use; None: none is known, or a stream carries all
     endpoints: tuple[Endpoint, ...]  # that it stands for itself, best first: for streams
     rtt_ms: float | None
     last_seen_s: float | None  # ago
     status: Status | None
+    is_carried: bool = False  # by a stream, in the place of datagrams
 
 
 def describe(
@@ -48,17 +49,20 @@ def describe(
         return Peer(node, member.name, member.tags, address, State.UP, None, (), None, None, status)
     heard_s = membership.heard_s(node)
     round_trip_s = membership.round_trip_s(node)
+    at = paths.best(node)
+    by_stream = at is not None and is_carried(at)
     return Peer(
         node=node,
         name=member.name,
         tags=member.tags,
         address=address,
         state=membership.state(node),
-        endpoint=paths.best(node),
+        endpoint=at if not by_stream else None,
         endpoints=paths.signed(node),
         rtt_ms=round_trip_s * 1000 if round_trip_s is not None else None,
         last_seen_s=max(0.0, now_s - heard_s) if heard_s is not None else None,
         status=status,
+        is_carried=by_stream,
     )
 
 

@@ -118,7 +118,8 @@ class Traffic:
         """
         if now_s < self._hello_s.get(node, -HELLO_INTERVAL_S) + HELLO_INTERVAL_S:
             return False
-        self.hello(node, record, self.paths.signed(node)[:1], now_s)
+        surest = self.paths.surest(node)
+        self.hello(node, record, [surest] if surest is not None else [], now_s)
         return True
 
     def answer_hello(

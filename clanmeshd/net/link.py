@@ -29,6 +29,7 @@ CLOSE_S_MAX: Final = 0.25  # for the farewell to a peer that no longer reads
 READ_BYTES: Final = 65_536
 FIRST_FRAMES_BYTES_MAX: Final = 1024  # until the peer is known: a Hello has 200 bytes, a Join 350
 _TCP_NOTSENT_LOWAT: Final = 25  # Linux; not in the socket module
+_TCP_USER_TIMEOUT: Final = 18  # likewise
 
 TlsStream = trio.SSLStream[trio.SocketStream]
 
@@ -60,6 +61,7 @@ class Link:
         self._tls = tls
         self._buffer = bytearray()
         self._proven = False
+        self._sent_counts = True  # as a sign of life
         self._waiting: set[trio.CancelScope] = set()  # at most one send and one receive
 
     async def shake_hands(self) -> bytes | None:
@@ -88,7 +90,8 @@ class Link:
         """Send raw bytes. Raises StreamBroken."""
         with self._bounded():
             await self._tls.send_all(data)
-        self._moved()
+        if self._sent_counts:
+            self._moved()
 
     async def receive_exactly(self, count: int) -> bytes:
         """Receive `count` raw bytes. Raises StreamBroken when there are fewer."""
@@ -116,6 +119,11 @@ class Link:
     def bound_unsent(self, bytes_max: int) -> None:
         """Let the kernel take no more than this beyond what is on its way: for what is no use when late."""
         self._tls.transport_stream.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, bytes_max)
+
+    def bound_silence(self, silent_s: float, unacked_s: float) -> None:
+        """Give a peer up that says nothing for so long, whatever is sent to it; or whose system takes nothing."""
+        self.idle_s, self._sent_counts = silent_s, False
+        self._tls.transport_stream.setsockopt(socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, round(unacked_s * 1000))
 
     async def aclose(self) -> None:
         """Say goodbye and close, in bounded time, also when cancelled."""

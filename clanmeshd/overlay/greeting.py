@@ -3,7 +3,8 @@
 A handshake that arrives before its receiver knows the peer is dropped, and WireGuard tries again only after five
 seconds; two that cross kill each other and cost the same. So both sides begin one when they add a peer, the lower
 address at once, the higher one a moment later and only when there is no session by then. Whichever side adds the
-other last is answered. The same is done when a peer is to be reached elsewhere, as long as there was no session.
+other last is answered. The same is done when a peer is to be reached elsewhere, as long as there was no session: a
+little later, for traffic may have begun a handshake on either side, unless the other side waits for this one.
 
 A new key, our own or a peer's, ends that symmetry. Peers hear of it only once WireGuard has it: until then they
 leave its handshakes unanswered, and WireGuard keeps what is to be sent. After a handshake in vain it is silent for
@@ -67,7 +68,7 @@ class Greeter:
             if before is None or before.endpoint != tunnel.endpoint:
                 is_new_key = before is None and tunnel.address in known
                 begins = wanted.address < tunnel.address or is_new_key
-                first_s = 0.0 if before is None else MOVED_S
+                first_s = 0.0 if before is None or tunnel.begins else MOVED_S
                 self._nursery.start_soon(self._greet, tunnel, first_s + (0.0 if begins else STAGGER_S))
         self._greeted = reachable
 

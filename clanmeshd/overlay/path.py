@@ -138,6 +138,11 @@ class PeerPath:
         """It is no peer any more: its relay is given back."""
         self._relaying.drop()
 
+    def udp_ended(self, now_s: float) -> None:
+        """Nothing but streams leaves this device any more: a relay that was asked for otherwise is none."""
+        if self._relaying.renew(now_s) and self.kind is PathKind.RELAY:
+            self.kind = PathKind.NONE
+
     def sleep(self) -> None:
         """There is nothing to send, and there are many others."""
         self._relaying.drop()

@@ -78,10 +78,13 @@ class Paths:
         if own.ips != before.ips:
             self.moved(now_s)
         elif _worth_a_search(own) != _worth_a_search(before):
+            has_ended = own.nat is NatKind.BLOCKED and before.nat is not NatKind.BLOCKED
             for path in self._paths.values():
+                if has_ended:
+                    path.udp_ended(now_s)
                 if not path.is_settled:
                     path.search_again(now_s)
-                    self._settle(path)
+                self._settle(path)
 
     def set_relays(self, relays: tuple[Relay, ...], now_s: float) -> None:
         """Say which members relay, and are up."""

@@ -54,6 +54,17 @@ class Relaying:
         self.via, self._until_s = via, now_s + RELAY_PATIENCE_S
         self._actions.append(AskRelay(self._node, via, self.is_blocked))
 
+    def renew(self, now_s: float) -> bool:
+        """Ask for it in another way, or for another where nobody knows whose it is. False: there is none."""
+        if self.via is None and self.endpoint is None:
+            return False
+        if self.via is not None:
+            self.ask(self.via, now_s)
+        else:
+            self._clear()
+            self.wanted_s = now_s
+        return True
+
     def _choose(self, now_s: float) -> NodeId | None:
         """The nearest that is not avoided; the peer itself only where all else than a stream is hopeless."""
         able = [relay for relay in self._around.relays if self.is_blocked or relay.node != self._node]
@@ -83,11 +94,16 @@ class Relaying:
         if endpoint is None or (is_own and not yields):
             return None
         via = next((relay.node for relay in self._around.relays if endpoint.ip in relay.ips), None)
-        if (self.via, self.endpoint, self.is_adopted) != (via, endpoint, True):
-            if self.via != via:
-                self._give_back(self.via)
+        self.wanted_s = inf
+        if (
+            via is not None and via == self.via
+        ):  # one port for the pair, whoever asks: there is nothing to ask anew
+            if self.endpoint is None and not self.is_blocked:
+                self.endpoint = endpoint
+        elif (self.via, self.endpoint, self.is_adopted) != (via, endpoint, True):
+            self._give_back(self.via)
             self._clear()
-            self.via, self.is_adopted, self.wanted_s = via, True, inf
+            self.via, self.is_adopted = via, True
             self.endpoint = None if self.is_blocked else endpoint
             if via is not None:
                 self._actions.append(AskRelay(self._node, via, self.is_blocked))

@@ -7,7 +7,7 @@ sends to an address at which the relay itself has just answered, or that it has 
 
 import logging
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -28,6 +28,7 @@ from clanmeshd.relays.carrying import Carrier
 ANSWER_S: Final = 3.0  # from the first packet to the relay's answer: a connection and two round trips
 RENEWALS: Final = 3  # tries within a lifetime: at a half, at three quarters, and once more
 AGAIN_S_MIN: Final = 10.0  # between two requests, however short a lifetime the relay names: each is a connection
+HEARD_PAUSES_S: Final = (0.2, 0.4)  # for a relay to hear of a key that the asker has from its owner already
 BINDS_S: Final = (0.0, 0.1, 0.3)  # after an answer, one after the other: two may be lost
 RELEASE_S: Final = 2.0  # for a word of farewell; a relay that does not hear it finds out by itself
 LOCAL_BATCH_MAX: Final = 64  # packets that WireGuard has sent, read at once
@@ -108,7 +109,7 @@ class Asker:
         code, why = "broken", ""
         with scope:
             try:
-                await (self._carry if carried else self._renew)(node, relay)
+                await self._until_heard_of(self._carry if carried else self._renew, node, relay)
             except* (OSError, ProtocolError, trio.TooSlowError) as failed:
                 error = first_of(failed)
                 code = error.refusal if isinstance(error, stream.StreamRefused) else "broken"
@@ -117,6 +118,21 @@ class Asker:
             del self._kept[node, relay.node]
             log.debug("a relay has failed: %s (%s)", why, code)
             self.told.failed(node, relay.node, code, why)
+
+    async def _until_heard_of(
+        self, ask: Callable[[NodeId, Holder], Awaitable[None]], node: NodeId, relay: Holder
+    ) -> None:
+        """Ask, and again in a moment where the relay does not know both tunnel keys yet."""
+        for pause_s in HEARD_PAUSES_S:
+            try:
+                await ask(node, relay)
+            except stream.StreamRefused as refused:
+                if refused.refusal != "unknown-key":
+                    raise
+                await trio.sleep(pause_s)
+            else:
+                return
+        await ask(node, relay)
 
     async def _renew(self, node: NodeId, relay: Holder) -> None:
         """A port of UDP: asked for anew before its time is over. Raises what the last try does."""

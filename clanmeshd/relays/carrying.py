@@ -1,4 +1,4 @@
-"""WireGuard's packets on a stream, both ways, for who cannot send UDP.
+"""Packets on a stream, both ways, for who cannot send UDP: WireGuard's by way of a relay, or a clan's datagrams.
 
 Each is a chunk `length u32 big-endian | bytes`. A packet that finds no room is dropped, as a router would: what
 comes late helps nobody. Chunks too short for a packet say that the stream is alive.
@@ -53,8 +53,9 @@ class Chunks:
 class Carrier:
     """One stream that carries packets. `dropped` counts those that found no room."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, queue_bytes_max: int = QUEUE_BYTES_MAX) -> None:
         self.dropped = 0
+        self._queue_bytes_max = queue_bytes_max
         self._link = link
         self._queue: deque[bytes] = deque()
         self._queued_bytes = 0
@@ -63,7 +64,7 @@ class Carrier:
 
     def offer(self, packet: bytes) -> None:
         """Send a packet soon, or drop it."""
-        if self._queued_bytes + len(packet) > QUEUE_BYTES_MAX or len(packet) > RELAY_DATAGRAM_BYTES_MAX:
+        if self._queued_bytes + len(packet) > self._queue_bytes_max or len(packet) > RELAY_DATAGRAM_BYTES_MAX:
             self.dropped += 1
             return
         self._queue.append(packet)

@@ -83,6 +83,11 @@ def parse_header_untrusted(data: bytes) -> Header:
     return Header(seal, data[3], data[4], data[5:13], data[13:29])
 
 
+def sender_untrusted(data: bytes) -> bytes:
+    """The first bytes of the node id that a datagram says it is of; fewer of one that is none."""
+    return data[5:13]
+
+
 # --- Frames: type u8 | length u16 big-endian | body ----------------------------------------------------
 
 

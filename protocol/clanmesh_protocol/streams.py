@@ -59,6 +59,7 @@ class Purpose(StrEnum):
     LOG = "log"
     STORE = "store"  # one line, then raw bytes
     RELAY = "relay"  # raw bytes behind a Relayed that was asked for so
+    DATAGRAMS = "datagrams"  # raw bytes behind the Accept
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ class Device:
         status = OwnStatus(driver)
         names = SimpleNamespace(view=lambda: None, problem=lambda: None)
         traversal = SimpleNamespace(standing=lambda node: None)
-        parts = status, overlay, names, rollout, None, None, traversal
+        parts = status, overlay, names, rollout, None, None, traversal, None
         self.clan = Clan(config, store, keys, membership, driver, *parts)  # type: ignore[arg-type]
         self._daemon = SimpleNamespace(
             need_clan=lambda: self.clan,

@@ -11,7 +11,7 @@ from clanmesh_protocol.endpoints import endpoint
 from clanmesh_protocol.keys import NodeId
 from clanmeshd.core.effects import SetTunnels, Tunnel
 from clanmeshd.overlay.backend import TunnelState
-from clanmeshd.overlay.greeting import STAGGER_S, Greeter
+from clanmeshd.overlay.greeting import MOVED_S, STAGGER_S, Greeter
 
 LOW, HIGH = b"\xfd" + bytes(15), b"\xfd" + b"\xff" * 15
 
@@ -101,3 +101,14 @@ async def test_a_session_that_was_lost_is_begun_anew_at_once(autojump_clock: Moc
     interface.sessions[LOW * 2] = TunnelState(None, 1_800_000_000, 0, 0)
     interface.lost = frozenset({LOW * 2, bytes(32)})
     assert await _greetings([_wanted(HIGH, LOW), _wanted(HIGH, LOW)], interface) == [(LOW, 0.0)]
+
+
+async def test_a_peer_that_waits_elsewhere_is_greeted_at_once(autojump_clock: MockClock) -> None:
+    home, away = _wanted(LOW, HIGH), _wanted(LOW, HIGH)
+    at = endpoint("192.0.2.2", 51872)
+    times = {}
+    for begins in (False, True):
+        elsewhere = replace(away.tunnels[0], endpoint=at, begins=begins)
+        sent = await _greetings([home, replace(away, tunnels=(elsewhere,))], Interface())
+        times[begins] = sent[-1][1]
+    assert times == {False: pytest.approx(MOVED_S), True: 0.0}

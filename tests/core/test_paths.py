@@ -1,10 +1,12 @@
 """Where a peer may be reached: what a node record may make us send to."""
 
+from math import inf
+
 import pytest
 
 from clanmesh_protocol.endpoints import endpoint
 from clanmesh_protocol.keys import NodeId
-from clanmeshd.core.paths import Paths
+from clanmeshd.core.paths import Paths, carried_endpoint
 
 PEER = NodeId(bytes(32))
 OVERLAY = endpoint("fd00::1", 1)
@@ -78,3 +80,46 @@ def test_another_record_moves_nobody_who_is_heard_where_it_was() -> None:
     paths.prove(PEER, HOME, 101.0)
     paths.prove(PEER, CAFE, 101.5)
     assert paths.live(PEER) == HOME
+
+
+def test_a_stream_is_used_until_anything_better_is_proven() -> None:
+    paths, stream, plain = Paths(), carried_endpoint(PEER), endpoint("192.0.2.1", 51871)
+    paths.retain(frozenset({PEER}))
+    paths.set_listed(PEER, [plain], OVERLAY)
+    paths.prove(PEER, stream, 0.0)
+    assert paths.live(PEER) is None  # no stream there is
+    paths.set_carried(PEER, is_carried=True)
+    paths.prove(PEER, stream, 1.0)
+    assert (paths.live(PEER), paths.plain(PEER), paths.heard_s) == (stream, None, -inf)
+    assert paths.is_makeshift(PEER)
+    assert stream in paths.several(PEER)
+    assert stream not in paths.signed(PEER)
+    paths.prove(PEER, plain, 1.1)
+    assert (paths.live(PEER), paths.open_s) == (plain, 1.1)
+    paths.prove(PEER, stream, 1.2)
+    assert paths.live(PEER) == plain
+    paths.doubt(PEER)
+    paths.prove(PEER, stream, 1.3)
+    assert paths.live(PEER) == stream
+    paths.set_carried(PEER, is_carried=False)
+    assert paths.live(PEER) is None
+    assert stream not in paths.all(PEER)
+
+
+def test_a_tunnel_says_that_somebody_is_there_and_not_that_datagrams_pass() -> None:
+    paths = Paths()
+    paths.retain(frozenset({PEER}))
+    paths.set_listed(PEER, [], OVERLAY)
+    paths.prove(PEER, OVERLAY, 2.0)
+    assert (paths.heard_s, paths.open_s) == (2.0, -inf)
+
+
+def test_a_stream_that_ended_is_no_hint() -> None:
+    paths = Paths()
+    paths.retain(frozenset({PEER}))
+    paths.set_listed(PEER, [], OVERLAY)
+    paths.hint(PEER, carried_endpoint(PEER))
+    assert paths.all(PEER) == (OVERLAY,)
+    assert paths.surest(PEER) == OVERLAY
+    paths.set_carried(PEER, is_carried=True)
+    assert paths.surest(PEER) == carried_endpoint(PEER)

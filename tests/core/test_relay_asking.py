@@ -133,6 +133,22 @@ async def test_a_refusal_is_told_with_its_code(autojump_clock: trio.testing.Mock
     assert [what for _, what in world.told] == ["full"]
 
 
+async def test_one_that_has_not_heard_of_a_key_is_asked_again_in_a_moment(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    refusals = ["unknown-key"]
+
+    async def hear(frame: Frame) -> Frame:
+        if refusals:
+            raise StreamRefused(refusals.pop(), "try again in a moment")
+        return await agree(frame)
+
+    world = await lived(hear, 1)
+    assert [at for _, at in world.told] == [(AT, AT)]
+    refusals += ["unknown-key"] * 9
+    assert [code for _, code in (await lived(hear, 2)).told] == ["unknown-key"]
+
+
 async def test_one_that_stalls_is_left(autojump_clock: trio.testing.MockClock) -> None:
     async def stall(frame: Frame) -> Frame:
         await trio.sleep_forever()

@@ -14,6 +14,7 @@ from clanmesh_protocol.endpoints import Endpoint, endpoint
 from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.signalling import CallKind, Candidate, CandidateKind, NatKind
 from clanmeshd.core.effects import Called, Holder, Reflected, SetTunnels, Tunnel
+from clanmeshd.core.limits import ALONE_S
 from clanmeshd.core.peers import Peer
 from clanmeshd.core.subjects import State
 from clanmeshd.driver import instant
@@ -203,6 +204,24 @@ async def test_nobody_up_is_a_reason(house: Household, autojump_clock: MockClock
         assert (standing.kind, standing.why) == (PathKind.NONE, Why.NO_CARRIER)
         assert standing.next_try_s is not None
         assert {carried for *_, carried in world.asked} == {True}  # by streams, the one thing that is left
+
+
+async def test_a_stream_in_the_place_of_datagrams_says_that_udp_is_blocked(
+    house: Household, autojump_clock: MockClock
+) -> None:
+    async with steering(house["desk"]) as (steer, _):
+        node, mesh = other(steer).node, steer.driver.mesh
+        await trio.sleep(ALONE_S)
+        mesh.handle_deadline(instant())
+        await steer.driver.settle()
+        wanted = steer.driver.slots.carriers.newest
+        assert wanted is not None
+        assert node in {holder.node for holder in wanted.carriers}
+        mesh.carried(node, instant(), is_carried=True)
+        await steer.driver.settle()
+        steer.driver.on_signal(Called(node, CallKind.OPENED, NatKind.EASY, ()))
+        assert steer.paths.own.nat is NatKind.BLOCKED
+        assert steer.driver.news.statistics().tasks_waiting == 0  # who waited was told
 
 
 async def test_what_others_see_and_the_router_promised_is_called(

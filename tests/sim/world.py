@@ -29,6 +29,7 @@ from clanmeshd.core.effects import (
     Instant,
     Reflected,
     SendDatagram,
+    SetCarriers,
     SetNames,
     SetRollout,
     SetSecrets,
@@ -38,7 +39,9 @@ from clanmeshd.core.effects import (
     StoreRecord,
 )
 from clanmeshd.core.mesh import Mesh
+from clanmeshd.core.paths import is_carried
 from tests.core.worlds import Clan, endpoint_of, found, instant, make_mesh, status
+from tests.sim.streams import Streams
 
 _SENT = Struct("<iidi")  # a datagram in the trace, before its bytes: from, to, when, length
 IP_UDP_BYTES = 28  # of an IPv4 header and UDP's
@@ -107,6 +110,9 @@ class World:
         self.now_s = 0.0
         self.clan = clan or found(size, seed)
         self.cut: set[tuple[int, int]] = set()  # (from, to) that nothing passes
+        self.blocked: set[int] = set()  # devices that no UDP leaves or reaches
+        self.shut: set[int] = set()  # devices that no stream reaches, though they may open some
+        self.streams = Streams(self)
         self.devices = [
             Device(index, self.clan.keys[index], list(self.clan.records), endpoint_of(index))
             for index in range(size)
@@ -197,6 +203,7 @@ class World:
         """Cut a device's power. What it stored stays."""
         self.devices[index].mesh = None
         self.devices[index].waiting.clear()
+        self.streams.ended(index)
         self._note("kill", index, self.now_s)
 
     def snapshot(self, index: int) -> Disk:
@@ -294,6 +301,8 @@ class World:
                 case StoreAnchor(operation=operation):
                     assert not stored_all, "what must be durable stands in front"
                     device.anchor = operation
+                case SetCarriers():
+                    self.streams.want(device, effect)
                 case FetchRecords(peer=peer, ids=ids):
                     stored_all = True
                     self._fetch(device, peer, ids)
@@ -331,6 +340,9 @@ class World:
         self._settle(device)
 
     def _send(self, device: Device, data: bytes, destination: Endpoint) -> None:
+        if is_carried(destination):
+            self.streams.send(device, data, destination)
+            return
         device.bytes_sent += len(data) + IP_UDP_BYTES
         device.datagrams_sent += 1
         target = self._by_ip.get(destination.ip)
@@ -338,7 +350,7 @@ class World:
             _SENT.pack(device.index, -1 if target is None else target, self.now_s, len(data)) + data
         )
         self.overheard.append(data)
-        if target is None or (device.index, target) in self.cut:
+        if target is None or (device.index, target) in self.cut or self.blocked & {device.index, target}:
             return
         arrive = partial(self._receive, self.devices[target], data, device.at)
         copies = 1 + (self._rng.random() < self.duplication)
@@ -350,6 +362,10 @@ class World:
         """Bring a datagram that no core has asked for, from any address that whoever sends it likes to write."""
         self._note("inject", target, self.now_s, data)
         self.at(self.now_s + self.latency_s[0], partial(self._receive, self.devices[target], data, source))
+
+    def deliver(self, index: int, data: bytes, source: Endpoint) -> None:
+        """Bring a datagram to a device."""
+        self._receive(self.devices[index], data, source)
 
     def _receive(self, device: Device, data: bytes, source: Endpoint) -> None:
         if device.mesh is None:

@@ -17,14 +17,16 @@ from clanmesh_protocol.signalling import CallKind, Candidate, NatKind
 PROBE_PAUSES_S: Final = (0.1, 0.2, 0.4, 0.8)  # between the tries of one spot in one search: five, all lost in 1 of
 # 100,000 with a tenth lost
 BRIEF_TRIES: Final = 2  # in a search that is one of many: another one follows
-PONGS_NEEDED: Final = 2  # one may be a stray; the second comes a round trip later
+PONGS_NEEDED: Final = 2  # one may be a stray; the second, or the peer's own probe, is none
 PROOF_S: Final = 10.0  # within which they must come, and for which they hold where nothing else shows life
 SPOTS_MAX: Final = 16  # endpoints of one peer that are remembered: eight called, eight listed
 SEARCH_S: Final = 2.5  # from its beginning on: calls, openers and all tries have had their time
 CALL_PAUSES_S: Final = (0.3, 0.4, 0.8)  # until an answer comes, each time by somebody else
 NEAR_DELAY_S: Final = 0.15  # of the call and the relay, where the peer may be on this network: that takes 3 ms
 RELAY_DELAY_S: Final = 0.4  # of the relay, where a search may well succeed by then
-OTHERS_TURN_S: Final = 1.2  # by when whose turn it is has not got through, the other one tries, too
+OPENED_TURN_S: Final = 0.15  # after both have opened, until the other one probes, too: whose router is harder is a
+# guess where one member alone has seen both, and the one that begins needs no more than a round trip
+OTHERS_TURN_S: Final = 1.2  # by when whose turn it is has not got through, the other one tries in any case
 
 # --- Judging -------------------------------------------------------------------------------------------
 

@@ -2,8 +2,8 @@
 
 Behind most routers a packet from outside arrives only after one from inside has gone the same way. So both open
 first, with packets that do not arrive at the other, since a router may take what comes too early for a connection
-of its own, and give the inside another port then. After that only one side probes: the one whose router is harder,
-since the other must answer to wherever the first packet really comes from.
+of its own, and give the inside another port then. Then one side probes first, the one whose router is harder,
+since the other must answer to wherever the first packet really comes from; a moment later the other does, too.
 """
 
 from math import inf
@@ -14,6 +14,7 @@ from clanmeshd.overlay.path_terms import (
     CALL_PAUSES_S,
     HARDNESS,
     IMPROVE_S,
+    OPENED_TURN_S,
     OTHERS_TURN_S,
     RETRY_JITTER,
     RETRY_S,
@@ -54,8 +55,8 @@ class Search:
 
     def shut_from_s(self, *, begins: bool) -> float:
         """From when on spots behind routers are probed."""
-        others_s = self.began_s + OTHERS_TURN_S
-        return min(self.opened_s, others_s) if begins else others_s
+        own_s = self.opened_s if begins else self.opened_s + OPENED_TURN_S
+        return min(own_s, self.began_s + OTHERS_TURN_S)
 
     def next_deadline(self) -> float:
         """When it calls or is over."""

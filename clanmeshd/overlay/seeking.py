@@ -10,7 +10,6 @@ from clanmeshd.overlay.path_terms import (
     ASKED_AGAIN_S,
     CALL_PAUSES_S,
     NEAR_DELAY_S,
-    PONGS_NEEDED,
     Action,
     Around,
     Fellow,
@@ -130,7 +129,7 @@ class Seeking:
         if spot is None:
             return False
         spot.ponged(rtt_s, now_s)
-        if spot.pongs < PONGS_NEEDED:
+        if not spot.is_proven(now_s):
             self._probe(spot, now_s)
             return False
         spot.next_s = inf

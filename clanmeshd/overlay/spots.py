@@ -56,7 +56,8 @@ class Spot:
 
     def is_proven(self, now_s: float) -> bool:
         """Whether a path may be moved here."""
-        return self.pongs >= PONGS_NEEDED and now_s < self.last_s + PROOF_S
+        signs = self.pongs + (self.is_heard and self.pongs > 0)  # a probe of the peer's came, too
+        return signs >= PONGS_NEEDED and now_s < self.last_s + PROOF_S
 
     def beats(self, other: "Spot") -> bool:
         """Whether it is so much better than one in use that it pays to move."""

@@ -124,8 +124,9 @@ class Pair:
 class Net:
     """Everything between the hosts, and the clock."""
 
-    def __init__(self, seed: int = 0, *, loss: float = 0.0, leg_s: float = LEG_S) -> None:
+    def __init__(self, seed: int = 0, *, loss: float = 0.0, leg_s: float = LEG_S, knows_nats: bool = True) -> None:
         self.now_s = 0.0
+        self.knows_nats = knows_nats  # two members at least have seen each
         self.loss = loss
         self.leg_s = leg_s
         self.noise = 0.0  # of each leg, either way, as a share
@@ -266,7 +267,7 @@ class Host:
         if kind not in ("public", "blocked"):
             observer = Endpoint(bytes([192, 0, 2, 99]), PORT)
             candidates.append(Candidate(CandidateKind.SEEN, self.router.out(self.ip, observer, self.net.now_s)))
-        nat = SEEN_KIND.get(kind, NatKind.EASY)
+        nat = SEEN_KIND.get(kind, NatKind.EASY) if self.net.knows_nats else NatKind.UNKNOWN
         return Own(self.address, frozenset({self.ip}), tuple(candidates), nat)
 
     @property

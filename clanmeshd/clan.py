@@ -44,6 +44,7 @@ from clanmeshd.relays.own import OwnRelay
 from clanmeshd.resealing import keep_sealed
 from clanmeshd.rollout.machine import Rollout
 from clanmeshd.secrets.place import PlacementError, place
+from clanmeshd.sizing import Sizing, System
 from clanmeshd.status import OwnStatus
 from clanmeshd.store import Membership, Store
 from clanmeshd.stores import MemberStores
@@ -78,6 +79,7 @@ class Clan:
     relay: OwnRelay
     traversal: Traversal
     carriage: Carriage
+    sizing: Sizing
     ties: stream.Ties = field(default_factory=stream.Ties)
     mapping: PortMapping | None = None  # None: switched off
     adopted: Latest[Membership] = field(default_factory=Latest)  # with another discovery secret, for mDNS
@@ -137,7 +139,8 @@ async def run_clan(
             nursery.start_soon(_serve_streams, clan, listeners)
             nursery.start_soon(_fetch, clan)
             nursery.start_soon(_watch_addresses, clan)
-            nursery.start_soon(clan.overlay.run, clan.traversal.tunnels)
+            nursery.start_soon(clan.overlay.run, clan.sizing.tunnels)
+            nursery.start_soon(clan.sizing.run)
             nursery.start_soon(clan.traversal.run)
             nursery.start_soon(clan.relay.run)
             nursery.start_soon(clan.carriage.run)
@@ -189,7 +192,11 @@ def _assemble(config: Config, store: Store, keys: DeviceKeys, membership: Member
     )
     relay = OwnRelay(config, driver, keys.node, overlay_prefix(membership.clan))
     traversal = Traversal(config, driver, keys, membership.clan, overlay, reach)
-    parts = overlay, names, rollout, reach, relay, traversal, Carriage(driver, reach), ties
+    sizing = Sizing(
+        traversal.tunnels, System(config.interface), lambda: frozenset(each.ip for each in driver.mesh.endpoints)
+    )
+    overlay.seen = sizing.seen
+    parts = overlay, names, rollout, reach, relay, traversal, Carriage(driver, reach), sizing, ties
     clan = Clan(config, store, keys, membership, driver, status, *parts)
     mapping = clan.mapping = _port_mapping(clan)
     if mapping is not None:

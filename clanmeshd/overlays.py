@@ -29,6 +29,7 @@ class Overlay:
     failure: str | None = None
     remedy: str = ""
     applied: Callable[[SetTunnels], Awaitable[None]] | None = None  # hears of a private key that is in use
+    seen: Callable[[Mapping[bytes, TunnelState]], None] = lambda observed: None  # hears of each look at the peers
     _observed: Mapping[bytes, TunnelState] = field(default_factory=dict)
 
     async def run(self, wanted: Latest[SetTunnels]) -> None:
@@ -77,6 +78,8 @@ class Overlay:
                 self._observed = await self.backend.read()
             except OSError as error:
                 log.debug("overlay: %s", error)
+            else:
+                self.seen(self._observed)
         return self._observed
 
 

@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 import trio
 
@@ -27,6 +28,8 @@ from clanmeshd.reconcile import Latest
 from clanmeshd.relays.asking import Asker
 from clanmeshd.steering import Steering
 from clanmeshd.steering_terms import Machine, uptime_s
+
+LOOK_S: Final = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -54,12 +57,20 @@ class Traversal:
         if isinstance(port, NoRawPort):
             self.refusal = port
             log.warning("overlay: %s: %s; %s", *port)
-            while True:
-                self.tunnels.put(await self.driver.slots.tunnels.changed())
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._look_at_peers)
+                while True:
+                    self.tunnels.put(await self.driver.slots.tunnels.changed())
         try:
             await self._steer(port)
         finally:
             port.close()
+
+    async def _look_at_peers(self) -> None:
+        """In the place of whoever steers: the sizes of packets go by it."""
+        while True:
+            await trio.sleep(LOOK_S)
+            await self.overlay.observe()
 
     async def _steer(self, port: RawPort) -> None:
         probes = Probes(self.keys.node, self.keys.static_private, self.clan, os.urandom)

@@ -61,6 +61,7 @@ def path_view(clan: Clan, peer: Peer, tunnel: TunnelState | None) -> dict[str, A
         "why_not_direct": why if kind in ("none", PathKind.RELAY) else None,
         "next_try_s": _next_try_s(way) if kind in ("none", PathKind.RELAY) else None,
         "rtt_ms": rounded(peer.rtt_ms),
+        "mtu": clan.sizing.size_of(peer.node) if kind != "self" else None,
     }
 
 

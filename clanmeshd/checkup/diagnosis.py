@@ -20,6 +20,8 @@ _CHECKS: Final[tuple[Check, ...]] = (
     members.meeting,
     members.silent,
     members.tunnels,
+    members.sizes,
+    members.streams,
     members.relayed,
     members.same_network,
     members.clocks,

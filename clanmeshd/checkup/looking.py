@@ -18,6 +18,7 @@ from clanmeshd.checkup.terms import Clashes, Fellow, Naming, Outside, Refusal, R
 from clanmeshd.clan import Clan
 from clanmeshd.core.effects import Holder
 from clanmeshd.core.peers import Peer
+from clanmeshd.core.sightings import is_outer
 from clanmeshd.core.subjects import State
 from clanmeshd.core.wanted import PREFIX_BITS, node_record, overlay_prefix
 from clanmeshd.driver import instant
@@ -90,7 +91,8 @@ async def _ask_all(clan: Clan, peers: Sequence[Peer]) -> tuple[_Answers, _ToldBy
 
     with trio.move_on_after(LOOK_S_MAX):
         async with trio.open_nursery() as nursery:
-            for peer in up[:ASKED_MAX]:
+            # Where nobody is up, a connection tells whether it is datagrams alone that do not pass.
+            for peer in (up or peers)[:ASKED_MAX]:
                 nursery.start_soon(question, peer)
             awake = [peer for peer in up if not _is_asleep(clan, peer)] if clan.overlay.backend else []
             for peer in awake[:ECHOED_MAX]:
@@ -165,7 +167,7 @@ def _naming(clan: Clan) -> Naming:
 def _is_reachable(clan: Clan, node: NodeId) -> bool:
     """Whether a member says itself that it is reached at an address of the internet, by IPv4."""
     record = node_record(clan.mesh.ledger, node)
-    return record is not None and any(len(each.ip) == 4 and is_public(each.ip) for each in record.endpoints)
+    return record is not None and any(len(each.ip) == 4 and is_outer(each.ip) for each in record.endpoints)
 
 
 def _fellow(
@@ -190,6 +192,7 @@ def _fellow(
         silent_s=peer.last_seen_s,
         has_session=has_session(tunnel),
         echo_s=echo_s,
+        mtu=path["mtu"],
         is_reachable=_is_reachable(clan, peer.node),
         same_network=_shared(listed, around) if kind in (PathKind.RELAY, PathKind.DIRECT) else None,
     )
@@ -206,7 +209,9 @@ def _shared(listed: Iterable[Endpoint], around: Sequence[system.IPNetwork]) -> s
 
 
 def _with_told(fellow: Fellow, peer: Peer, told: Mapping[NodeId, Told | None]) -> Fellow:
-    said = told.get(peer.node)
-    if said is None:
+    if peer.node not in told:
         return fellow
-    return replace(fellow, is_asked=True, ahead_s=said.ahead_s, version=said.version)
+    said = told[peer.node]
+    if said is None:
+        return replace(fellow, connects=False)
+    return replace(fellow, connects=True, ahead_s=said.ahead_s, version=said.version)

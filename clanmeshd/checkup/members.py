@@ -6,6 +6,7 @@ from typing import Final
 
 from clanmeshd.checkup.terms import Fellow, Finding, Level, Snapshot
 from clanmeshd.overlay.path_terms import PathKind, Why
+from clanmeshd.overlay.plan import MTU_BYTES, MTU_PROVEN_BYTES
 
 NAMED_MAX: Final = 5  # members in one line
 EACH_MAX: Final = 8  # lines of one kind
@@ -101,6 +102,42 @@ def tunnels(snapshot: Snapshot) -> Iterator[Finding]:
         yield Finding(Level.OK, "tunnels", f"{text} ({slowest.name} answers last, in {rtt})")
 
 
+def sizes(snapshot: Snapshot) -> Iterator[Finding]:
+    """How large packets can be in the tunnels that stand."""
+    up = [each for each in snapshot.up if each.mtu is not None]
+    for fellow in [each for each in up if (each.mtu or 0) < MTU_PROVEN_BYTES][:EACH_MAX]:
+        yield Finding(
+            Level.PROBLEM,
+            "mtu",
+            f"only small packets get through the tunnel to {fellow.name}",
+            f"something on the way drops what has {MTU_PROVEN_BYTES} bytes in the tunnel, without a word",
+            "look for a network card, router or other VPN on the way whose MTU is below 1360, and raise that",
+        )
+    less = [each for each in up if MTU_PROVEN_BYTES <= (each.mtu or 0) < MTU_BYTES]
+    for fellow in less[:EACH_MAX]:
+        what = f"packets in the tunnel to {fellow.name} have {fellow.mtu} bytes at most, not {MTU_BYTES}"
+        yield Finding(Level.OK, "mtu", what, "the way takes no larger ones, and larger ones are not sent")
+    full = [each.name for each in up if (each.mtu or 0) >= MTU_BYTES]
+    if full:
+        yield Finding(Level.OK, "mtu", f"packets of {MTU_BYTES} bytes pass in the tunnels to {spoken(full)}")
+
+
+def streams(snapshot: Snapshot) -> Iterator[Finding]:
+    """Whether new connections to those that are up get through."""
+    tried = [each for each in snapshot.up if each.connects is not None]
+    failed = [each.name for each in tried if not each.connects]
+    if failed:
+        yield Finding(
+            Level.PROBLEM if len(failed) == len(tried) else Level.NOTE,
+            "streams",
+            f"no new connection gets through to {spoken(failed)}, though datagrams do",
+            "commits, their logs, large secrets and new members come by connections",
+            f"let TCP {snapshot.control_port} in, in the firewalls there",
+        )
+    elif tried:
+        yield Finding(Level.OK, "streams", f"connections get through to {spoken([each.name for each in tried])}")
+
+
 def is_asleep(fellow: Fellow) -> bool:
     """Whether a tunnel rests until something is to be sent: in large clans."""
     return fellow.kind is PathKind.NONE and fellow.why == Why.ASLEEP
@@ -162,7 +199,7 @@ def _clock(whose: str, ahead_s: float, than: str, remedy: str) -> Finding:
 
 def versions(snapshot: Snapshot) -> Iterator[Finding]:
     """Whether all run the same."""
-    asked = [fellow for fellow in snapshot.fellows if fellow.is_asked]
+    asked = [fellow for fellow in snapshot.fellows if fellow.connects]
     others = [fellow for fellow in asked if fellow.version != snapshot.version]
     by_version: dict[str | None, list[str]] = {}
     for fellow in others:

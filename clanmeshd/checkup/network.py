@@ -18,12 +18,13 @@ def _forwarding(snapshot: Snapshot) -> str:
 
 def udp(snapshot: Snapshot) -> Iterator[Finding]:
     """Whether datagrams pass at all."""
-    if snapshot.outside.is_blocked:
+    connects = any(fellow.connects for fellow in snapshot.fellows)
+    if snapshot.outside.is_blocked or (connects and not snapshot.up):
         yield Finding(
             Level.PROBLEM,
             "udp",
             "no UDP passes from this network",
-            "no member answers any datagram, but a connection got through: a relay carries everything, slowly",
+            "no member answers any datagram, but connections get through: a relay has to carry everything, slowly",
             f"let UDP out to any address in the firewall here, at least to ports {snapshot.control_port} and "
             f"{snapshot.tunnel_port}",
         )

@@ -102,9 +102,10 @@ class Fellow:
     silent_s: float | None = None  # how long nothing was heard; None: never
     has_session: bool = True  # of WireGuard's
     echo_s: float | None = None  # a round trip through the tunnel just now
+    mtu: int | None = None  # the largest packet in the tunnel that was answered, in bytes
     is_reachable: bool = False  # from outside of its network, by what it says itself
     same_network: str | None = None  # a network of this device that an address of the member's would be in
-    is_asked: bool = False  # for its clock and version, just now
+    connects: bool | None = None  # over a new stream, just now; None: not tried
     ahead_s: float | None = None  # its clock is by so much
     version: str | None = None  # None: it does not tell
 

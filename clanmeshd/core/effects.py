@@ -71,6 +71,7 @@ class Tunnel:
     following: bytes | None = None  # X25519: the key that will take the other's place
     not_at: Endpoint | None = None  # a former relay's: from there WireGuard is brought back to `endpoint`
     begins: bool = False  # the other side is known to wait for a handshake that this one begins there
+    mtu: int = 0  # of packets in the tunnel, in bytes: such have arrived there; 0: not known
 
 
 @dataclass(frozen=True, slots=True)

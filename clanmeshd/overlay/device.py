@@ -67,7 +67,7 @@ class Link:
     mtu: int
     up: bool
     addresses: frozenset[Network] = frozenset()  # without link-local ones
-    routes: frozenset[Network] = frozenset()
+    routes: Mapping[Network, int] = field(default_factory=dict)  # the MTU of each in bytes; 0: the interface's
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,8 @@ class Interface:
         self._lost: frozenset[bytes] = frozenset()
         self._has_converged = False
         self._repaired: tuple[str, ...] = ()
+        self._sizes: dict[bytes, int] = {}  # by overlay address: the largest packet last wanted, where one was
+        self._resized: frozenset[Network] = frozenset()
 
     @property
     def kind(self) -> str:
@@ -116,6 +118,7 @@ class Interface:
     async def _converge(self, wanted: SetTunnels) -> None:
         current = await self._read_device()
         way = self._plan(current, wanted)
+        self._note_sizes(wanted)
         self._note_repair(current, way)
         await _check_port(way)
         index = current.link.index if current is not None else 0
@@ -130,6 +133,18 @@ class Interface:
         }
         self._has_converged = True
 
+    def _is_wanted_anew(self, step: steps.Step) -> bool:
+        """Whether a step follows from another wish, and not from what somebody did."""
+        if isinstance(step, steps.AddRoute | steps.RemoveRoute):
+            return step.route in self._resized
+        return isinstance(step, steps.Configure)
+
+    def _note_sizes(self, wanted: SetTunnels) -> None:
+        """See for whom packets shall be larger or smaller than before."""
+        before, self._sizes = self._sizes, {tunnel.address: tunnel.mtu for tunnel in wanted.tunnels if tunnel.mtu}
+        differing = {address for address, _ in before.items() ^ self._sizes.items()}
+        self._resized = frozenset(Network(address, steps.ADDRESS_BITS) for address in differing)
+
     def _note_repair(self, current: Device | None, way: list[steps.Step]) -> None:
         """Say what somebody else has changed, and see with whom there may have been sessions that went with it."""
         if not self._has_converged:
@@ -139,7 +154,7 @@ class Interface:
             isinstance(step, steps.Create | steps.SetUp) for step in way
         )  # who is switched off forgets all
         self._lost |= self._applied.keys() if is_anew else self._applied.keys() - peers.keys()
-        repaired = tuple(step.what for step in way if not isinstance(step, steps.Configure))
+        repaired = tuple(step.what for step in way if not self._is_wanted_anew(step))
         if repaired and repaired != self._repaired:
             log.info("overlay: put right on %s what somebody changed: %s", self.name, ", ".join(repaired))
         self._repaired = repaired
@@ -180,8 +195,8 @@ class Interface:
                 await self._add_address(index, address)
             case steps.RemoveAddress(address):
                 await self._routing.remove_address(index, address)
-            case steps.AddRoute(route):
-                await self._routing.add_route(index, route)
+            case steps.AddRoute(route, mtu):
+                await self._routing.add_route(index, route, mtu)
             case steps.RemoveRoute(route):
                 await self._routing.remove_route(index, route)
             case steps.Create():

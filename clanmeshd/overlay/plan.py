@@ -16,6 +16,8 @@
    between two handshakes, also when the first one went nowhere; of a new peer it knows of none. Once anything
    came, the peer may have a session that this side does not show yet, and would go on with it into the void.
 8. Link-local addresses, IPv4 ones and routes to elsewhere are none of our business.
+9. A packet is as large as was proven to arrive, and no larger: the clan's network is routed with the least that
+   IPv6 allows, and each peer that more was proven of has a route of its own. The interface takes more, for proofs.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,6 +29,7 @@ from clanmeshd.core.effects import SetTunnels, Tunnel
 from clanmeshd.overlay.device import Device, Link, Network, Peer, WireGuard
 
 MTU_BYTES: Final = 1420  # WireGuard over IPv6 in an Ethernet frame: 1500 - 40 - 8 - 32
+MTU_PROVEN_BYTES: Final = 1280  # of everybody: RFC 8200, 5
 SESSION_S: Final = 180  # WireGuard's REJECT_AFTER_TIME: no session is older
 ADDRESS_BITS: Final = 128
 
@@ -95,11 +98,12 @@ class RemoveAddress:
 
 @dataclass(frozen=True, slots=True)
 class AddRoute:
-    """Route a network through the interface."""
+    """Route a network through the interface, with packets of at most so many bytes."""
 
     what: ClassVar[str] = "its route"
 
     route: Network
+    mtu: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +152,12 @@ def _link_steps(link: Link, wanted: SetTunnels) -> Iterator[Step]:
     route = network_of(wanted.address, wanted.prefix_bits)
     foreign = sorted(link.addresses - {own})
     # A former address's network is a route that we made for it: the device has changed its clan.
-    former = {network_of(address.ip, wanted.prefix_bits) for address in foreign}
-    yield from (RemoveRoute(stale) for stale in sorted((former & link.routes) - {route}))
+    former = {network_of(address.ip, wanted.prefix_bits) for address in foreign} - {route}
+    routes = {route: MTU_PROVEN_BYTES, **_routes_of_their_own(wanted)}
+    # Where the interface's MTU changes, the kernel changes that of routes as well: then they are all made anew.
+    lasting = routes if link.mtu == MTU_BYTES else {}
+    stale = set(_stale(link, lasting, {*former, route}, wanted.prefix_bits))
+    yield from map(RemoveRoute, sorted(stale))
     yield from map(RemoveAddress, foreign)
     if link.mtu != MTU_BYTES:
         yield SetMtu(MTU_BYTES)
@@ -157,8 +165,20 @@ def _link_steps(link: Link, wanted: SetTunnels) -> Iterator[Step]:
         yield SetUp()
     if own not in link.addresses:
         yield AddAddress(own)
-    if route not in link.routes:
-        yield AddRoute(route)
+    yield from (AddRoute(each, mtu) for each, mtu in routes.items() if each in stale or each not in link.routes)
+
+
+def _routes_of_their_own(wanted: SetTunnels) -> dict[Network, int]:
+    larger = (tunnel for tunnel in wanted.tunnels if tunnel.mtu > MTU_PROVEN_BYTES)
+    return {Network(tunnel.address, ADDRESS_BITS): min(tunnel.mtu, MTU_BYTES) for tunnel in larger}
+
+
+def _stale(link: Link, routes: Mapping[Network, int], clans: set[Network], prefix_bits: int) -> Iterator[Network]:
+    """Routes of ours that are to go, or to be made anew with another MTU: those of clans, and of peers in them."""
+    for each, mtu in link.routes.items():
+        is_peers = mtu and each.bits == ADDRESS_BITS and network_of(each.ip, prefix_bits) in clans
+        if (is_peers or each in clans or each in routes) and routes.get(each) != mtu:
+            yield each
 
 
 def _configure(

@@ -37,7 +37,8 @@ _RTEXT_FILTER_SKIP_STATS: Final = 1 << 3
 _IFF_UP: Final = 1
 _IFA_ADDRESS, _IFA_FLAGS = 1, 8
 _IFA_F_NODAD: Final = 0x02  # nobody else on a tunnel can have it, so it is usable at once
-_RTA_DST, _RTA_OIF = 1, 4
+_RTA_DST, _RTA_OIF, _RTA_METRICS = 1, 4, 8
+_RTAX_MTU: Final = 2
 _RT_TABLE_MAIN: Final = 254
 _RTPROT_KERNEL: Final = 2  # the kernel's own, which follow from addresses
 _RTPROT_STATIC: Final = 4
@@ -76,8 +77,11 @@ class Routing:
             raise
         return _parse_link(replies[0])
 
-    async def read_networks(self, index: int) -> tuple[frozenset[Network], frozenset[Network]]:
-        """The IPv6 addresses of an interface but link-local ones, and the routes through it but the kernel's."""
+    async def read_networks(self, index: int) -> tuple[frozenset[Network], dict[Network, int]]:
+        """The IPv6 addresses of an interface but link-local ones, and the routes through it but the kernel's.
+
+        With the MTU of each route, 0 where it has none of its own.
+        """
         address_filter = _ADDRESS.pack(socket.AF_INET6, 0, 0, 0, index)
         addresses = await self._netlink.dump(Request(_RTM_GETADDR, 0, address_filter))
         route_filter = _ROUTE.pack(socket.AF_INET6, 0, 0, 0, _RT_TABLE_MAIN, 0, 0, _RTN_UNICAST, 0)
@@ -85,7 +89,7 @@ class Routing:
         routes = await self._netlink.dump(Request(_RTM_GETROUTE, 0, route_filter))
         return (
             frozenset(found for body in addresses if (found := _parse_address(body, index)) is not None),
-            frozenset(found for body in routes if (found := _parse_route(body, index)) is not None),
+            dict(route for body in routes if (route := _parse_route(body, index)) is not None),
         )
 
     async def create_wireguard(self, name: str) -> None:
@@ -131,9 +135,14 @@ class Routing:
         """Remove an IPv6 address; that it is gone already is fine."""
         await self._ask_unless(errno.EADDRNOTAVAIL, Request(_RTM_DELADDR, 0, _address(index, address)))
 
-    async def add_route(self, index: int, route: Network) -> None:
-        """Route a network through the interface, in the place of a route of the same rank that leads elsewhere."""
-        await self._netlink.ask(Request(_RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, _route(index, route)))
+    async def add_route(self, index: int, route: Network, mtu: int) -> None:
+        """Route a network through the interface, in packets of `mtu` bytes at most.
+
+        In the place of a route of the same rank that leads elsewhere.
+        """
+        metrics = attribute(_RTA_METRICS | NLA_F_NESTED, attribute(_RTAX_MTU, _U32.pack(mtu)))
+        body = _route(index, route) + metrics
+        await self._netlink.ask(Request(_RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body))
 
     async def remove_route(self, index: int, route: Network) -> None:
         """Remove a route through the interface; that it is gone already is fine."""
@@ -205,14 +214,16 @@ def _parse_address(body: bytes, index: int) -> Network | None:
     return Network(ip, bits)
 
 
-def _parse_route(body: bytes, index: int) -> Network | None:
-    """The route's destination, if it goes through the interface and the kernel did not make it by itself."""
+def _parse_route(body: bytes, index: int) -> tuple[Network, int] | None:
+    """Where a route leads and its MTU, if it goes through the interface and the kernel did not make it itself."""
     family, bits, _src, _tos, table, protocol, _scope, kind, _flags = _unpack(_ROUTE, body)
     found = parse_attributes(body[_ROUTE.size :])
     ours = family == socket.AF_INET6 and table == _RT_TABLE_MAIN and kind == _RTN_UNICAST
     if not ours or protocol == _RTPROT_KERNEL or found.get(_RTA_OIF) != _U32.pack(index):
         return None
-    return Network(found.get(_RTA_DST, bytes(16)), bits)
+    metrics = found.get(_RTA_METRICS)
+    mtu = _u32(parse_attributes(metrics).get(_RTAX_MTU, b"")) if metrics else 0
+    return Network(found.get(_RTA_DST, bytes(16)), bits), mtu
 
 
 def _unpack(layout: struct.Struct, body: bytes) -> tuple[int, ...]:

@@ -78,7 +78,8 @@ class Device:
         status = OwnStatus(driver)
         names = SimpleNamespace(view=lambda: None, problem=lambda: None)
         traversal = SimpleNamespace(standing=lambda node: None)
-        parts = status, overlay, names, rollout, None, None, traversal, None
+        sizing = SimpleNamespace(size_of=lambda node: None)
+        parts = status, overlay, names, rollout, None, None, traversal, None, sizing
         self.clan = Clan(config, store, keys, membership, driver, *parts)  # type: ignore[arg-type]
         self._daemon = SimpleNamespace(
             need_clan=lambda: self.clan,

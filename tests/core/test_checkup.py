@@ -30,7 +30,7 @@ PROBLEM, NOTE, OK = Level.PROBLEM, Level.NOTE, Level.OK
 SEEN = endpoint("203.0.113.7", 40_001)
 PLACE = endpoint("203.0.113.7", 51_872)
 NO = Refusal("it is so", "change it")
-NAS = Fellow("nas", "up", echo_s=0.002, is_asked=True, ahead_s=0.1, version="1.0")
+NAS = Fellow("nas", "up", echo_s=0.002, connects=True, ahead_s=0.1, version="1.0")
 PHONE = replace(NAS, name="phone", echo_s=0.03, is_reachable=True)
 WELL = Snapshot(
     version="1.0",
@@ -88,6 +88,10 @@ CASES: dict[str, tuple[Snapshot, Level, str, str]] = {
     "not known": (outside(nat=NatKind.UNKNOWN, seen_by=0), OK, "nat", "as on one network"),
     "not known by one": (outside(nat=NatKind.UNKNOWN, seen_by=1), OK, "nat", "it takes two that compare"),
     "blocked": (outside(nat=NatKind.BLOCKED, is_blocked=True), PROBLEM, "udp", "no UDP passes"),
+    "blocked, as connections show": (
+        replace(WELL, fellows=tuple(replace(each, connects=True, version="1.0") for each in away("nas"))),
+        *(PROBLEM, "udp", "no UDP passes"),
+    ),
     "UDP passes": (WELL, OK, "udp", "UDP passes"),
     "forwarded": (WELL, OK, "router", "forwards 203.0.113.7:51872 to WireGuard here (PCP)"),
     "refused": (refused(Reason.REFUSED), NOTE, "router", "the router says no"),
@@ -133,6 +137,16 @@ CASES: dict[str, tuple[Snapshot, Level, str, str]] = {
     "a dead tunnel": (nas(echo_s=None, has_session=False), PROBLEM, "tunnels", "let UDP 51872 in and out"),
     "a firewall": (nas(echo_s=None), NOTE, "tunnels", "nas answers no ping through the tunnel"),
     "tunnels": (WELL, OK, "tunnels", "to nas and phone pass data (phone answers last, in 30.0 ms)"),
+    "a narrow way": (nas(mtu=104), PROBLEM, "mtu", "only small packets get through the tunnel to nas"),
+    "a smaller way": (nas(mtu=1312), OK, "mtu", "to nas have 1312 bytes at most, not 1420"),
+    "a full way": (nas(mtu=1420), OK, "mtu", "packets of 1420 bytes pass in the tunnels to nas"),
+    "connections": (WELL, OK, "streams", "get through to nas and phone"),
+    "one refuses them": (nas(connects=False), NOTE, "streams", "to nas, though datagrams do"),
+    "not tried": (replace(WELL, fellows=(replace(NAS, connects=None), PHONE)), OK, "streams", "to phone"),
+    "all refuse them": (
+        replace(WELL, fellows=(replace(PHONE, connects=False, ahead_s=None),)),
+        *(PROBLEM, "streams", "let TCP 51871 in"),
+    ),
     "relayed": (
         nas(kind=PathKind.RELAY, via="attic", why=Why.HARD_BOTH, next_try_s=38.0),
         *(
@@ -176,7 +190,7 @@ def test_it_is_said(name: str) -> None:
 def test_nothing_else_is_wrong_then(name: str) -> None:
     """But for what follows from the same cause: who is away can have no tunnel, and nobody is there to meet."""
     snapshot, level, check, _ = CASES[name]
-    along = {"meeting", "members"} if check in ("meeting", "members") else {check}
+    along = {"meeting", "members", check} if check in ("meeting", "members", "udp") else {check}
     wrong = {each.check for each in diagnose(snapshot) if each.level is not OK}
     hard = {"router"} if name == "hard" else set()
     assert wrong - along - hard == set()

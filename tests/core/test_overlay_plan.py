@@ -57,7 +57,7 @@ def peer(key: bytes, endpoint: Endpoint | None = HOME, **fields: int) -> Peer:
     return Peer(frozenset({Network(address(key), 128)}), endpoint=endpoint, **fields)
 
 
-LINK = Link(7, "tun", "clanmesh", MTU_BYTES, True, frozenset({Network(OWN, 128)}), frozenset({ROUTE}))
+LINK = Link(7, "tun", "clanmesh", MTU_BYTES, True, frozenset({Network(OWN, 128)}), {ROUTE: 1280})
 
 
 def device(
@@ -88,9 +88,11 @@ def change(
 
 
 ALLOWED_A = frozenset({Network(address(A), 128)})
+TO_A = Network(address(A), 128)
 V4 = Network(bytes([10, 0, 0, 0]), 8)
 OLD = bytes.fromhex("fdaaaaaaaaaa") + bytes(9) + b"\x05"
 OLD_ROUTE = Network(bytes.fromhex("fdaaaaaaaaaa") + bytes(10), 48)
+OLD_PEER = Network(bytes.fromhex("fdaaaaaaaaaa") + bytes(9) + b"\x07", 128)
 THEIR_ROUTE = Network(bytes.fromhex("20010db80009") + bytes(10), 48)
 
 TABLE: list[tuple[str, Device | None, SetTunnels, list[Step]]] = [
@@ -105,7 +107,7 @@ TABLE: list[tuple[str, Device | None, SetTunnels, list[Step]]] = [
             SetMtu(MTU_BYTES),
             SetUp(),
             AddAddress(Network(OWN, 128)),
-            AddRoute(ROUTE),
+            AddRoute(ROUTE, 1280),
         ],
     ),
     ("a peer comes", device({A: peer(A)}), wanted(tunnel(A), tunnel(B)), [Configure(peers=(add(B),))]),
@@ -153,12 +155,17 @@ TABLE: list[tuple[str, Device | None, SetTunnels, list[Step]]] = [
     ),
     ("no endpoint is wanted any more", device({A: peer(A)}), wanted(tunnel(A, None)), []),
     ("it is switched off", device(link=replace(LINK, up=False)), wanted(), [SetUp()]),
-    ("the MTU", device(link=replace(LINK, mtu=1280)), wanted(), [SetMtu(MTU_BYTES)]),
+    (
+        "the MTU, with which the kernel has changed the routes'",
+        device({A: peer(A)}, link=replace(LINK, mtu=1280, routes={ROUTE: 1280, TO_A: 1280, THEIR_ROUTE: 1280})),
+        wanted(replace(tunnel(A), mtu=1420)),
+        [RemoveRoute(ROUTE), RemoveRoute(TO_A), SetMtu(MTU_BYTES), AddRoute(ROUTE, 1280), AddRoute(TO_A, 1420)],
+    ),
     ("the address", device(link=replace(LINK, addresses=frozenset())), wanted(), [AddAddress(Network(OWN, 128))]),
-    ("the route", device(link=replace(LINK, routes=frozenset())), wanted(), [AddRoute(ROUTE)]),
+    ("the route", device(link=replace(LINK, routes={})), wanted(), [AddRoute(ROUTE, 1280)]),
     (
         "a route of somebody else's stays",
-        device(link=replace(LINK, routes=LINK.routes | {THEIR_ROUTE})),
+        device(link=replace(LINK, routes={ROUTE: 1280, THEIR_ROUTE: 0})),
         wanted(),
         [],
     ),
@@ -166,16 +173,61 @@ TABLE: list[tuple[str, Device | None, SetTunnels, list[Step]]] = [
         "another clan was here",
         device(
             link=replace(
-                LINK, addresses=frozenset({Network(OLD, 128)}), routes=frozenset({OLD_ROUTE, THEIR_ROUTE})
+                LINK,
+                addresses=frozenset({Network(OLD, 128)}),
+                routes={OLD_ROUTE: 1280, THEIR_ROUTE: 0, OLD_PEER: 1420},
             )
         ),
         wanted(),
         [
             RemoveRoute(OLD_ROUTE),
+            RemoveRoute(OLD_PEER),
             RemoveAddress(Network(OLD, 128)),
             AddAddress(Network(OWN, 128)),
-            AddRoute(ROUTE),
+            AddRoute(ROUTE, 1280),
         ],
+    ),
+    (
+        "an earlier version routed without an MTU",
+        device(link=replace(LINK, routes={ROUTE: 0})),
+        wanted(),
+        [RemoveRoute(ROUTE), AddRoute(ROUTE, 1280)],
+    ),
+    (
+        "more was proven of one peer",
+        device({A: peer(A), B: peer(B)}),
+        wanted(replace(tunnel(A), mtu=1420), replace(tunnel(B), mtu=1280)),
+        [AddRoute(TO_A, 1420)],
+    ),
+    (
+        "its route is there",
+        device({A: peer(A)}, link=replace(LINK, routes={ROUTE: 1280, TO_A: 1420})),
+        wanted(replace(tunnel(A), mtu=1420)),
+        [],
+    ),
+    (
+        "less is proven by now",
+        device({A: peer(A)}, link=replace(LINK, routes={ROUTE: 1280, TO_A: 1420})),
+        wanted(replace(tunnel(A), mtu=1360)),
+        [RemoveRoute(TO_A), AddRoute(TO_A, 1360)],
+    ),
+    (
+        "nothing is known any more",
+        device({A: peer(A)}, link=replace(LINK, routes={ROUTE: 1280, TO_A: 1420})),
+        wanted(tunnel(A)),
+        [RemoveRoute(TO_A)],
+    ),
+    (
+        "the peer is gone, and a route by hand is not ours",
+        device(link=replace(LINK, routes={ROUTE: 1280, TO_A: 1420, Network(address(B), 128): 0})),
+        wanted(),
+        [RemoveRoute(TO_A)],
+    ),
+    (
+        "more than the interface takes is never routed",
+        device({A: peer(A)}),
+        wanted(replace(tunnel(A), mtu=9000)),
+        [AddRoute(TO_A, 1420)],
     ),
     (
         "our address with a prefix of its own",

@@ -97,7 +97,7 @@ async def test_the_kernel_answers() -> None:
     assert link.index == 1
     assert await routing.read_link("no-such-link") is None
     addresses, routes = await routing.read_networks(link.index)
-    assert all(len(network.ip) == 16 for network in addresses | routes)
+    assert all(len(network.ip) == 16 for network in (*addresses, *routes))
     routing.close()
 
 

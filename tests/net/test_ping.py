@@ -63,7 +63,7 @@ def test_a_way_beside_the_tunnel_does_not_count(clan: Clan) -> None:
     """The peer has its overlay address on the LAN too, and ours has a route there: `ping` would be answered."""
     desk, nas, _ = clan.nodes
     lan = str(ipaddress.IPv6Interface(nas.place.ipv6).ip)
-    detour = ["ip", "-6", "route", "add", f"{clan.address(nas)}/128", "via", lan, "dev", "eth0"]
+    detour = ["ip", "-6", "route", "add", f"{clan.address(nas)}/128", "via", lan, "metric", "1", "dev", "eth0"]
     assert clan.lab.exec(desk, detour).returncode == 0
     drop = ["nft", "add table inet t; add chain inet t i { type filter hook input priority 0; }; "]
     drop[1] += "add rule inet t i iifname clan0 icmpv6 type echo-request drop"

@@ -200,6 +200,7 @@ def wanted(own: Machine, *others: Machine, port: int = PORT, other_port: int = P
                 "address": other.overlay.hex(),
                 "endpoint": f"{other.underlay}:{other_port}",
                 "keepalive_s": 0,
+                "mtu": 1420,  # as found by one who sent such
             }
             for other in sorted(others, key=lambda machine: machine.public_key)
         ],

@@ -41,7 +41,8 @@ def wanted_from(text: dict[str, Any]) -> SetTunnels:
 def _tunnel(text: dict[str, Any]) -> Tunnel:
     endpoint: Endpoint | None = parse_endpoint(text["endpoint"]) if text["endpoint"] else None
     key = bytes.fromhex(text["public_key"])
-    return Tunnel(NodeId(key), key, bytes.fromhex(text["address"]), endpoint, text["keepalive_s"])
+    address, mtu = bytes.fromhex(text["address"]), text.get("mtu", 0)
+    return Tunnel(NodeId(key), key, address, endpoint, text["keepalive_s"], mtu=mtu)
 
 
 class Node:

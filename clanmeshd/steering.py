@@ -23,6 +23,7 @@ from clanmeshd.core.sightings import is_outer
 from clanmeshd.core.subjects import State
 from clanmeshd.core.wanted import PREFIX_BITS, node_record
 from clanmeshd.driver import Driver, instant
+from clanmeshd.hearing import Hearing
 from clanmeshd.overlay.path_terms import (
     Action,
     AskRelay,
@@ -69,6 +70,7 @@ class Steering:
     prober: Prober
     asker: RelayAsker
     steered: Latest[SetTunnels] = field(default_factory=Latest)
+    hearing: Hearing = field(default_factory=Hearing)
     paths: Paths = field(init=False)
     _wanted: SetTunnels | None = None
     _ways: dict[NodeId, Way] = field(default_factory=dict)
@@ -156,6 +158,7 @@ class Steering:
     def _signal(self, signal: Called | Reflected) -> None:
         if isinstance(signal, Called):
             self.look_around()  # the call may be the first that a stream has carried
+            self.hearing.want(trio.current_time())
             self.paths.called(signal, trio.current_time())
         else:
             self._reflected = signal
@@ -235,7 +238,9 @@ class Steering:
                 looked_s = now_s
                 self._follow_peers(self.driver.mesh.peers(instant()))
             packets = self.machine.moved_packets()
-            if packets != self._packets:
+            if packets == self._packets:
+                self.hearing.rest(now_s)
+            else:
                 self._packets = packets
                 await self._count()
 
@@ -243,7 +248,7 @@ class Steering:
         """Tell the engine what WireGuard has counted, and the members where it has them."""
         observed = await self.machine.observe()
         now_s, seen = trio.current_time(), dict[NodeId, Endpoint]()
-        in_session, is_astray = set(), False
+        in_session, is_astray, passed = set(), False, 0
         for tunnel in self._wanted.tunnels if self._wanted is not None else ():
             state = observed.get(tunnel.public_key)
             if state is None:
@@ -253,10 +258,12 @@ class Steering:
             if time.time() - state.handshake_unix_s < SESSION_S:
                 in_session.add(tunnel.node)
             self.paths.counted(tunnel.node, state.tx_bytes, state.rx_bytes, now_s)
+            passed += state.tx_bytes + state.rx_bytes
             is_relayed = state.endpoint == self._relayed_at.get(tunnel.node)
             if state.endpoint is not None and state.handshake_unix_s and not is_relayed:
                 seen[tunnel.node] = state.endpoint
         self._in_session = frozenset(in_session)
+        self.hearing.count(passed, now_s)
         if is_astray:
             self._put()  # to be applied again, though nothing else is wanted
         self.driver.mesh.meeting.set_tunnels(seen, now_s)
@@ -313,8 +320,10 @@ class Steering:
     def _perform(self, action: Action) -> None:
         match action:
             case Open(node=node, endpoint=endpoint):
+                self.hearing.want(trio.current_time())
                 self.prober.open(node, endpoint)
             case Probe(node=node, endpoint=endpoint):
+                self.hearing.want(trio.current_time())
                 self.prober.probe(node, endpoint)
             case MakeCall():
                 self._call(action)
@@ -339,6 +348,7 @@ class Steering:
 
     def _call(self, call: MakeCall) -> None:
         nat = self.paths.own.nat
+        self.hearing.want(trio.current_time())
         if not self.driver.mesh.meeting.call(call.node, call.kind, nat, call.candidates, instant()):
             self.paths.not_carried(call.node)
 

@@ -86,9 +86,8 @@ class Traversal:
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(asker.run)
-            with probing.listen() as ears:
-                nursery.start_soon(ears.run)
-                await self.steering.run()
+            await nursery.start(self.steering.hearing.run, probing.listen)
+            await self.steering.run()
 
     def _learn(self, learnt: Heard | Proven) -> None:
         assert self.steering is not None

@@ -338,3 +338,21 @@ async def test_who_does_not_relay_is_not_asked_for_other_pairs_unless_it_has_the
         await trio.sleep(UNWILLING_S)
         steer._follow_peers(peers)
         assert set(steer._relays) == {public, tagged}
+
+
+async def test_while_much_goes_through_probes_are_listened_to_only_where_a_path_is_sought(
+    house: Household, autojump_clock: MockClock
+) -> None:
+    async with steering(house["desk"]) as (steer, world):
+        await trio.sleep(120)  # the first searches are over
+        peer, passed = other(steer), 0
+        for _ in range(4):
+            passed += 10**8
+            world.counts = {peer.public_key: TunnelState(SEEN, int(time.time()), passed, 0)}
+            world.packets += 1
+            await trio.sleep(TICK_S)
+        assert not steer.hearing.is_on
+        steer.driver.on_signal(Called(peer.node, CallKind.ASK, NatKind.EASY, ()))
+        assert steer.hearing.is_on
+        await trio.sleep(60)
+        assert steer.hearing.is_on, "nothing has gone through any more"

@@ -133,11 +133,9 @@ class Interface:
         }
         self._has_converged = True
 
-    def _is_wanted_anew(self, step: steps.Step) -> bool:
-        """Whether a step follows from another wish, and not from what somebody did."""
-        if isinstance(step, steps.AddRoute | steps.RemoveRoute):
-            return step.route in self._resized
-        return isinstance(step, steps.Configure)
+    def _is_resizing(self, step: steps.Step) -> bool:
+        """Whether a step follows from another size that is wanted, and not from what somebody did."""
+        return isinstance(step, steps.AddRoute | steps.RemoveRoute) and step.route in self._resized
 
     def _note_sizes(self, wanted: SetTunnels) -> None:
         """See for whom packets shall be larger or smaller than before."""
@@ -154,7 +152,8 @@ class Interface:
             isinstance(step, steps.Create | steps.SetUp) for step in way
         )  # who is switched off forgets all
         self._lost |= self._applied.keys() if is_anew else self._applied.keys() - peers.keys()
-        repaired = tuple(step.what for step in way if not self._is_wanted_anew(step))
+        foreign = (step for step in way if not self._is_resizing(step))
+        repaired = tuple(step.what for step in foreign if not isinstance(step, steps.Configure))
         if repaired and repaired != self._repaired:
             log.info("overlay: put right on %s what somebody changed: %s", self.name, ", ".join(repaired))
         self._repaired = repaired

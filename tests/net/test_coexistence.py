@@ -111,7 +111,7 @@ def test_nothing_of_ours_is_in_a_firewall_that_is_emptied(clan: Clan) -> None:
     """We have no rules in it, so packets go on without a gap, whatever becomes of its tables."""
     first, second = clan.nodes
     assert shell(clan, first, "nft list ruleset").strip() == ""
-    words = ["ping", "-6", "-n", "-q", "-i", "0.02", "-w", "3", clan.address(first)]
+    words = ["ping", "-6", "-n", "-q", "-i", "0.02", "-c", "120", "-w", "10", clan.address(first)]
     flood = f"{FOREIGN_RULES}\nnft flush ruleset\n" * 5
     shell(clan, second, " ".join(words) + " > /run/pings &")
     shell(clan, first, flood)

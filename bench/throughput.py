@@ -22,8 +22,8 @@ from clanctl.demo.network import INTERFACE
 
 DIRECT_RATIO_TARGET: Final = 0.97
 RELAYED_BIT_S_TARGET: Final = 300e6  # or half of what goes directly, whichever is less
-ROUNDS: Final = 10
-SECONDS: Final = 3.0  # of each stream
+ROUNDS: Final = 8
+SECONDS: Final = 6.0  # of each stream: the daemons need one or two to see that much goes through
 KINDS: Final = ("bare", "direct", "relayed")
 
 

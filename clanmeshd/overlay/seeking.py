@@ -6,6 +6,7 @@ from math import inf
 from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.signalling import CallKind, Candidate, NatKind
+from clanmeshd.core.sightings import is_outer
 from clanmeshd.overlay.path_terms import (
     ASKED_AGAIN_S,
     CALL_PAUSES_S,
@@ -110,7 +111,10 @@ class Seeking:
             self._answer(self.search)
 
     def _answer(self, search: Search) -> None:
-        self._actions += [Open(self._node, spot.endpoint) for spot in self.spots if spot.is_shut]
+        shut = [spot for spot in self.spots if spot.is_shut]
+        if not shut and not any(is_outer(spot.endpoint.ip) for spot in self.spots):
+            return  # it does not say where it is seen yet: the own router would take its probes for its own
+        self._actions += [Open(self._node, spot.endpoint) for spot in shut]
         search.is_answered = True
         self._actions.append(MakeCall(self._node, CallKind.OPENED, self._around.own.candidates))
 

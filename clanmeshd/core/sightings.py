@@ -106,6 +106,7 @@ class Sightings:
         self.version = 0  # changes when what follows from the words may have
         self._inside = inside
         self._heard: dict[NodeId, tuple[Seen, float]] = {}  # the newest last
+        self._probed: dict[NodeId, Endpoint] = {}  # where answers to probes saw the WireGuard port
         self._left: frozenset[Endpoint] = frozenset()  # where the tunnels came from before this device moved
         self._left_s = -inf
 
@@ -116,6 +117,7 @@ class Sightings:
     def retain(self, members: frozenset[NodeId]) -> None:
         """Forget what others said."""
         self._heard = {node: heard for node, heard in self._heard.items() if node in members}
+        self._probed = {node: tunnel for node, tunnel in self._probed.items() if node in self._heard}
         self.version += 1
 
     def forget(self, now_s: float) -> None:
@@ -123,26 +125,34 @@ class Sightings:
         self._left = frozenset(seen.tunnel for seen, _ in self._heard.values() if seen.tunnel is not None)
         self._left_s = now_s
         self._heard.clear()
+        self._probed.clear()
         self.version += 1
 
     def hear(self, observer: NodeId, seen: Seen, now_s: float) -> None:
-        """Take a proven member's word. Addresses where nobody can be are dropped."""
+        """Take a proven member's word. Addresses where nobody can be are dropped.
+
+        Its WireGuard may not have been spoken to yet: a word that is silent of it takes back no answer to a probe.
+        """
         before = self._heard.pop(observer, None)
         self.version += 1
-        tunnel = seen.tunnel
+        tunnel = seen.tunnel if seen.tunnel is not None else self._probed.get(observer)
         if tunnel in self._left and now_s < self._left_s + LEFT_S:
             tunnel = before[0].tunnel if before is not None else None
         kept = Seen(self._sound(seen.control), self._sound(tunnel))
         if kept != Seen(None, None):
             self._heard[observer] = (kept, now_s)
         if len(self._heard) > OBSERVERS_MAX:
-            del self._heard[next(iter(self._heard))]
+            self._drop(next(iter(self._heard)))
 
     def answered(self, observer: NodeId, tunnel: Endpoint, own: Collection[Endpoint], now_s: float) -> None:
         """A member's answer to a probe says where it saw the WireGuard port. `own`: where that is by itself."""
         before, self._left = self._heard.get(observer), self._left - {tunnel}
         control = before[0].control if before is not None else None
-        self.hear(observer, Seen(control, tunnel if tunnel not in own else None), now_s)
+        mapped = tunnel if tunnel not in own else None
+        self._probed.pop(observer, None)
+        self.hear(observer, Seen(control, mapped), now_s)
+        if mapped is not None and observer in self._heard:
+            self._probed[observer] = mapped
 
     def _sound(self, endpoint: Endpoint | None) -> Endpoint | None:
         return endpoint if endpoint is not None and is_meetable(endpoint.ip, self._inside) else None
@@ -150,8 +160,12 @@ class Sightings:
     def lapse(self, now_s: float) -> None:
         """Forget what is too old."""
         while self._heard and now_s >= next(iter(self._heard.values()))[1] + SEEN_LIFE_S:
-            del self._heard[next(iter(self._heard))]
+            self._drop(next(iter(self._heard)))
             self.version += 1
+
+    def _drop(self, observer: NodeId) -> None:
+        del self._heard[observer]
+        self._probed.pop(observer, None)
 
     def reflected(self, own: Collection[bytes]) -> Reflected:
         """What follows from all words, for a device with these addresses of its own (4 or 16 bytes each)."""

@@ -212,6 +212,19 @@ class TestHearing:
         sightings.hear(first, Seen(ALSO_MAPPED, MAPPED), 10.5)
         assert sightings.reflected(()).tunnel == (MAPPED,), "it is there after all"
 
+    def test_a_word_without_a_tunnel_takes_back_no_answer_to_a_probe(self) -> None:
+        """The observer's WireGuard was not spoken to yet."""
+        [observer] = observers(1)
+        sightings = Sightings(INSIDE)
+        sightings.answered(observer, MAPPED, (), 0.0)
+        sightings.hear(observer, Seen(ALSO_MAPPED, None), 0.1)
+        assert sightings.reflected(()) == Reflected(NatKind.UNKNOWN, (MAPPED,), (ALSO_MAPPED,))
+        sightings.hear(observer, Seen(None, TUNNEL), 0.2)
+        assert sightings.reflected(()).tunnel == (TUNNEL,), "one that has been is heard"
+        sightings.answered(observer, MAPPED, (MAPPED,), 0.3)
+        sightings.hear(observer, Seen(ALSO_MAPPED, None), 0.4)
+        assert sightings.reflected(()).tunnel == (), "nor has a later answer said otherwise"
+
     def test_after_a_while_words_of_before_count_again(self) -> None:
         """Who does not probe has nothing else."""
         [observer] = observers(1)

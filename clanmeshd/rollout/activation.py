@@ -9,18 +9,27 @@ and `activation.reserve`, a little room for the next states on a disk that has b
 `activation.resume`, a script that starts the activator of the version that began (see `steward`), until it has
 read the result.
 
-Standard library only, and little of it: the activator's start is on the way of every rollout. Fields that a reader
-does not know are ignored, so the version before a rollback still reads what the version after it wrote.
+Standard library only, and little of it: the activator's start is on the way of every rollout. Nothing that it
+imports takes `typing`, `re`, `json`, `subprocess`, `pathlib` or `socket` from the start: each of them takes longer
+than all of the activator. Fields that a reader does not know are ignored, so the version before a rollback still
+reads what the version after it wrote.
 """
+
+from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 import time
-from contextlib import suppress
-from pathlib import Path
-from typing import Any, NamedTuple
+
+from clanmeshd.rollout import jsontext
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any, NamedTuple
+else:
+    from clanmeshd.rollout.tuples import NamedTuple
 
 FORMAT = 1
 REQUEST_NAME = "activation.json"
@@ -37,7 +46,8 @@ RESERVE_BYTES = 65_536  # a state takes one block of the disk, and another while
 SETTLE_S = 5  # three of systemd's own pauses between two starts of what crashes at once, with some room
 
 MODULE = "clanmeshd.rollout.activator"
-PROGRAM = ("-S", "-P", "-m", MODULE)  # what Python is told, to run the activator
+# What Python is told, to run the activator of this very version, wherever links to it lead by then.
+PROGRAM = ("-S", "-P", os.path.join(os.path.dirname(os.path.realpath(__file__)), "start.py"), MODULE)
 
 MARKER = "CLAN_ACTIVATION"  # in the environment of all that an activation starts: how leftovers are found
 
@@ -102,10 +112,10 @@ def request_bytes(activation: Activation) -> bytes:
     value = activation._asdict()
     value["revision"] = activation.revision._asdict()
     value["last_good"] = activation.last_good._asdict() if activation.last_good else None
-    return json.dumps({"format": FORMAT, **value}, indent=1).encode() + b"\n"
+    return jsontext.dumps({"format": FORMAT, **value}).encode() + b"\n"
 
 
-def read_request(path: Path) -> Activation:
+def read_request(path: str | Path) -> Activation:
     """Read a request. Raises ValueError for a damaged one, OSError."""
     value = load_json(path)
     try:
@@ -139,9 +149,9 @@ def _revision(value: dict[str, Any]) -> Revision:
     )
 
 
-def read_state(directory: Path) -> State | None:
+def read_state(directory: str | Path) -> State | None:
     """The newest state; None when no activation ever began. Raises ValueError for a damaged file, OSError."""
-    path = directory / STATE_NAME
+    path = os.path.join(directory, STATE_NAME)
     try:
         value = load_json(path)
     except FileNotFoundError:
@@ -153,7 +163,7 @@ def read_state(directory: Path) -> State | None:
         raise ValueError(f"{path}: not an activation's state") from error
 
 
-def write_state(directory: Path, state: State) -> None:
+def write_state(directory: str | Path, state: State) -> None:
     """Replace the state, durably, before the step that it names is taken. Raises OSError."""
     value = {"format": FORMAT, **state._replace(at_unix_s=round(time.time(), 3))._asdict()}
     try:
@@ -161,24 +171,32 @@ def write_state(directory: Path, state: State) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        (directory / RESERVE_NAME).unlink(missing_ok=True)
+        remove(os.path.join(directory, RESERVE_NAME))
         write_durably(directory, STATE_NAME, value)
 
 
-def reserve(directory: Path) -> None:
+def reserve(directory: str | Path) -> None:
     """Keep a little room on the disk for the states to come, if there is any left."""
-    path = directory / RESERVE_NAME
+    path = os.path.join(directory, RESERVE_NAME)
     try:
-        if not path.exists() or path.stat().st_size < RESERVE_BYTES:
+        if not os.path.exists(path) or os.stat(path).st_size < RESERVE_BYTES:
             with open(path, "wb", opener=_private) as file:
                 file.write(bytes(RESERVE_BYTES))
                 file.flush()
                 os.fsync(file.fileno())
     except OSError:
-        path.unlink(missing_ok=True)
+        remove(path)
 
 
-def write_patiently(directory: Path, name: str, value: dict[str, Any]) -> None:
+def remove(path: str) -> None:
+    """Remove a file if it is there. Raises OSError."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+
+
+def write_patiently(directory: str | Path, name: str, value: dict[str, Any]) -> None:
     """Replace a file of the activator's as soon as the disk has room for it. Raises OSError after a while."""
     for _ in range(DISK_ATTEMPTS_MAX - 1):
         try:
@@ -188,7 +206,7 @@ def write_patiently(directory: Path, name: str, value: dict[str, Any]) -> None:
     return write_durably(directory, name, value)
 
 
-def has_room(directory: Path) -> bool:
+def has_room(directory: str | Path) -> bool:
     """Say whether the disk of a directory has a little room left; also when that cannot be told."""
     try:
         space = os.statvfs(directory)
@@ -197,7 +215,7 @@ def has_room(directory: Path) -> bool:
     return space.f_bavail * space.f_frsize >= ROOM_BYTES
 
 
-def wait_for_room(directory: Path) -> None:
+def wait_for_room(directory: str | Path) -> None:
     """Wait until the disk has room, for a while."""
     for _ in range(DISK_ATTEMPTS_MAX):
         if has_room(directory):
@@ -205,14 +223,14 @@ def wait_for_room(directory: Path) -> None:
         time.sleep(DISK_PAUSE_S)
 
 
-def write_durably(directory: Path, name: str, value: dict[str, Any]) -> None:
+def write_durably(directory: str | Path, name: str, value: dict[str, Any]) -> None:
     """Replace a file of the activator's. Who writes holds the lock. Raises OSError."""
-    temporary = directory / f".{name}.new"
+    temporary = os.path.join(directory, f".{name}.new")
     with open(temporary, "wb", opener=_private) as file:
-        file.write(json.dumps(value).encode() + b"\n")
+        file.write(jsontext.dumps(value).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
-    os.rename(temporary, directory / name)
+    os.rename(temporary, os.path.join(directory, name))
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -224,12 +242,12 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def load_json(path: Path) -> dict[str, Any]:
+def load_json(path: str | Path) -> dict[str, Any]:
     """Read one of the files. Raises ValueError for a damaged one, OSError."""
     with open(path, "rb") as file:
         data = file.read(FILE_BYTES_MAX + 1)
     try:
-        value = json.loads(data)
+        value = jsontext.loads(data)
     except ValueError as error:
         raise ValueError(f"{path}: damaged") from error
     if not isinstance(value, dict) or value.get("format") != FORMAT:
@@ -237,9 +255,9 @@ def load_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def try_lock(directory: Path) -> int | None:
+def try_lock(directory: str | Path) -> int | None:
     """Take the lock; give its descriptor (closing it gives the lock back), or None when somebody has it."""
-    descriptor = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(os.path.join(directory, LOCK_NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -251,18 +269,21 @@ def try_lock(directory: Path) -> int | None:
 def sign_lock(descriptor: int) -> None:
     """Write into the lock who holds it: this process, which leads its group."""
     name = f"{os.getpid()}\n".encode()
-    with suppress(OSError):  # a full disk: it goes on without a name rather than not at all
+    try:
         os.pwrite(descriptor, name, 0)  # in place first: that takes no room
         os.ftruncate(descriptor, len(name))
+    except OSError:
+        return  # a full disk: it goes on without a name rather than not at all
 
 
-def holder(directory: Path) -> int | None:
+def holder(directory: str | Path) -> int | None:
     """The process that signed the lock last; None when nobody did. Raises OSError."""
-    text = (directory / LOCK_NAME).read_text().partition("\n")[0]
+    with open(os.path.join(directory, LOCK_NAME)) as file:
+        text = file.readline().strip()
     return int(text) if text.isdigit() else None
 
 
-def activator_lives(directory: Path) -> bool:
+def activator_lives(directory: str | Path) -> bool:
     """Say whether somebody holds the lock. Raises OSError."""
     descriptor = try_lock(directory)
     if descriptor is None:

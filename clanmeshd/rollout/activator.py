@@ -10,13 +10,13 @@ the same request it does what is left to do: nothing, or go back. Standard libra
 Exit status: 0 done (the state file has the result), 1 could not begin, 2 usage.
 """
 
+from __future__ import annotations
+
 import os
 import sys
 import time
-from contextlib import suppress
-from pathlib import Path
 
-from clanmeshd.rollout import deadman, scripts
+from clanmeshd.rollout import scripts
 from clanmeshd.rollout.activation import Activation, activator_lives, read_request, sign_lock, try_lock
 from clanmeshd.rollout.guard import guard
 
@@ -29,21 +29,21 @@ def main(arguments: list[str]) -> int:
     """Run the program."""
     match arguments:
         case ["--overdue", file, activation_id]:
-            return _overdue(Path(file).absolute(), activation_id)
+            return _overdue(os.path.abspath(file), activation_id)
         case ["--resume", file]:
-            return _resume(Path(file).absolute())
+            return _resume(os.path.abspath(file))
         case ["--detach", file]:
-            return _detached(Path(file).absolute())
+            return _detached(os.path.abspath(file))
         case [file] if not file.startswith("-"):
-            return _carry(Path(file).absolute(), None)
+            return _carry(os.path.abspath(file), None)
     print("usage: activator [--detach | --resume] FILE | --overdue FILE ID", file=sys.stderr)  # noqa: T201 - a program's usage
     return 2
 
 
-def _carry(path: Path, ready: int | None) -> int:
+def _carry(path: str, ready: int | None) -> int:
     try:
         activation = read_request(path)
-        descriptor = _lock(path.parent)
+        descriptor = _lock(os.path.dirname(path))
         if descriptor is None:
             raise OSError(f"{path}: another activator is at work")
         sign_lock(descriptor)
@@ -51,37 +51,48 @@ def _carry(path: Path, ready: int | None) -> int:
         _say(ready, str(error).encode())
         return 1
     _say(ready, _READY)
-    if activation.unit and (why := deadman.arm(path, activation)) is not None:
-        scripts.note(activation, f"there is no dead-man's timer: {why}")
+    if activation.unit:
+        _arm(path, activation)
     return _guard(path, activation)
 
 
-def _guard(path: Path, activation: Activation) -> int:
+def _arm(path: str, activation: Activation) -> None:
+    from clanmeshd.rollout import deadman  # for a daemon that systemd runs
+
+    if (why := deadman.arm(path, activation)) is not None:
+        scripts.note(activation, f"there is no dead-man's timer: {why}")
+
+
+def _guard(path: str, activation: Activation) -> int:
     try:
-        guard(path.parent, activation)
+        guard(os.path.dirname(path), activation)
     except OSError as error:  # a full disk: systemd or the daemon start it again
         _say(None, str(error).encode())
         return 1
     if activation.unit:
+        from clanmeshd.rollout import deadman
+
         deadman.disarm(activation)
     return 0
 
 
-def _resume(path: Path) -> int:
+def _resume(path: str) -> int:
     try:
-        alive = activator_lives(path.parent)
+        alive = activator_lives(os.path.dirname(path))
     except OSError as error:
         _say(None, str(error).encode())
         return 1
     return 0 if alive else _carry(path, None)
 
 
-def _overdue(path: Path, activation_id: str) -> int:
+def _overdue(path: str, activation_id: str) -> int:
+    from clanmeshd.rollout import deadman
+
     try:
         activation = read_request(path)
         if activation.id != activation_id:
             return 0
-        descriptor = deadman.take_over(path.parent)
+        descriptor = deadman.take_over(os.path.dirname(path))
         if descriptor is None:
             raise OSError(f"{path}: its activator could not be ended")
         sign_lock(descriptor)
@@ -91,7 +102,7 @@ def _overdue(path: Path, activation_id: str) -> int:
     return _guard(path, activation)
 
 
-def _lock(directory: Path) -> int | None:
+def _lock(directory: str) -> int | None:
     deadline = time.monotonic() + LOCK_WAIT_S
     while (descriptor := try_lock(directory)) is None and time.monotonic() < deadline:
         time.sleep(_LOCK_PAUSE_S)
@@ -101,14 +112,17 @@ def _lock(directory: Path) -> int | None:
 def _say(ready: int | None, text: bytes) -> None:
     """Tell the parent how it began, or the terminal when there is none."""
     if ready is not None:
-        with suppress(BrokenPipeError):  # the daemon was killed meanwhile: all the more reason to go on
+        try:
             os.write(ready, text)
-        os.close(ready)
+        except BrokenPipeError:
+            return  # the daemon was killed meanwhile: all the more reason to go on
+        finally:
+            os.close(ready)
     elif text != _READY:
         os.write(2, b"activator: " + text + b"\n")
 
 
-def _detached(path: Path) -> int:
+def _detached(path: str) -> int:
     """Go on as a process that nobody waits for, in a session of its own; return once that holds the lock."""
     reading, writing = os.pipe()
     if os.fork() == 0:

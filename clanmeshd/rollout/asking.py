@@ -3,10 +3,15 @@
 A small part of msgpack: a request with no arguments, and an answer of maps, lists, texts, numbers and truths.
 """
 
-import socket
-import struct
-from pathlib import Path
-from typing import Any
+from __future__ import annotations
+
+import os
+from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
 
 SOCKET_NAME = "control.sock"
 ANSWER_BYTES_MAX = 65_536  # what is asked here has a line for an answer
@@ -19,23 +24,26 @@ _FLOATS = {0xCA: ">f", 0xCB: ">d"}
 _CONSTANTS = {0xC0: None, 0xC2: False, 0xC3: True}
 
 
-def ask(runtime: Path, call: str, timeout_s: float) -> Any:
+def ask(runtime: str | Path, call: str, timeout_s: float) -> Any:
     """The result of a call without arguments. Raises OSError when there is none, whatever the reason."""
     body = b"\x83" + _text("v") + b"\x01" + _text("call") + _text(call) + _text("args") + b"\x80"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as channel:
+    channel = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+    try:
         channel.settimeout(timeout_s)
-        channel.connect(str(runtime / SOCKET_NAME))
+        channel.connect(os.path.join(runtime, SOCKET_NAME))
         channel.sendall(len(body).to_bytes(4, "big") + body)
         length = int.from_bytes(_exactly(channel, 4), "big")
         if length > ANSWER_BYTES_MAX:
             raise OSError(f"the daemon's answer has {length} bytes")
         answer, _ = read_value_untrusted(_exactly(channel, length), 0)
+    finally:
+        channel.close()
     if not isinstance(answer, dict) or "result" not in answer:
         raise OSError(f"the daemon refuses {call}")
     return answer["result"]
 
 
-def _exactly(channel: socket.socket, count: int) -> bytes:
+def _exactly(channel: socket, count: int) -> bytes:
     data = bytearray()
     while len(data) < count:
         chunk = channel.recv(count - len(data))
@@ -64,6 +72,8 @@ def read_value_untrusted(data: bytes, at: int, depth: int = 0) -> tuple[Any, int
         size = _UNSIGNED.get(code) or _SIGNED[code]
         return int.from_bytes(_take(data, at, size), "big", signed=code in _SIGNED), at + size
     if code in _FLOATS:
+        import struct
+
         size = struct.calcsize(_FLOATS[code])
         return struct.unpack(_FLOATS[code], _take(data, at, size))[0], at + size
     if code < 0xC0:

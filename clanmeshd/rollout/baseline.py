@@ -3,11 +3,21 @@
 Written once per activation, durably, before the first step. Standard library only.
 """
 
-from pathlib import Path
-from typing import Any, NamedTuple
+from __future__ import annotations
+
+import os
 
 from clanmeshd.rollout import asking, systemctl
-from clanmeshd.rollout.activation import FORMAT, Activation, load_json, write_durably
+from clanmeshd.rollout.activation import FORMAT, load_json, write_durably
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any, NamedTuple
+
+    from clanmeshd.rollout.activation import Activation
+else:
+    from clanmeshd.rollout.tuples import NamedTuple
 
 BASELINE_NAME = "activation.before.json"
 ASK_TIMEOUT_S = 5.0  # for `version`
@@ -29,7 +39,7 @@ class Baseline(NamedTuple):
     reached: bool  # a peer was, over a new connection
 
 
-def prepare(directory: Path, activation: Activation) -> tuple[Baseline, str | None]:
+def prepare(directory: str | Path, activation: Activation) -> tuple[Baseline, str | None]:
     """The baseline of this activation: the one on disk, or a new one; and None or why it could not be recorded.
 
     Who is to go back after a kill could not know then what ran before: it must not begin.
@@ -40,7 +50,7 @@ def prepare(directory: Path, activation: Activation) -> tuple[Baseline, str | No
         try:
             write_durably(directory, BASELINE_NAME, {"format": FORMAT, **_plain(before)})
         except OSError as error:
-            return before, f"{directory / BASELINE_NAME}: {error.strerror}"
+            return before, f"{os.path.join(directory, BASELINE_NAME)}: {error.strerror}"
     return before, None
 
 
@@ -58,10 +68,10 @@ def look(activation: Activation) -> Baseline:
     )
 
 
-def read(directory: Path, activation: Activation) -> Baseline | None:
+def read(directory: str | Path, activation: Activation) -> Baseline | None:
     """The baseline on disk, if it is of this activation and whole."""
     try:
-        value = load_json(directory / BASELINE_NAME)
+        value = load_json(os.path.join(directory, BASELINE_NAME))
         if value["id"] != activation.id:
             return None
         return Baseline(
@@ -80,13 +90,12 @@ def _plain(before: Baseline) -> dict[str, Any]:
     return {**before._asdict(), "units": {name: list(unit) for name, unit in before.units.items()}}
 
 
-def runtime_of(activation: Activation) -> Path | None:
+def runtime_of(activation: Activation) -> str | None:
     """The daemon's runtime directory."""
-    text = activation.environment.get("CLAN_RUNTIME_DIR")
-    return Path(text) if text else None
+    return activation.environment.get("CLAN_RUNTIME_DIR") or None
 
 
-def daemon_answers(runtime: Path) -> bool:
+def daemon_answers(runtime: str | Path) -> bool:
     """Ask the daemon for its version."""
     try:
         asking.ask(runtime, "version", ASK_TIMEOUT_S)
@@ -95,7 +104,7 @@ def daemon_answers(runtime: Path) -> bool:
     return True
 
 
-def peer_reached_lately(runtime: Path) -> bool:
+def peer_reached_lately(runtime: str | Path) -> bool:
     """Whether the daemon had a new connection to a peer a moment ago, as who fetched a commit has."""
     try:
         result = asking.ask(runtime, "reached", ASK_TIMEOUT_S)
@@ -105,7 +114,7 @@ def peer_reached_lately(runtime: Path) -> bool:
     return isinstance(age_s, int | float) and age_s < LATELY_S
 
 
-def peer_reached(runtime: Path) -> bool:
+def peer_reached(runtime: str | Path) -> bool:
     """Let the daemon open a new connection to a peer."""
     try:
         result = asking.ask(runtime, "reach", REACH_TIMEOUT_S)
@@ -114,21 +123,22 @@ def peer_reached(runtime: Path) -> bool:
     return isinstance(result, dict) and bool(result.get("reached"))
 
 
-def default_routes(proc: Path = Path("/proc/net")) -> list[str]:
+def default_routes(proc: str | Path = "/proc/net") -> list[str]:
     """The address families that have a default route."""
     found = []
-    if any(fields[1] == fields[7] == "00000000" for fields in _rows(proc / "route", 8)):
+    if any(fields[1] == fields[7] == "00000000" for fields in _rows(os.path.join(proc, "route"), 8)):
         found.append("IPv4")
-    for fields in _rows(proc / "ipv6_route", 10):
+    for fields in _rows(os.path.join(proc, "ipv6_route"), 10):
         if fields[0] == "0" * 32 and fields[1] == "00" and fields[9] != "lo" and not int(fields[8], 16) & _REJECT:
             found.append("IPv6")
             break
     return found
 
 
-def _rows(path: Path, fields_min: int) -> list[list[str]]:
+def _rows(path: str, fields_min: int) -> list[list[str]]:
     try:
-        rows = [line.split() for line in path.read_text().splitlines()]
+        with open(path) as file:
+            rows = [line.split() for line in file]
     except OSError:
         return []  # a kernel without this family
     return [row for row in rows if len(row) >= fields_min]

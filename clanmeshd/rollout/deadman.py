@@ -28,7 +28,7 @@ def unit_of(activation: Activation) -> str:
     return f"clanmesh-guard-{activation.id}"
 
 
-def arm(path: Path, activation: Activation) -> str | None:
+def arm(path: str, activation: Activation) -> str | None:
     """Let systemd take over when the time is up. Gives None, also if it was armed before, or why it can't be."""
     limit_s = ROUNDS * deadline_s(activation) + len(hooks.names(activation.hooks)) * hooks.HOOK_TIMEOUT_S
     words = [
@@ -61,7 +61,7 @@ def disarm(activation: Activation) -> None:
     systemctl.run("stop", f"{unit_of(activation)}.timer")
 
 
-def take_over(directory: Path) -> int | None:
+def take_over(directory: str) -> int | None:
     """End whoever holds the lock and take it; give its descriptor, or None when it does not come free.
 
     The holder leads a process group with its worker in it, whose number nobody else has while one of them lives.

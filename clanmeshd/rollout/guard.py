@@ -9,13 +9,11 @@ a timer of systemd's ends them at the deadline and goes back (see `deadman`); af
 Standard library only.
 """
 
+from __future__ import annotations
+
 import os
 import select
-import signal
 import time
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
 
 from clanmeshd.rollout import baseline, health, hooks, renewal, scripts, systemctl
 from clanmeshd.rollout.activation import (
@@ -38,13 +36,19 @@ from clanmeshd.rollout.activation import (
     wait_for_room,
     write_state,
 )
-from clanmeshd.rollout.baseline import Baseline
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from clanmeshd.rollout.baseline import Baseline
 
 RECOVERIES_MAX = 3  # a worker that only goes back and is killed each time: somebody means it
 MARGIN_S = 15  # beyond the sum of the worker's own bounds
 
 
-def guard(directory: Path, activation: Activation) -> None:
+def guard(directory: str | Path, activation: Activation) -> None:
     """Carry an activation through to a result, whatever happens to its worker. Blocks. Raises OSError."""
     reserve(directory)
     for _ in range(1 + RECOVERIES_MAX):
@@ -54,9 +58,9 @@ def guard(directory: Path, activation: Activation) -> None:
         if activation.refused:
             write_state(directory, State(activation.id, DONE, FAILED, activation.refused))
         elif state is None:
-            _watch(partial(_work, directory, activation), deadline_s(activation))
+            _watch(deadline_s(activation), _work, directory, activation)
         else:
-            _watch(partial(_recover, directory, activation, state.step), deadline_s(activation))
+            _watch(deadline_s(activation), _recover, directory, activation, state.step)
     state = _state_of(directory, activation)
     if state is None or state.step != DONE:
         state = State(activation.id, DONE, FAILED, f"the activator was killed {1 + RECOVERIES_MAX} times")
@@ -64,15 +68,15 @@ def guard(directory: Path, activation: Activation) -> None:
     _tell(directory, activation, state)
 
 
-def _tell(directory: Path, activation: Activation, state: State) -> None:
+def _tell(directory: str | Path, activation: Activation, state: State) -> None:
     """Run the hooks. A worker that is killed takes only its own hook with it."""
     for _ in range(hooks.HOOKS_MAX):
         if not hooks.due(directory, activation):
             return
-        _watch(partial(hooks.run, directory, activation, state), hooks.TOTAL_S + MARGIN_S)
+        _watch(hooks.TOTAL_S + MARGIN_S, hooks.run, directory, activation, state)
 
 
-def _state_of(directory: Path, activation: Activation) -> State | None:
+def _state_of(directory: str | Path, activation: Activation) -> State | None:
     try:
         state = read_state(directory)
     except ValueError:
@@ -89,13 +93,13 @@ def deadline_s(activation: Activation) -> int:
     return baseline.LIMIT_S + int(bounds) + MARGIN_S
 
 
-def _watch(work: Callable[[], None], limit_s: int) -> None:
+def _watch(limit_s: int, work: Callable[..., None], *arguments: object) -> None:
     """Fork a worker and wait for its end, or bring it about at the deadline."""
     worker = os.fork()
     if worker == 0:
         code = 1
         try:
-            work()
+            work(*arguments)
             code = 0
         except OSError as error:
             os.write(2, f"activator: {error}\n".encode())
@@ -105,14 +109,14 @@ def _watch(work: Callable[[], None], limit_s: int) -> None:
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
         if not poll.poll(limit_s * 1000):
-            os.kill(worker, signal.SIGKILL)
+            os.kill(worker, scripts.SIGKILL)
     os.waitpid(worker, 0)
 
 
 # --- the worker ----------------------------------------------------------------------------------------
 
 
-def _work(directory: Path, activation: Activation) -> None:
+def _work(directory: str | Path, activation: Activation) -> None:
     """Test, check, commit; go back at the first of them that fails."""
     before, why = baseline.prepare(directory, activation)
     if why is None:
@@ -123,7 +127,7 @@ def _work(directory: Path, activation: Activation) -> None:
         _go_back(directory, activation, before, why)
 
 
-def _try(directory: Path, activation: Activation, before: Baseline) -> str | None:
+def _try(directory: str | Path, activation: Activation, before: Baseline) -> str | None:
     revision = activation.revision
     why = _enter(directory, State(activation.id, TESTING))
     if why is None:
@@ -144,14 +148,14 @@ def _try(directory: Path, activation: Activation, before: Baseline) -> str | Non
     return why
 
 
-def _recover(directory: Path, activation: Activation, step: str) -> None:
+def _recover(directory: str | Path, activation: Activation, step: str) -> None:
     """Go back after a worker that was killed: its scripts may still run."""
     scripts.end_leftovers(activation.id)
     before = baseline.read(directory, activation) or baseline.look(activation)
     _go_back(directory, activation, before, f"the activator was killed while {step}")
 
 
-def _go_back(directory: Path, activation: Activation, before: Baseline, why: str) -> None:
+def _go_back(directory: str | Path, activation: Activation, before: Baseline, why: str) -> None:
     """Put the last good revision back and check that it is healthy. On a full disk once more when it has room."""
     _enter(directory, State(activation.id, ROLLING_BACK, None, why))
     last_good = activation.last_good
@@ -183,7 +187,7 @@ def _put_back(activation: Activation, last_good: Revision, before: Baseline) -> 
     return "; ".join(why for why in (complaint, also) if why is not None)
 
 
-def _enter(directory: Path, state: State) -> str | None:
+def _enter(directory: str | Path, state: State) -> str | None:
     """Record a step before it is taken. Gives None, or why it cannot be."""
     try:
         write_state(directory, state)
@@ -192,7 +196,7 @@ def _enter(directory: Path, state: State) -> str | None:
     return None
 
 
-def _conclude(directory: Path, state: State) -> None:
+def _conclude(directory: str | Path, state: State) -> None:
     """Record the result, as soon as the disk has room for it."""
     for _ in range(DISK_ATTEMPTS_MAX):
         if _enter(directory, state) is None:

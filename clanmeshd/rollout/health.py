@@ -11,12 +11,20 @@ What takes its time to come up is waited for, within bounds that a busy machine 
 at once. What was not well before is not the revision's fault, so all but the first compare with the `Baseline`.
 """
 
+from __future__ import annotations
+
 import time
-from collections.abc import Callable
 
 from clanmeshd.rollout import baseline, scripts, systemctl
-from clanmeshd.rollout.activation import Activation, Revision
-from clanmeshd.rollout.baseline import Baseline
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from clanmeshd.rollout.activation import Activation, Revision
+    from clanmeshd.rollout.baseline import Baseline
+
+    Look = Callable[[Activation, Revision, Baseline, str], str | None]
 
 ROUTE_WAIT_S = 20.0  # a network that was restarted asks for its address anew
 DAEMON_WAIT_S = 45.0  # to come up again: its unit has 30 s to start, and systemd pauses before
@@ -102,8 +110,7 @@ def _peers(activation: Activation, revision: Revision, before: Baseline, phase: 
     return "none is reached over a new connection any more"
 
 
-_Look = Callable[[Activation, Revision, Baseline, str], "str | None"]
-_CHECKS: list[tuple[str, _Look]] = [
+_CHECKS: list[tuple[str, Look]] = [
     ("daemon", _daemon),
     ("units", _units),
     ("route", _route),

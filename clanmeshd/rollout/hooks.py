@@ -8,22 +8,28 @@ recorded before it is started: one that was under way when the power went is not
 Standard library only.
 """
 
+from __future__ import annotations
+
 import os
-import re
-from pathlib import Path
 
 from clanmeshd.rollout import scripts
-from clanmeshd.rollout.activation import FAILED, FORMAT, GOOD, Activation, State, load_json, write_patiently
+from clanmeshd.rollout.activation import FAILED, FORMAT, GOOD, load_json, write_patiently
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from clanmeshd.rollout.activation import Activation, State
 
 RECORD_NAME = "activation.hooks.json"
 HOOKS_MAX = 16
 HOOK_TIMEOUT_S = 60  # to send a message; a build of something is not for here
 TOTAL_S = HOOKS_MAX * HOOK_TIMEOUT_S
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(?<!~)")  # as run-parts, with dots; no leftovers of editors
+_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*(?<!~)"  # as run-parts, with dots; no leftovers of editors
 
 
-def due(directory: Path, activation: Activation) -> list[str]:
+def due(directory: str | Path, activation: Activation) -> list[str]:
     """The hooks that were not begun yet for this activation, in their order. Raises OSError."""
     begun = _begun(directory, activation)
     return [name for name in names(activation.hooks) if name not in begun]
@@ -35,17 +41,21 @@ def names(directory: str) -> list[str]:
         entries = sorted(os.listdir(directory)) if directory else []
     except OSError:
         return []
+    if not entries:
+        return []
+    import re  # most machines have no hooks
+
     return [
         name
         for name in entries
-        if _NAME.fullmatch(name)
+        if re.fullmatch(_NAME, name)
         and not name.endswith(".bak")
         and os.path.isfile(os.path.join(directory, name))
         and os.access(os.path.join(directory, name), os.X_OK)
     ][:HOOKS_MAX]
 
 
-def run(directory: Path, activation: Activation, state: State) -> None:
+def run(directory: str | Path, activation: Activation, state: State) -> None:
     """Run what is due. A failure is in the log and changes nothing. Raises OSError when it can't be recorded."""
     begun = _begun(directory, activation)
     for name in due(directory, activation):
@@ -72,9 +82,9 @@ def _environment(activation: Activation, state: State) -> dict[str, str]:
     }
 
 
-def _begun(directory: Path, activation: Activation) -> list[str]:
+def _begun(directory: str | Path, activation: Activation) -> list[str]:
     try:
-        value = load_json(directory / RECORD_NAME)
+        value = load_json(os.path.join(directory, RECORD_NAME))
         return [str(name) for name in value["begun"]] if value["id"] == activation.id else []
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return []

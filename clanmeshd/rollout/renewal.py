@@ -5,9 +5,14 @@ which runs from the version before, restarts the daemon's unit as soon as the re
 what it would start; health then asks the new one. Going back restarts the old one. Standard library only.
 """
 
+from __future__ import annotations
+
 from clanmeshd.rollout import scripts, systemctl
-from clanmeshd.rollout.activation import Activation
-from clanmeshd.rollout.baseline import Baseline
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from clanmeshd.rollout.activation import Activation
+    from clanmeshd.rollout.baseline import Baseline
 
 
 def renew(activation: Activation, since: systemctl.Identity | None) -> str | None:

@@ -3,20 +3,25 @@
 Standard library only. Nothing here raises for what a script does: it gives a line that says why it failed.
 """
 
+from __future__ import annotations
+
 import os
 import select
-import signal
 import time
-from contextlib import suppress
-from io import BufferedWriter
-from pathlib import Path
-from subprocess import DEVNULL, Popen
 
-from clanmeshd.rollout.activation import MARKER, NIXOS, Activation, Revision, has_room
+from clanmeshd.rollout.activation import MARKER, NIXOS, has_room
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from io import BufferedWriter
+    from subprocess import Popen
+
+    from clanmeshd.rollout.activation import Activation, Revision
 
 LOG_BYTES_MAX = 16 << 20  # of one activation; a script that writes more is ended
 LEFTOVER_ROUNDS_MAX = 50  # a process that forks while it is being looked for is found in a later round
 LEFTOVER_PAUSE_S = 0.02
+SIGKILL, SIGPIPE, SIGXFSZ = 9, 13, 25  # on Linux; `signal` makes enumerations of all, which takes a while
 _WATCH_S = 1.0  # between two looks at the log's size
 _ENVIRON_BYTES_MAX = 1 << 20
 
@@ -54,6 +59,46 @@ def check_health(activation: Activation, revision: Revision, phase: str) -> str 
     return _run(activation, revision, revision.health, phase, revision.health_timeout_s, "health")
 
 
+class Program:
+    """A program that was started here and leads a session of its own."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def wait(self) -> int:
+        """Wait for its end; give its exit status, negative for the signal that ended it."""
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def _start(argv: list[str], cwd: str, environment: dict[str, str], log: int) -> Program:
+    """Start a program as `subprocess` would, whose import takes longer than a script. Raises OSError."""
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_DUP2, log, 1),
+        (os.POSIX_SPAWN_DUP2, log, 2),
+    ]
+    before = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.chdir(cwd)
+        program = _found(argv[0], environment)
+        # Python ignores these two signals, and what it starts would, too.
+        signals = [SIGPIPE, SIGXFSZ]
+        return Program(
+            os.posix_spawn(program, argv, environment, file_actions=actions, setsid=True, setsigdef=signals)
+        )
+    finally:
+        os.fchdir(before)
+        os.close(before)
+
+
+def _found(name: str, environment: dict[str, str]) -> str:
+    """Where a program is: a name without a folder is looked up in the PATH that it will have."""
+    if "/" in name:
+        return name
+    places = [os.path.join(folder, name) for folder in os.get_exec_path(environment)]
+    return next((place for place in places if os.access(place, os.X_OK) and not os.path.isdir(place)), name)
+
+
 def _run(
     activation: Activation, revision: Revision, argv: list[str], phase: str, timeout_s: int, what: str
 ) -> str | None:
@@ -76,15 +121,7 @@ def call(
     with _open_log(activation) as log:
         why: str | None
         try:
-            process = Popen(
-                argv,
-                cwd=cwd,
-                env=environment,
-                stdin=DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+            process = _start(argv, cwd, environment, log.fileno())
         except OSError as error:
             why = f"{what}: {argv[0]} cannot be run: {error.strerror}"
         else:
@@ -105,13 +142,17 @@ def note(activation: Activation, text: str) -> None:
 
 def _open_log(activation: Activation) -> BufferedWriter:
     """The log for a script to write to. On a full disk it is nothing: a script must not fail for its words."""
-    if has_room(Path(activation.log).parent):
-        with suppress(OSError):
+    if has_room(os.path.dirname(activation.log)):
+        try:
             return open(activation.log, "ab")
+        except OSError:
+            pass
     return open(os.devnull, "ab")
 
 
-def wait_for(process: "Popen[bytes]", activation_id: str, timeout_s: int, log: int, what: str) -> str | None:
+def wait_for(
+    process: Program | Popen[bytes], activation_id: str, timeout_s: int, log: int, what: str
+) -> str | None:
     """Wait for a program's end, or bring it about. Gives None for status 0, or how it ended."""
     deadline = time.monotonic() + timeout_s
     grown_max = os.fstat(log).st_size + LOG_BYTES_MAX
@@ -127,13 +168,15 @@ def wait_for(process: "Popen[bytes]", activation_id: str, timeout_s: int, log: i
                 return f"{what} wrote over {LOG_BYTES_MAX >> 20} MiB of output"
     status = process.wait()
     if status < 0:
+        import signal
+
         return f"{what} was killed by {signal.Signals(-status).name}"
     return f"{what} exited with {status}" if status else None
 
 
-def _end(process: "Popen[bytes]", activation_id: str) -> None:
+def _end(process: Program | Popen[bytes], activation_id: str) -> None:
     """Kill a script that hangs, with all that it started."""
-    os.killpg(process.pid, signal.SIGKILL)
+    os.killpg(process.pid, SIGKILL)
     process.wait()
     end_leftovers(activation_id)
 
@@ -151,7 +194,7 @@ def end_leftovers(activation_id: str) -> int:
             break
         for pid in found:
             try:
-                os.kill(pid, signal.SIGKILL)
+                os.kill(pid, SIGKILL)
             except ProcessLookupError:
                 continue
             ended.add(pid)
@@ -166,7 +209,8 @@ def processes() -> list[int]:
 
 def _is_marked(pid: int, mark: bytes) -> bool:
     try:
-        environment = Path(f"/proc/{pid}/environ").read_bytes()[:_ENVIRON_BYTES_MAX]
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            environment = file.read(_ENVIRON_BYTES_MAX)
     except OSError:
         return False  # gone, or another user's
     return mark in environment.split(b"\0")

@@ -3,13 +3,17 @@
 All of it is for a daemon that systemd runs: elsewhere nothing here is called, and no unit is looked at.
 """
 
+from __future__ import annotations
+
 import os
-import re
-import subprocess
 import time
-from collections.abc import Iterable
-from pathlib import Path
-from typing import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import NamedTuple
+else:
+    from clanmeshd.rollout.tuples import NamedTuple
 
 QUERY_TIMEOUT_S = 30  # 30 ms for three hundred units; systemctl itself gives up after D-Bus' 25 s
 RESTART_TIMEOUT_S = 60  # the daemon's unit has 10 s to stop and 30 s to start
@@ -23,7 +27,7 @@ _KINDS = (".service", ".socket", ".timer", ".path")  # what a revision stops and
 _OURS = ("clanmesh-activation-", "clanmesh-guard-", "clanmesh-resume")  # who looks is not looked at
 _OF_SESSIONS = ("user@", "user-runtime-dir@", "session-")  # come and go with people, not with revisions
 # Likewise what a socket starts for each connection: systemd names it by the number and both ends of that.
-_OF_CONNECTIONS = re.compile(r".+@\d+-(\d+-\d+|.+:\d+-.+:\d+)\.service")
+_OF_CONNECTIONS = r".+@\d+-(\d+-\d+|.+:\d+-.+:\d+)\.service"
 
 
 class Unit(NamedTuple):
@@ -47,6 +51,8 @@ class Identity(NamedTuple):
 
 def run(*words: str, timeout_s: float = QUERY_TIMEOUT_S) -> tuple[str, str | None]:
     """Run systemctl; give what it printed, and None or why it failed."""
+    import subprocess  # takes 15 ms, which an activation without systemd has no need for
+
     try:
         finished = subprocess.run(
             ["systemctl", "--no-pager", "--no-ask-password", *words],
@@ -75,11 +81,13 @@ def units() -> dict[str, Unit] | None:
 
 def read_units(told: str, now_s: float) -> dict[str, Unit]:
     """The units that `systemctl show` told of, at this time since the machine's start."""
+    import re
+
     found = {}
     for block in told.split("\n\n"):
         value = _properties(block)
         name = value.get("Id", "")
-        if name and not name.startswith((*_OURS, *_OF_SESSIONS)) and not _OF_CONNECTIONS.fullmatch(name):
+        if name and not name.startswith((*_OURS, *_OF_SESSIONS)) and not re.fullmatch(_OF_CONNECTIONS, name):
             found[name] = _unit(value, now_s)
     return found
 
@@ -168,28 +176,32 @@ def restart(name: str) -> str | None:
 
 def identity(name: str) -> Identity | None:
     """What a unit is made of: its files and the real path of its program. None when systemd does not say."""
+    import re
+
     told, trouble = run("show", f"--property={_PROPERTIES},DropInPaths,ExecStart", name)
     if trouble is not None:
         return None
     value = _properties(told)
     files = [value.get("FragmentPath", ""), *value.get("DropInPaths", "").split()]
     program = re.search(r"path=(\S+)", value.get("ExecStart", ""))
-    parts = [f"{os.path.realpath(path)}\n{_text(Path(path))}" for path in files if path]
+    parts = [f"{os.path.realpath(path)}\n{_text(path)}" for path in files if path]
     parts.append(os.path.realpath(_executed(files) or (program[1] if program else "")))
     return Identity("\n".join(parts), value.get("InvocationID", ""), value.get("ActiveState", ""))
 
 
 def _executed(files: list[str]) -> str | None:
     """The program that the files name; systemd itself knows only what it last read."""
+    import re
+
     found = None
     for path in files:
-        for line in _text(Path(path)).splitlines() if path else []:
+        for line in _text(path).splitlines() if path else []:
             if match := re.match(r"\s*ExecStart\s*=\s*[-@:+!|]*(/\S+)", line):
                 found = match[1]
     return found
 
 
-def _text(path: Path) -> str:
+def _text(path: str) -> str:
     try:
         with open(path, "rb") as file:
             return file.read(UNIT_FILE_BYTES_MAX).decode(errors="replace")

@@ -23,7 +23,8 @@
                           |
               activation.state.json, read by the daemon                  activation.py, machine.py, journal.py
 
-What is below the dashed line runs without the daemon, survives it, and imports nothing but the standard library.
+What is below the dashed line runs without the daemon, survives it, and imports nothing but the standard library,
+and of that no more than it needs (jsontext.py, tuples.py).
 
 Nothing here is imported by default: the activator's start must stay cheap.
 """

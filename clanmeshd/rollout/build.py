@@ -6,7 +6,7 @@ leads back to the repository.
 
 import os
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,7 +19,7 @@ from clanmeshd.rollout.config import FILE_BYTES_MAX, FILE_NAME, RolloutConfig, p
 from clanmeshd.rollout.git import GitFailed, run_git
 from clanmeshd.rollout.objects import NotAFile, Objects, TooMany
 from clanmeshd.rollout.selection import short
-from clanmeshd.rollout.tree import lay_out, sync_few
+from clanmeshd.rollout.tree import Entry, lay_out, sync_few
 
 CHECKOUT_TIMEOUT_S: Final = 300.0
 SYNC_TIMEOUT_S: Final = 120.0
@@ -102,12 +102,12 @@ async def check_out(objects: Objects, commit: bytes, checkout: Path) -> None:
         await check_tree(objects, commit)
     except Fault as error:
         raise BuildFailed(str(error)) from error
-    await trio.to_thread.run_sync(_empty, checkout)
     files = await objects.few_files(commit)
     if files is not None:
         objects.forget_few()
-        await lay_out(files, checkout)
+        await trio.to_thread.run_sync(_lay_out_anew, files, checkout)
         return
+    await trio.to_thread.run_sync(_empty, checkout)
     index = checkout.with_name(f".{checkout.name}.index")
     try:
         finished = await run_git(
@@ -130,6 +130,11 @@ async def check_out(objects: Objects, commit: bytes, checkout: Path) -> None:
 def _is_full(directory: Path) -> bool:
     space = os.statvfs(directory)
     return space.f_bavail * space.f_frsize < ROOM_BYTES_MIN or (space.f_files > 0 and space.f_favail == 0)
+
+
+def _lay_out_anew(files: Sequence[Entry], checkout: Path) -> None:
+    _empty(checkout)
+    lay_out(files, checkout)
 
 
 def _empty(checkout: Path) -> None:

@@ -17,7 +17,7 @@ HASH_BYTES: Final = 20  # SHA-1; repositories in SHA-256 form are refused by nam
 FSCK_TOLERATED: Final = ("zeroPaddedFilemode", "badTimezone", "missingSpaceBeforeDate")
 
 _BLOCK_BYTES: Final = 512  # the unit of `ulimit -f`
-_BOUNDED: Final = 'ulimit -v "$1"; ulimit -f "$2"; shift 2; exec "$@"'
+_BOUNDED: Final = 'ulimit -v "$1"; ulimit -f "$2"; in=$3; shift 3; exec "$@" <"$in"'
 _NO_SPACE: Final = (b"No space left on device", b"Disk quota exceeded")
 
 _CONFIG: Final = {
@@ -86,10 +86,12 @@ async def run_git(
     )
 
 
-def bounded(argv: Sequence[str | Path], *, file_bytes_max: int) -> list[str | Path]:
+def bounded(
+    argv: Sequence[str | Path], *, file_bytes_max: int, stdin: Path = Path(os.devnull)
+) -> list[str | Path]:
     """A program that reads what strangers send: it takes MEMORY_KIB_MAX at most, and writes no larger file."""
     blocks = file_bytes_max // _BLOCK_BYTES
-    return ["/bin/sh", "-c", _BOUNDED, "bounded", str(MEMORY_KIB_MAX), str(blocks), *argv]
+    return ["/bin/sh", "-c", _BOUNDED, "bounded", str(MEMORY_KIB_MAX), str(blocks), stdin, *argv]
 
 
 class GitFailed(OSError):

@@ -61,10 +61,10 @@ class Objects:
     What is asked more than once is remembered: each record of a member's status makes the daemon look again.
     """
 
-    def __init__(self, path: Path, descent: Descent | None = None) -> None:
+    def __init__(self, path: Path, descent: Descent | None = None, borrowed: Path | None = None) -> None:
         self.path = path
         self.descent = descent or Descent()
-        self.reader = Reader(path)
+        self.reader = Reader(path, borrowed)
         self._here: set[bytes] = set()
         self._texts: dict[str, bytes] = {}  # files that were read last
         self._few: tuple[bytes, tuple[Entry, ...] | None] | None = None  # of the revision that was looked at last

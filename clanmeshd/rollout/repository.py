@@ -46,7 +46,6 @@ PACKS_MAX: Final = 40  # then they are joined: lookups cost one probe for each p
 LOOSE_BYTES_MAX: Final = 64 << 20  # of all packs but the largest, likewise: what no head leads to is dropped then
 
 _QUARANTINE_CONFIG: Final = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n"
-_UNPACK: Final = 'pack=$1; shift; exec "$@" <"$pack"'
 UNPACKED_BYTES_MAX: Final = 2 * PACK_BYTES_MAX  # of a pack with the objects that it leaves out added
 
 
@@ -77,7 +76,7 @@ class Quarantine(Objects):
         words = ["git", f"--git-dir={self.path}", "index-pack", "--stdin", "--fix-thin", f"--strict={tolerated}"]
         words.append(f"--max-input-size={PACK_BYTES_MAX}")
         finished = await process.run(
-            bounded(["/bin/sh", "-c", _UNPACK, "unpack", pack, *words], file_bytes_max=UNPACKED_BYTES_MAX),
+            bounded(words, file_bytes_max=UNPACKED_BYTES_MAX, stdin=pack),
             env=environment(),
             timeout_s=UNPACK_TIMEOUT_S,
         )
@@ -209,7 +208,7 @@ class Repository(Objects):
         path = Path(mkdtemp(dir=self._quarantines))
         try:
             _make_quarantine(path, self.path / "objects")
-            yield Quarantine(path, self.descent)
+            yield Quarantine(path, self.descent, self.path / "objects")
         finally:
             self._borrowers -= 1
             with trio.CancelScope(shield=True):
@@ -253,11 +252,15 @@ def _pushed_ref(commit: bytes) -> str:
 
 def _make_quarantine(path: Path, published: Path) -> None:
     """What `git init` would make, without a process: the borrowed objects are the point of it."""
-    for part in ("objects/info", "objects/pack", "refs/heads"):
-        (path / part).mkdir(parents=True)
-    (path / "HEAD").write_text("ref: refs/heads/incoming\n")
-    (path / "config").write_text(_QUARANTINE_CONFIG)
-    (path / "objects/info/alternates").write_text(f"{published}\n")
+    for folder in ("objects", "objects/info", "objects/pack", "refs", "refs/heads"):
+        os.mkdir(os.path.join(path, folder))
+    for name, text in (
+        ("HEAD", "ref: refs/heads/incoming\n"),
+        ("config", _QUARANTINE_CONFIG),
+        ("objects/info/alternates", f"{published}\n"),
+    ):
+        with open(os.path.join(path, name), "w") as file:
+            file.write(text)
 
 
 def _pack_sizes(repository: Path) -> list[int]:

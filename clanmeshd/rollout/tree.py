@@ -114,16 +114,13 @@ def _leads_somewhere(link: bytes) -> bool:
     return 0 < len(link) <= LINK_BYTES_MAX and b"\0" not in link
 
 
-async def lay_out(entries: Sequence[Entry], directory: Path) -> None:
-    """Write files and links into an empty folder. Raises OSError."""
-    await trio.to_thread.run_sync(_lay_out, entries, os.fsencode(directory))
-
-
-def _lay_out(entries: Sequence[Entry], directory: bytes) -> None:
+def lay_out(entries: Sequence[Entry], directory: Path) -> None:
+    """Write files and links into an empty folder. Blocking. Raises OSError."""
+    root = os.fsencode(directory)
     for entry in entries:
-        path = os.path.join(directory, entry.path)
+        path = os.path.join(root, entry.path)
         folder = os.path.dirname(path)
-        if folder != directory:
+        if folder != root:
             os.makedirs(folder, exist_ok=True)
         if entry.mode == _LINK:
             os.symlink(entry.content, path)

@@ -1,0 +1,250 @@
+"""What is read out of packs here is what git reads out of them; whatever is odd about them is left to git."""
+
+import os
+import random
+import subprocess
+import zlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clanmeshd.rollout import packfile, reader
+from clanmeshd.rollout.git import environment
+from clanmeshd.rollout.packfile import Stored, Unsure, apply_delta, read_object
+from clanmeshd.rollout.reader import Found, Reader
+
+BYTES_MAX = 1 << 20
+COMMITS = 40  # a list that grows by one line is a delta upon the one before it
+
+
+def git(path: Path, *words: str, stdin: bytes = b"") -> bytes:
+    words = ("git", f"--git-dir={path}", *words)
+    names = {f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    return subprocess.run(words, input=stdin, env=environment() | names, capture_output=True, check=True).stdout
+
+
+def _add(path: Path, number: int, lines: list[bytes]) -> bytes:
+    blob = git(path, "hash-object", "-w", "--stdin", stdin=b"".join(lines)).decode().strip()
+    tree = git(path, "mktree", stdin=f"100644 blob {blob}\tlist\n".encode()).decode().strip()
+    parent = ["-p", "main"] if number else []
+    commit = git(path, "commit-tree", "-m", f"number {number}", *parent, tree).decode().strip()
+    git(path, "update-ref", "refs/heads/main", commit)
+    return bytes.fromhex(commit)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with two packs: one with long chains of deltas, a newer one with a single commit."""
+    path, dice = tmp_path_factory.mktemp("packs") / "repo.git", random.Random(1)
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", path], check=True, env=environment())
+    lines = [dice.randbytes(40).hex().encode() + b"\n" for _ in range(200)]
+    for number in range(COMMITS):
+        lines.insert(dice.randrange(len(lines)), b"%d\n" % number)
+        _add(path, number, lines)
+    git(path, "repack", "-a", "-d", "-f", "-q", f"--depth={COMMITS}", "--window=50")
+    _add(path, COMMITS, [b"one line\n"])
+    git(path, "repack", "-d", "-q")
+    return path
+
+
+def _all(path: Path) -> list[tuple[bytes, str, int]]:
+    rows = git(path, "cat-file", "--batch-all-objects", "--batch-check").decode().splitlines()
+    return [(bytes.fromhex(name), kind, int(size)) for name, kind, size in (row.split() for row in rows)]
+
+
+def _content(path: Path, object_id: bytes, kind: str) -> bytes:
+    return git(path, "cat-file", kind, object_id.hex())
+
+
+def _some_delta(path: Path) -> bytes:
+    """An object that is kept as a delta, with some behind it."""
+    (index, *_) = sorted((path / "objects/pack").glob("*.idx"), key=lambda each: each.stat().st_size)[::-1]
+    rows = [line.split() for line in git(path, "verify-pack", "-v", str(index)).splitlines()]
+    return bytes.fromhex(max((int(row[5]), row[0].decode()) for row in rows if len(row) == 7)[1])
+
+
+@pytest.mark.parametrize("options", [(), ("--no-delta-base-offset",)])
+def test_each_object_is_read_as_git_reads_it(made: Path, options: tuple[str, ...], tmp_path: Path) -> None:
+    """Bases named by where they are in the pack, and by their ids."""
+    path = made
+    if options:
+        path = tmp_path / "repo.git"
+        subprocess.run(["git", "clone", "-q", "--bare", made, path], check=True, env=environment(protocols="file"))
+        git(path, "-c", "repack.useDeltaBaseOffset=false", "repack", "-a", "-d", "-F", "-q")
+    found = _all(path)
+    assert len(found) == 3 * (COMMITS + 1)
+    for object_id, kind, size in found:
+        expected = Stored(kind, size, _content(path, object_id, kind))
+        assert read_object([path / "objects"], object_id, BYTES_MAX) == expected
+
+
+def test_what_is_too_large_is_not_read(made: Path) -> None:
+    for object_id, kind, size in _all(made):
+        assert read_object([made / "objects"], object_id, size - 1) == Stored(kind, size, None)
+
+
+def test_what_is_nowhere_is_absent(made: Path, tmp_path: Path) -> None:
+    """In all of several stores; one with loose objects may have it."""
+    (tmp_path / "pack").mkdir()
+    for first in (0, 1, 127, 255):
+        assert read_object([tmp_path, made / "objects"], bytes([first] * 20), BYTES_MAX) is None
+    (tmp_path / "5a").mkdir()
+    with pytest.raises(Unsure):
+        read_object([tmp_path, made / "objects"], bytes(20), BYTES_MAX)
+
+
+def test_a_chain_that_is_too_long_is_for_git(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packfile, "CHAIN_MAX", 1)
+    with pytest.raises(Unsure):
+        read_object([made / "objects"], _some_delta(made), BYTES_MAX)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_damaged_pack_or_index_never_gives_another_content(made: Path, tmp_path: Path, seed: int) -> None:
+    """What is read is right, or is not read; a size alone, which nothing proves, is asked for nothing here."""
+    dice, path = random.Random(seed), tmp_path / "repo.git"
+    subprocess.run(["cp", "-r", made, path], check=True)
+    victim = dice.choice(sorted((path / "objects/pack").glob("*.pack" if seed % 2 else "*.idx")))
+    victim.chmod(0o600)
+    data = bytearray(victim.read_bytes())
+    for _ in range(dice.choice([1, 20, 400])):
+        data[dice.randrange(len(data))] = dice.randrange(256)
+    victim.write_bytes(data[: dice.choice([len(data), len(data), len(data) // 2])])
+    outcomes = set()
+    for object_id, kind, size in _all(made)[::5]:
+        try:
+            found = read_object([path / "objects"], object_id, BYTES_MAX)
+        except Unsure:
+            outcomes.add("unsure")
+            continue
+        outcomes.add("absent" if found is None else "read")
+        if found is not None and found.content is not None:
+            assert found == Stored(kind, size, _content(made, object_id, kind))
+    assert outcomes
+
+
+def test_a_pack_that_goes_away_meanwhile_is_for_git(made: Path, tmp_path: Path) -> None:
+    path = tmp_path / "repo.git"
+    subprocess.run(["cp", "-r", made, path], check=True)
+    for pack in (path / "objects/pack").glob("*.pack"):
+        pack.unlink()
+    with pytest.raises(Unsure):
+        read_object([path / "objects"], _all(made)[0][0], BYTES_MAX)
+
+
+# --- deltas --------------------------------------------------------------------------------------------
+
+
+def _sized(number: int) -> bytes:
+    data = bytearray()
+    while number > 0x7F:
+        data.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*data, number])
+
+
+def _copy(start: int, count: int) -> bytes:
+    numbers = [*start.to_bytes(4, "little"), *count.to_bytes(3, "little")]
+    order = 0x80 | sum(1 << at for at, number in enumerate(numbers) if number)
+    return bytes([order, *(number for number in numbers if number)])
+
+
+BASE = bytes(range(256)) * 300
+
+
+@given(
+    st.lists(
+        st.one_of(st.binary(min_size=1, max_size=127), st.tuples(st.integers(0, 4000), st.integers(1, 66000)))
+    )
+)
+def test_deltas_copy_and_insert(orders: list[bytes | tuple[int, int]]) -> None:
+    made, expected = b"", b""
+    for order in orders:
+        if isinstance(order, bytes):
+            made += bytes([len(order)]) + order
+            expected += order
+        else:
+            start, count = order
+            made += _copy(start, 0 if count == 0x10000 else count)
+            expected += BASE[start : start + count]
+    assert apply_delta(BASE, _sized(len(BASE)) + _sized(len(expected)) + made) == expected
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        b"",
+        _sized(4),
+        _sized(3) + _sized(1) + b"\1a",  # upon another base
+        _sized(4) + _sized(2) + b"\1a",  # less than it says
+        _sized(4) + _sized(1) + b"\2ab",  # more
+        _sized(4) + _sized(3) + b"\3ab",  # cut short
+        _sized(4) + _sized(1) + b"\0",  # an order that means nothing
+        _sized(4) + _sized(4) + _copy(1, 4),  # behind the base's end
+        _sized(4) + _sized(1 << 40) + _copy(0, 4),
+        b"\x84" + b"\x80" * 30,
+    ],
+)
+def test_deltas_that_do_not_fit_are_refused(delta: bytes) -> None:
+    with pytest.raises((Unsure, IndexError)):
+        apply_delta(b"base", delta)
+
+
+def test_a_bomb_ends_at_the_bound(tmp_path: Path) -> None:
+    """A small pack that says a small size of an object that inflates to a gigabyte."""
+    path = tmp_path / "bomb.pack"
+    path.write_bytes(b"\x3f" + zlib.compress(bytes(100 << 20)))
+    with pytest.raises(Unsure):
+        packfile._read([], packfile._Place(path, 0), BYTES_MAX)
+
+
+# --- the reader ----------------------------------------------------------------------------------------
+
+
+async def test_the_reader_asks_git_only_for_the_rest(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same answers by either way, and no process for what lies in packs."""
+    head = git(made, "rev-parse", "main").decode().strip()
+    names = [head, f"{head}^{{tree}}", f"{head}:list", f"{head}:none", "0" * 40, _some_delta(made).hex()]
+    ours = Reader(made)
+    answers = [(await ours.find(name), await ours.read(name, BYTES_MAX)) for name in names]
+    assert ours._process is None
+    assert [found is None for found, _ in answers] == [False, False, False, True, True, False]
+    monkeypatch.setattr(reader, "read_object", _unsure)
+    gits = Reader(made)
+    async with gits.open():
+        assert [(await gits.find(name), await gits.read(name, BYTES_MAX)) for name in names] == answers
+        assert gits._process is not None
+
+
+async def test_the_reader_reads_large_objects(made: Path, tmp_path: Path) -> None:
+    path, data = tmp_path / "repo.git", random.Random(2).randbytes(3 * reader.AT_ONCE_BYTES_MAX)
+    git(path, "init", "-q", "--bare")
+    blob = git(path, "hash-object", "-w", "--stdin", stdin=data).decode().strip()
+    git(path, "pack-objects", "-q", str(path / "objects/pack/pack"), stdin=f"{blob}\n".encode())
+    git(path, "prune-packed")
+    found = Found(bytes.fromhex(blob), "blob", len(data))
+    ours = Reader(made, path / "objects")
+    assert await ours.read(blob, len(data)) == (found, data)
+    assert await ours.read(blob, len(data) - 1) == (found, b"")
+    assert ours._process is None
+
+
+async def test_other_expressions_are_gits(made: Path) -> None:
+    ours = Reader(made)
+    head = git(made, "rev-parse", "main").decode().strip()
+    assert (await ours.find("main")) == (await ours.find(head))
+    assert (await ours.find(f"{head}~1")) is not None
+    assert (await ours.find(f"{head}:no/such")) is None
+
+
+def _unsure(stores: object, object_id: bytes, bytes_max: int) -> Stored | None:
+    raise Unsure
+
+
+def test_descriptors_are_given_back(made: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for object_id, _, _ in _all(made):
+        read_object([made / "objects"], object_id, BYTES_MAX)
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -81,7 +81,7 @@ class Rollout:
         self._directory = directory
         self._runtime = runtime
         self._tell = tell
-        self._telling = Telling(self._told, report)
+        self._telling = Telling(self._told, report, self._others)
         self._repository = Repository(directory)
         self._journal = Journal(directory, files or RealFiles())
         self._packs = Packs(self._repository, directory / "packs")
@@ -348,6 +348,10 @@ class Rollout:
             log.warning("rollout: %s", why)
         self._trouble = why
         self._telling.changed()
+
+    def _others(self) -> int:
+        """How many devices run the same commits and do not wait for this one's word."""
+        return len(self._claims.holders) if self._claims is not None and not self._turn.has_rings else 0
 
     def _told(self) -> Told:
         memory = self._journal.memory

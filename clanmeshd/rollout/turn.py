@@ -43,6 +43,11 @@ class Turn:
         return any(order.verb is Verb.PAUSE for order in self._orders)
 
     @property
+    def has_rings(self) -> bool:
+        """Devices wait for one another."""
+        return bool(self._rings)
+
+    @property
     def _orders(self) -> list[Order]:
         return [order for order in self.wanted.orders if order.ref == REF] if self.wanted is not None else []
 

@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from clanmesh_protocol.records import RolloutState
-from clanmeshd.rollout.telling import PASSING_S, TOGETHER_S, Telling, Told
+from clanmeshd.rollout.telling import EACH_S, PASSING_S, TOGETHER_S, WELL_S_MAX, Telling, Told
 
 OLD, NEW = bytes(20), bytes([1] * 20)
 
@@ -18,7 +18,8 @@ class Device:
     def __init__(self) -> None:
         self.value: Told = (OLD, OLD, RolloutState.CURRENT, ())
         self.told: list[tuple[float, RolloutState]] = []
-        self.telling = Telling(lambda: self.value, self._report)
+        self.others = 0
+        self.telling = Telling(lambda: self.value, self._report, lambda: self.others)
 
     async def _report(
         self, commit: bytes | None, wanted: bytes | None, state: RolloutState, bad: tuple[bytes, ...]
@@ -70,3 +71,25 @@ async def test_what_is_as_it_was_is_not_told_again(autojump_clock: object) -> No
         device.telling.changed()
         await trio.sleep(PASSING_S * 2)
     assert device.told == []
+
+
+@pytest.mark.parametrize(
+    ("others", "state", "pause_s"),
+    [
+        (2, RolloutState.CURRENT, TOGETHER_S + 2 * EACH_S),
+        (10, RolloutState.SOAKING, TOGETHER_S + 10 * EACH_S),
+        (1000, RolloutState.CURRENT, WELL_S_MAX),
+        (1000, RolloutState.ROLLED_BACK, TOGETHER_S),
+        (1000, RolloutState.FAILED, TOGETHER_S),
+        (1000, RolloutState.HELD, TOGETHER_S),
+    ],
+)
+async def test_what_went_well_is_told_later_in_large_clans(
+    autojump_clock: object, others: int, state: RolloutState, pause_s: float
+) -> None:
+    """Each telling is work for all others, who have the same commit to see to; what went wrong is told soon."""
+    async with told() as device:
+        device.others = others
+        device.enter(state)
+        await trio.sleep(PASSING_S * 2)
+    assert device.told == [(pytest.approx(10 + pause_s), state)]

@@ -23,7 +23,7 @@ BASELINE_NAME = "activation.before.json"
 ASK_TIMEOUT_S = 5.0  # for `version`
 LATELY_S = 60.0
 REACH_TIMEOUT_S = 8.0  # for `reach`, which gives up by itself before
-LIMIT_S = int(ASK_TIMEOUT_S + REACH_TIMEOUT_S) + 2 * systemctl.QUERY_TIMEOUT_S  # to look at everything once
+LIMIT_S = int(2 * ASK_TIMEOUT_S + REACH_TIMEOUT_S) + 2 * systemctl.QUERY_TIMEOUT_S  # to look at everything once
 
 _REJECT = 0x0200  # RTF_REJECT: an entry of /proc/net/ipv6_route that leads nowhere
 
@@ -57,14 +57,15 @@ def prepare(directory: str | Path, activation: Activation) -> tuple[Baseline, st
 def look(activation: Activation) -> Baseline:
     """How things are at this moment."""
     runtime = runtime_of(activation)
-    answers = runtime is not None and daemon_answers(runtime)
+    lately = peer_reached_lately(runtime) if runtime is not None else None
+    answers = lately is not None or (runtime is not None and daemon_answers(runtime))
     return Baseline(
         id=activation.id,
         units=(systemctl.units() or {}) if activation.unit else {},
         daemon=systemctl.identity(activation.unit) if activation.unit else None,
         routes=default_routes(),
         answers=answers,
-        reached=runtime is not None and answers and (peer_reached_lately(runtime) or peer_reached(runtime)),
+        reached=runtime is not None and answers and (bool(lately) or peer_reached(runtime)),
     )
 
 
@@ -104,12 +105,15 @@ def daemon_answers(runtime: str | Path) -> bool:
     return True
 
 
-def peer_reached_lately(runtime: str | Path) -> bool:
-    """Whether the daemon had a new connection to a peer a moment ago, as who fetched a commit has."""
+def peer_reached_lately(runtime: str | Path) -> bool | None:
+    """Whether the daemon had a new connection to a peer a moment ago, as who fetched a commit has.
+
+    None when it does not say.
+    """
     try:
         result = asking.ask(runtime, "reached", ASK_TIMEOUT_S)
     except OSError:
-        return False
+        return None
     age_s = result.get("age_s") if isinstance(result, dict) else None
     return isinstance(age_s, int | float) and age_s < LATELY_S
 

@@ -213,7 +213,10 @@ class Attempt:
             await self._wait_for_state(seen)
             seen = self._state_identity()
         commit = bytes.fromhex(activation.revision.commit)
-        await self._remember(commit, done.result or FAILED, done.why, started, activation=activation.id)
+        result, ended_unix_s = done.result or FAILED, done.at_unix_s
+        await self._remember(
+            commit, result, done.why, started, activation=activation.id, ended_unix_s=ended_unix_s
+        )
         if not activator_lives(self._directory):  # else it may die while it runs hooks, and be needed again
             self._resumption.unlink(missing_ok=True)
 
@@ -240,9 +243,18 @@ class Attempt:
 
     # --- remembering ---------------------------------------------------------------------------------------
 
-    async def _remember(self, commit: bytes, result: str, why: str, started: float, *, activation: str) -> None:
+    async def _remember(
+        self,
+        commit: bytes,
+        result: str,
+        why: str,
+        started: float,
+        *,
+        activation: str,
+        ended_unix_s: float = 0.0,  # by the activator, which may have ended long before a daemon reads that
+    ) -> None:
         seconds = round(time.monotonic() - started, 3)
-        entry = Entry(commit.hex(), _STATES[result], why, round(time.time(), 3), seconds)
+        entry = Entry(commit.hex(), _STATES[result], why, ended_unix_s or round(time.time(), 3), seconds)
         level = logging.INFO if result == GOOD else logging.WARNING
         log.log(level, "%s: %s%s in %s s", short(commit), entry.state, f" ({why})" if why else "", seconds)
         await self._save(lambda memory: memory.with_result(entry, activation))

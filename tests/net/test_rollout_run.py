@@ -1,5 +1,6 @@
 """Devices that follow, fetch, build, activate and go back: real git, real scripts, the real activator."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -341,11 +342,15 @@ async def test_a_result_that_came_while_the_daemon_was_away(device: Device, auth
         await wait_for(device.runtime / "checking")
     (device.runtime / "go").touch()
     device.restart()
+    await wait_until(lambda: not activator_lives(device.root / "rollout"))
+    back_unix_s = time.time()
     async with running(device):
         device.put(given)
         await device.reaches(RolloutState.CURRENT, new)
     assert phases(device) == [("test", new.hex()), ("commit", new.hex())]
-    assert [entry["state"] for entry in device.rollout.history()] == ["current"]
+    [entry] = device.rollout.history()
+    assert entry["state"] == "current"
+    assert back_unix_s - 60 < entry["at_unix_s"] < back_unix_s  # when it was so, and not when it was read
 
 
 async def test_an_activator_killed_with_its_guard_while_we_watch(

@@ -68,7 +68,7 @@ class Streams:
         if asker.run != run or asker.mesh is None or server not in self._wanted.get(client, ()):
             return
         is_shut = server in world.shut or {(client, server), (server, client)} & world.cut
-        if asked.mesh is None or is_shut:
+        if asked.mesh is None or is_shut or not asked.mesh.authority.is_member(asker.node):
             self._wanted[client].discard(server)
             self._tell(client, server, is_carried=False)
             return

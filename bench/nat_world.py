@@ -20,10 +20,10 @@ class NatWorld(Lab):
         self._hosts: dict[str, Host] = {}
         self.addresses: dict[str, frozenset[str]] = {}  # by machine: its own, and that of its outermost router
 
-    def start_at(self, name: str, site: Site | None, program: str = "clanmeshd") -> Node:
+    def start_at(self, name: str, site: Site | None, program: str = "clanmeshd", *arguments: str) -> Node:
         """Start a machine and its daemon at a site, or with a public address. Raises LabError."""
         self._sites[name] = site
-        return self.start_node(name, program=program, wait=False)
+        return self.start_node(name, *arguments, program=program, wait=False)
 
     def plug_in(self, node: Node) -> None:
         """Connect a new machine at its site."""

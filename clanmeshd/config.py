@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from clanmesh_protocol.endpoints import Endpoint, parse_endpoint
 from clanmesh_protocol.limits import PORT_DEFAULT, TUNNEL_PORT_DEFAULT
+from clanmeshd.overlay.path_terms import AWAKE_MAX
 
 STATE_DIRECTORY: Final = Path("/var/lib/clanmesh")
 RUNTIME_DIRECTORY: Final = Path("/run/clanmesh")
@@ -39,11 +40,24 @@ class Config:
     endpoints: tuple[Endpoint, ...] = field(default=())  # where others reach us, beside what we see ourselves
     port_mapping: bool = True  # whether to ask the home router to forward our ports
     relay: bool | str = AUTO  # for other members; by itself with the tag `relay`, or a public address
+    awake: int = AWAKE_MAX  # in a clan of more others than this, tunnels with nothing to send sleep
     hooks: Path = HOOKS  # its programs are told how each activation ended
 
 
 _KEYS: Final = frozenset(
-    {"port", "tunnel_port", "interface", "overlay", "mdns", "names", "endpoints", "port_mapping", "relay", "hooks"}
+    {
+        "port",
+        "tunnel_port",
+        "interface",
+        "overlay",
+        "mdns",
+        "names",
+        "endpoints",
+        "port_mapping",
+        "relay",
+        "awake",
+        "hooks",
+    }
 )
 
 
@@ -71,6 +85,7 @@ def load_config(path: Path | None, state_directory: Path | None, runtime_directo
             endpoints=tuple(parse_endpoint(str(text)) for text in _typed(values, "endpoints", list, [])),
             port_mapping=_typed(values, "port_mapping", bool, True),
             relay=_relay(values),
+            awake=_awake(values),
             hooks=_absolute(values, "hooks", HOOKS),
         )
     except ValueError as error:
@@ -127,6 +142,13 @@ def _relay(values: dict[str, Any]) -> bool | str:
     if not isinstance(value, bool) and value != AUTO:
         raise ValueError(f"relay must be true, false or {AUTO!r}")
     return value
+
+
+def _awake(values: dict[str, Any]) -> int:
+    count: int = _typed(values, "awake", int, AWAKE_MAX)
+    if count < 0:
+        raise ValueError("awake must be a number of devices, 0 or more")
+    return count
 
 
 def _overlay(values: dict[str, Any]) -> str:

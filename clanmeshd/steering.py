@@ -4,7 +4,6 @@ The engine decides, and knows no clock and no socket; this gives it both. What i
 that the core wants, as another endpoint and keepalive, so that WireGuard has one wanted state as before.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
@@ -16,34 +15,19 @@ import trio
 from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.records import Node
-from clanmesh_protocol.signalling import Candidate, CandidateKind, NatKind
-from clanmeshd.core.effects import Called, Holder, Reflected, SetTunnels, Tunnel
+from clanmesh_protocol.signalling import NatKind
+from clanmeshd import steering_terms as terms
+from clanmeshd.core.effects import Called, Holder, Reflected, SetTunnels
 from clanmeshd.core.peers import Peer
-from clanmeshd.core.sightings import is_outer
 from clanmeshd.core.subjects import State
 from clanmeshd.core.wanted import PREFIX_BITS, node_record
+from clanmeshd.counting import Counting, Whereabouts
 from clanmeshd.driver import Driver, instant
 from clanmeshd.hearing import Hearing
-from clanmeshd.overlay.path_terms import (
-    Action,
-    AskRelay,
-    DropRelay,
-    Echo,
-    Fellow,
-    Hold,
-    Look,
-    MakeCall,
-    Open,
-    Own,
-    Probe,
-    Relay,
-    Sleep,
-    Standing,
-    UseEndpoint,
-)
+from clanmeshd.overlay import path_terms
 from clanmeshd.overlay.paths import Paths
 from clanmeshd.reconcile import Latest
-from clanmeshd.steering_terms import NOWHERE, Machine, Prober, RelayAsker, Way, steered
+from clanmeshd.ringing import Ringing
 
 TICK_S: Final = 1.0  # between two looks at whether anything moves: a black hole is seen in four
 AWAY_S: Final = 5.0  # that the clock of the machine is ahead of ours: it slept, and woke up anywhere
@@ -52,11 +36,8 @@ NEWS_S: Final = 0.05  # between two looks at who is up: news come in crowds
 REACHED_S: Final = 10.0  # between two looks at whether datagrams still come, when nobody went up or down
 ALONE_S: Final = 1.0  # that no member answers any datagram, until a stream is tried in the place of UDP
 FIRST_WAIT_S: Final = 0.8  # for the handshake of the side that begins: twice the slowest round trip
-SESSION_S: Final = 180.0  # WireGuard's REJECT_AFTER_TIME: no session is older
+RUNG_WAIT_S: Final = 0.15  # the same, where a handshake waits to be sent on: as long as one of the other's takes
 RELAYS_MAX: Final = 8  # members that are thought of as relays, the nearest
-RELAY_TAG: Final = "relay"
-UNWILLING: Final = "unwilling"  # a relay's word: this device is none, for any pair
-UNWILLING_S: Final = 600.0  # for which that is remembered; the question costs a pair a quarter of a second
 
 
 @dataclass(slots=True)
@@ -66,21 +47,27 @@ class Steering:
     driver: Driver
     node: NodeId
     tunnel_port: int
-    machine: Machine
-    prober: Prober
-    asker: RelayAsker
+    machine: terms.Machine
+    prober: terms.Prober
+    asker: terms.RelayAsker
+    bell: terms.Bell | None = None  # without it nobody rings: it is looked each second whether something was sent
+    awake_max: int = path_terms.AWAKE_MAX
     steered: Latest[SetTunnels] = field(default_factory=Latest)
     hearing: Hearing = field(default_factory=Hearing)
     paths: Paths = field(init=False)
     _wanted: SetTunnels | None = None
-    _ways: dict[NodeId, Way] = field(default_factory=dict)
+    _ways: dict[NodeId, terms.Way] = field(default_factory=dict)
     _reflected: Reflected = field(default_factory=lambda: Reflected(NatKind.UNKNOWN, (), ()))
-    _late: dict[NodeId, tuple[float, Way]] = field(default_factory=dict)  # when a tunnel goes there by itself
-    _in_session: frozenset[NodeId] = frozenset()  # with whom WireGuard has a session
+    _late: dict[NodeId, tuple[float, terms.Way]] = field(default_factory=dict)  # when it goes there by itself
+    _counting: Counting = field(init=False)
+    _whereabouts: Whereabouts = field(default_factory=Whereabouts)
+    _ringing: Ringing = field(init=False)
+    _is_put_due: bool = False
+    _is_look_due: bool = False  # somebody who sleeps was sent to, and it is not known who
     _relayed_at: dict[NodeId, Endpoint] = field(default_factory=dict)  # where the newest relay of a pair is
     _relays: dict[NodeId, Holder] = field(default_factory=dict)
-    _unwilling: dict[NodeId, float] = field(default_factory=dict)  # until when they are not asked again
-    _fellows: dict[NodeId, tuple[Node, Fellow]] = field(default_factory=dict)  # with the records behind them
+    _unwilling: terms.Unwilling = field(default_factory=terms.Unwilling)
+    _fellows: dict[NodeId, tuple[Node, path_terms.Fellow]] = field(default_factory=dict)  # with their records
     _up: frozenset[NodeId] = frozenset()
     _is_reached: bool = False  # some datagram of a member comes from elsewhere than a tunnel, by the last look
     _alone_s: float = field(default_factory=trio.current_time)  # since when no datagram comes but through tunnels
@@ -90,7 +77,9 @@ class Steering:
     _nudge: trio.Event = field(default_factory=trio.Event)
 
     def __post_init__(self) -> None:
-        self.paths = Paths(Own(bytes(16), frozenset(), (), NatKind.UNKNOWN), Random())
+        self.paths = Paths(path_terms.Own(bytes(16), frozenset(), (), NatKind.UNKNOWN), Random(), self.awake_max)
+        self._counting = Counting(self.machine.observe)
+        self._ringing = Ringing(self.bell, self.prober)
         self._slept_s = self._ahead_s()
 
     async def run(self) -> None:
@@ -105,16 +94,22 @@ class Steering:
                 with trio.move_on_at(min(self._next_deadline(), trio.current_time() + TURN_S_MAX)):
                     await self._nudge.wait()
                 self._nudge = trio.Event()
+                if self._is_look_due:
+                    self._is_look_due = False
+                    await self._count()
                 now_s = trio.current_time()
                 if now_s >= self.paths.next_deadline():
                     self.paths.handle_deadline(now_s)
                 await self._perform_all()
                 self._go_by_oneself(trio.current_time())
+                self._ringing.go_on(trio.current_time())
+                self._put()
 
     def _next_deadline(self) -> float:
-        return min([self.paths.next_deadline(), *(due_s for due_s, _ in self._late.values())])
+        own_s = min(self.paths.next_deadline(), self._ringing.next_deadline())
+        return min([own_s, *(due_s for due_s, _ in self._late.values())])
 
-    def standing(self, node: NodeId) -> Standing | None:
+    def standing(self, node: NodeId) -> path_terms.Standing | None:
         """How a member's packets go, and why not directly."""
         return self.paths.standing(node)
 
@@ -139,7 +134,7 @@ class Steering:
 
     def ready(self, node: NodeId, via: NodeId, endpoint: Endpoint, shared: tuple[Endpoint, ...]) -> None:
         """A relay relays: WireGuard here is to send to `endpoint`, the peer's to one of `shared`."""
-        if endpoint.ip == NOWHERE.ip:
+        if endpoint.ip == terms.NOWHERE.ip:
             self._is_blocked = self._is_alone()
             self.look_around()
         self._relayed_at[node] = endpoint
@@ -148,11 +143,19 @@ class Steering:
 
     def failed(self, node: NodeId, via: NodeId, code: str, why: str) -> None:
         """A relay does not relay, or no longer."""
-        now_s = trio.current_time()
-        self.paths.relay_failed(node, via, now_s)
-        if code == UNWILLING:
-            self._unwilling[via] = now_s + UNWILLING_S
+        self.paths.relay_failed(node, via, trio.current_time())
+        if self._unwilling.hear(via, code, trio.current_time()):
             self._follow_peers(self.driver.mesh.peers(instant()))
+        self._nudge.set()
+
+    def rung(self, node: NodeId | None, packet: bytes) -> None:
+        """WireGuard has sent something for a peer that sleeps; None: what it has counted will tell for which."""
+        self._ringing.hold(node, packet)
+        if node is None:
+            self._is_look_due = True
+        else:
+            self.paths.rang(node, trio.current_time())
+            self._send_on_as_listed(node)
         self._nudge.set()
 
     def _signal(self, signal: Called | Reflected) -> None:
@@ -172,15 +175,11 @@ class Steering:
         now_s, mesh = trio.current_time(), self.driver.mesh
         listed = [Endpoint(each.ip, self.tunnel_port) for each in mesh.endpoints]
         self._is_blocked |= mesh.is_blocked
-        candidates = (
-            *(Candidate(CandidateKind.MAPPED, each) for each in self.machine.mapped()),
-            *(Candidate(CandidateKind.SEEN, each) for each in self._reflected.tunnel),
-            *(Candidate(CandidateKind.LAN, each) for each in listed),
-        )
+        candidates = terms.candidates_of(self.machine.mapped(), self._reflected.tunnel, listed)
         before = self.paths.own
         address = self._wanted.address if self._wanted is not None else before.address
         nat = NatKind.BLOCKED if self._is_blocked else self._reflected.nat
-        own = Own(address, frozenset(each.ip for each in listed), candidates, nat)
+        own = path_terms.Own(address, frozenset(each.ip for each in listed), candidates, nat)
         ahead_s = self._ahead_s()
         has_slept, self._slept_s = ahead_s > self._slept_s + AWAY_S, ahead_s
         if own == before and not has_slept:
@@ -201,30 +200,36 @@ class Steering:
     async def _follow_wanted(self) -> None:
         while True:
             self._wanted = await self.driver.slots.tunnels.changed()
+            self._ringing.set_peers(self._counting.set_wanted(self._wanted))
             self._follow_members(self._wanted)
             self.look_around()
-            self._put()
+            self._is_put_due = True
+            self._nudge.set()
 
     def _follow_members(self, wanted: SetTunnels) -> None:
         """Tell who the others are, if anything of that is new: most tunnels change for other reasons."""
-        ledger, fellows = self.driver.mesh.ledger, dict[NodeId, tuple[Node, Fellow]]()
+        ledger, fellows = self.driver.mesh.ledger, dict[NodeId, tuple[Node, path_terms.Fellow]]()
         for tunnel in wanted.tunnels:
             record, held = node_record(ledger, tunnel.node), self._fellows.get(tunnel.node)
             if record is not None:
-                fellows[tunnel.node] = held if held and held[0] is record else (record, _fellow(tunnel, record))
+                fellows[tunnel.node] = (
+                    held if held and held[0] is record else (record, terms.fellow_of(tunnel, record))
+                )
         if fellows == self._fellows:
             return
         self._fellows = fellows
         self._ways = {node: way for node, way in self._ways.items() if node in fellows}
         self._late = {node: late for node, late in self._late.items() if node in fellows}
         self._relayed_at = {node: at for node, at in self._relayed_at.items() if node in fellows}
-        self._unwilling = {node: until_s for node, until_s in self._unwilling.items() if node in fellows}
+        self._unwilling.retain(fellows)
         self.prober.set_members({node: record.static_key for node, (record, _) in fellows.items()})
         self.paths.set_fellows({node: fellow for node, (_, fellow) in fellows.items()}, trio.current_time())
 
     def _put(self) -> None:
-        if self._wanted is not None:
-            self.steered.put(steered(self._wanted, self._ways))
+        """Say what the overlay shall be, once for all that was decided: who sleeps is never tried awake before."""
+        if self._is_put_due and self._wanted is not None:
+            self._is_put_due = False
+            self.steered.put(terms.steered(self._wanted, self._ways, self._ringing.endpoint))
 
     # --- what moves -------------------------------------------------------------------------------------
 
@@ -245,28 +250,24 @@ class Steering:
                 await self._count()
 
     async def _count(self) -> None:
-        """Tell the engine what WireGuard has counted, and the members where it has them."""
-        observed = await self.machine.observe()
-        now_s, seen = trio.current_time(), dict[NodeId, Endpoint]()
-        in_session, is_astray, passed = set(), False, 0
-        for tunnel in self._wanted.tunnels if self._wanted is not None else ():
-            state = observed.get(tunnel.public_key)
-            if state is None:
-                continue
-            way = self._ways.get(tunnel.node)
+        """Tell the engine what WireGuard has counted, and the members where it has them; as far as it is new."""
+        changes = await self._counting.changes()
+        now_s, is_astray, woken = trio.current_time(), False, list[NodeId]()
+        self.paths.looked(now_s)
+        for node, state in changes:
+            way = self._ways.get(node)
             is_astray |= way is not None and way.not_at is not None and way.not_at == state.endpoint
-            if time.time() - state.handshake_unix_s < SESSION_S:
-                in_session.add(tunnel.node)
-            self.paths.counted(tunnel.node, state.tx_bytes, state.rx_bytes, now_s)
-            passed += state.tx_bytes + state.rx_bytes
-            is_relayed = state.endpoint == self._relayed_at.get(tunnel.node)
-            if state.endpoint is not None and state.handshake_unix_s and not is_relayed:
-                seen[tunnel.node] = state.endpoint
-        self._in_session = frozenset(in_session)
-        self.hearing.count(passed, now_s)
-        if is_astray:
-            self._put()  # to be applied again, though nothing else is wanted
-        self.driver.mesh.meeting.set_tunnels(seen, now_s)
+            if self.paths.counted(node, state.tx_bytes, state.rx_bytes, now_s):
+                woken.append(node)
+            self._whereabouts.take(node, state, (self._ringing.endpoint, self._relayed_at.get(node)))
+        self.hearing.count(self._counting.passed_bytes, now_s)
+        self._ringing.attribute(woken)
+        for node in woken:
+            self._send_on_as_listed(node)
+        self._is_put_due |= is_astray  # to be applied again, though nothing else is wanted
+        seen = self._whereabouts.news(self._counting.is_known)
+        if seen is not None:
+            self.driver.mesh.meeting.set_tunnels(seen, now_s)
         self._nudge.set()
 
     async def _follow_news(self) -> None:
@@ -288,87 +289,82 @@ class Steering:
             self._alone_s, self._is_blocked = now_s, False
         self.look_around()
         asked = [peer for peer in peers if peer.node != self.node] if self._is_alone() else up
-        able = [peer for peer in asked if self._may_relay(peer, now_s)]
-        able.sort(key=lambda peer: peer.rtt_ms if peer.rtt_ms is not None else 1000.0)
-        self._relays = {peer.node: Holder(peer.node, peer.endpoints, frozenset()) for peer in able[:RELAYS_MAX]}
-        relays = [
-            Relay(peer.node, (peer.rtt_ms or 1000.0) / 1000, frozenset(each.ip for each in peer.endpoints))
-            for peer in able[:RELAYS_MAX]
-        ]
-        self.paths.set_relays(tuple(relays), now_s)
+        able = self._unwilling.others(asked, now_s)[:RELAYS_MAX]
+        self._relays = {peer.node: Holder(peer.node, peer.endpoints, frozenset()) for peer in able}
+        self.paths.set_relays(tuple(map(terms.relay_of, able)), now_s)
         self._nudge.set()
-
-    def _may_relay(self, peer: Peer, now_s: float) -> bool:
-        """It says itself whether it does; who has the tag or an address of the internet is worth the question."""
-        if RELAY_TAG in peer.tags:
-            return True
-        return now_s >= self._unwilling.get(peer.node, -inf) and any(is_outer(each.ip) for each in peer.endpoints)
 
     # --- what the engine wants --------------------------------------------------------------------------
 
     async def _perform_all(self) -> None:
         looks, actions = False, self.paths.actions()
-        if any(isinstance(action, UseEndpoint) and not action.begins for action in actions):
+        if any(isinstance(action, path_terms.UseEndpoint) and not action.begins for action in actions):
             await self._count()  # whether there is a session
         for action in actions:
-            looks |= isinstance(action, Look)
+            looks |= isinstance(action, path_terms.Look)
             self._perform(action)
+        self._put()
         await self.driver.settle()  # what was told to the core, and calls, lie in its outbox
         if looks:
             await self._count()
 
-    def _perform(self, action: Action) -> None:
+    def _perform(self, action: path_terms.Action) -> None:
         match action:
-            case Open(node=node, endpoint=endpoint):
+            case path_terms.Open(node=node, endpoint=endpoint):
                 self.hearing.want(trio.current_time())
                 self.prober.open(node, endpoint)
-            case Probe(node=node, endpoint=endpoint):
+            case path_terms.Probe(node=node, endpoint=endpoint):
                 self.hearing.want(trio.current_time())
                 self.prober.probe(node, endpoint)
-            case MakeCall():
+            case path_terms.MakeCall():
                 self._call(action)
-            case UseEndpoint(node=node, endpoint=endpoint, keepalive_s=keepalive_s):
+            case path_terms.UseEndpoint(node=node, endpoint=endpoint, keepalive_s=keepalive_s):
                 relayed_at = self._relayed_at.get(node)
                 not_at = relayed_at if relayed_at != endpoint else None
-                self._use(node, Way(endpoint, keepalive_s, not_at, action.begins), begins=action.begins)
-            case Hold(node=node):
-                self._steer(node, Way(NOWHERE, 0))
-            case Sleep(node=node):
-                self._steer(node, None)
-            case AskRelay(node=node, via=via, carried=carried):
+                self._use(node, terms.Way(endpoint, keepalive_s, not_at, action.begins), begins=action.begins)
+            case path_terms.Hold(node=node):
+                self._steer(node, terms.Way(terms.NOWHERE, 0))
+            case path_terms.Sleep() | path_terms.Wake() | path_terms.Leave():
+                self._rest(action)
+            case path_terms.AskRelay(node=node, via=via, carried=carried):
                 self._ask(node, via, carried=carried)
-            case DropRelay(node=node, via=via):
+            case path_terms.DropRelay(node=node, via=via):
                 self.asker.drop(node, self._relays.get(via) or Holder(via, (), frozenset()))
-            case Echo(node=node):
+            case path_terms.Echo(node=node):
                 self._greet(node)
-            case Look():
+            case path_terms.Look():
                 return
             case _:
                 assert_never(action)
 
-    def _call(self, call: MakeCall) -> None:
+    def _rest(self, action: path_terms.Sleep | path_terms.Wake | path_terms.Leave) -> None:
+        way = self._ringing.way if isinstance(action, path_terms.Sleep) else None
+        self._steer(action.node, terms.Way(None, 0) if isinstance(action, path_terms.Wake) else way)
+
+    def _call(self, call: path_terms.MakeCall) -> None:
         nat = self.paths.own.nat
         self.hearing.want(trio.current_time())
         if not self.driver.mesh.meeting.call(call.node, call.kind, nat, call.candidates, instant()):
             self.paths.not_carried(call.node)
 
-    def _use(self, node: NodeId, way: Way, *, begins: bool) -> None:
+    def _use(self, node: NodeId, way: terms.Way, *, begins: bool) -> None:
         """Go there; without a session at once on one side only.
 
         Two handshakes that cross kill each other, and a peer that is made anew loses one that has just come.
         WireGuard answers wherever a handshake comes from, and goes there from then on.
         """
-        if begins or node in self._in_session:
+        if begins or self._counting.has_session(node):
             self._steer(node, way)
         else:
-            self._late[node] = (trio.current_time() + FIRST_WAIT_S, way)
+            wait_s = RUNG_WAIT_S if self._ringing.holds(node) else FIRST_WAIT_S
+            self._late[node] = (trio.current_time() + wait_s, way)
 
     def _go_by_oneself(self, now_s: float) -> None:
         for node, (due_s, way) in list(self._late.items()):
-            if now_s >= due_s or node in self._in_session:
+            if now_s >= due_s or self._counting.has_session(node):
                 self._steer(node, way)
 
-    def _steer(self, node: NodeId, way: Way | None) -> None:
+    def _steer(self, node: NodeId, way: terms.Way | None) -> None:
         self._late.pop(node, None)
         if self._ways.get(node) == way:
             return
@@ -376,7 +372,16 @@ class Steering:
             del self._ways[node]
         else:
             self._ways[node] = way
-        self._put()
+            if way.endpoint is not None:
+                self._ringing.send_on(node, way.endpoint)
+        self._is_put_due = True
+
+    def _send_on_as_listed(self, node: NodeId) -> None:
+        """At once to where the peer says itself that it is: there it may be reached before it is probed."""
+        tunnel, (record, _) = self._counting.tunnel(node), self._fellows.get(node, (None, None))
+        at = tunnel.endpoint if tunnel is not None else None
+        if at is not None and record is not None and any(each.ip == at.ip for each in record.endpoints):
+            self._ringing.send_on(node, at)
 
     def _ask(self, node: NodeId, via: NodeId, *, carried: bool) -> None:
         holder = self._relays.get(via)
@@ -387,11 +392,6 @@ class Steering:
             self.asker.ask(node, holder, carried=carried or self._is_alone())
 
     def _greet(self, node: NodeId) -> None:
-        for tunnel in self._wanted.tunnels if self._wanted is not None else ():
-            if tunnel.node == node:
-                self.machine.greet(tunnel.address)
-
-
-def _fellow(tunnel: Tunnel, record: Node) -> Fellow:
-    listed = tuple(Endpoint(each.ip, record.tunnel_port) for each in record.endpoints)
-    return Fellow(tunnel.address, listed if record.tunnel_port else ())
+        tunnel = self._counting.tunnel(node)
+        if tunnel is not None:
+            self.machine.greet(tunnel.address)

@@ -6,6 +6,7 @@ Without raw sockets nothing is probed, and the tunnels go where the core found t
 import logging
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,6 +18,7 @@ from clanmeshd.config import Config
 from clanmeshd.core.effects import SetTunnels
 from clanmeshd.core.wanted import overlay_prefix
 from clanmeshd.driver import Driver
+from clanmeshd.overlay.doorbell import Doorbell
 from clanmeshd.overlay.echoes import greet
 from clanmeshd.overlay.path_terms import Standing
 from clanmeshd.overlay.probes import Heard, Probes, Proven
@@ -81,13 +83,25 @@ class Traversal:
         )
         machine = Machine(self.overlay.observe, self._moved_packets, _greet, self.mapped, uptime_s)
         tunnel_port = self.config.tunnel_port
+        bell = _open_bell(tunnel_port)
         self.steering = Steering(
-            self.driver, self.keys.node, tunnel_port, machine, probing, asker, steered=self.tunnels
+            self.driver,
+            self.keys.node,
+            tunnel_port,
+            machine,
+            probing,
+            asker,
+            bell,
+            self.config.awake,
+            steered=self.tunnels,
         )
-        async with trio.open_nursery() as nursery:
-            await nursery.start(asker.run)
-            await nursery.start(self.steering.hearing.run, probing.listen)
-            await self.steering.run()
+        with bell or nullcontext():
+            async with trio.open_nursery() as nursery:
+                await nursery.start(asker.run)
+                if bell is not None:
+                    nursery.start_soon(bell.run, self.steering.rung)
+                await nursery.start(self.steering.hearing.run, probing.listen)
+                await self.steering.run()
 
     def _learn(self, learnt: Heard | Proven) -> None:
         assert self.steering is not None
@@ -124,6 +138,15 @@ class Traversal:
                     columns = numbers.split()
                     return int(columns[1]) + int(columns[9])  # received, sent
         return 0
+
+
+def _open_bell(tunnel_port: int) -> Doorbell | None:
+    """Where sleeping peers are; None where there is no loopback: they sleep less well then."""
+    try:
+        return Doorbell(tunnel_port)
+    except OSError as error:
+        log.warning("overlay: no socket on loopback: %s", error)
+        return None
 
 
 def _greet(address: bytes) -> None:

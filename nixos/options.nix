@@ -71,6 +71,11 @@
       default = "auto";
       description = "Whether to relay for members that cannot reach each other: by default with the tag `relay`, or with a public address.";
     };
+    awake = lib.mkOption {
+      type = lib.types.ints.unsigned;
+      default = 64;
+      description = "With more other devices than this, tunnels that nothing goes through sleep until something does.";
+    };
     hooks = lib.mkOption {
       type = lib.types.str;
       default = "/etc/clanmesh/hooks.d";

@@ -45,6 +45,8 @@ def path_view(clan: Clan, peer: Peer, tunnel: TunnelState | None) -> dict[str, A
         kind, why = "self", None
     elif way is not None and way.kind is not PathKind.NONE:
         kind = str(way.kind)
+    elif way is not None and way.why is path_terms.Why.ASLEEP:
+        kind = "none"  # WireGuard is where it rings
     elif endpoint is None:
         unknown = (
             "no datagrams pass: a stream carries them" if peer.is_carried else "no address of it is known yet"

@@ -83,6 +83,9 @@ class SetTunnels:
     address: bytes  # own, 16 bytes
     prefix_bits: int  # of the route to the clan's /48
     tunnels: tuple[Tunnel, ...]  # sorted by node
+    bell: Endpoint | None = (
+        None  # of those that sleep: a socket of this device's own, where WireGuard's packets ring
+    )
 
     def __repr__(self) -> str:
         return f"SetTunnels({len(self.tunnels)} tunnels)"

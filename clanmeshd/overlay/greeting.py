@@ -58,7 +58,8 @@ class Greeter:
         """
         await self._backend.apply(wanted)
         await self._announce(wanted)
-        reachable = {tunnel.public_key: tunnel for tunnel in wanted.tunnels if tunnel.endpoint is not None}
+        nobody = (None, wanted.bell)  # who sleeps is not woken
+        reachable = {tunnel.public_key: tunnel for tunnel in wanted.tunnels if tunnel.endpoint not in nobody}
         for key in sorted(self._backend.take_lost() & reachable.keys()):
             with suppress(OSError):
                 self._send(reachable[key].address)

@@ -18,8 +18,6 @@ from clanmeshd.overlay.path_terms import (
     KEEPALIVE_S,
     LOOK_S,
     LOOKED_S,
-    NEAR_DELAY_S,
-    RELAY_DELAY_S,
     RELAY_PATIENCE_S,
     SILENT_MAX,
     SLEEP_AFTER_S,
@@ -28,16 +26,18 @@ from clanmeshd.overlay.path_terms import (
     Echo,
     Fellow,
     Hold,
+    Leave,
     Look,
     PathKind,
     Rank,
     Sleep,
     Standing,
     UseEndpoint,
+    Wake,
     Why,
 )
 from clanmeshd.overlay.relaying import Relaying
-from clanmeshd.overlay.searching import Search, is_hopeless, pause_s
+from clanmeshd.overlay.searching import Search, pause_s
 from clanmeshd.overlay.seeking import Seeking
 from clanmeshd.overlay.silence import Silence
 
@@ -56,7 +56,9 @@ class PeerPath:
         self._used_s = -inf  # since when WireGuard sends there
         self._confirm_s = inf  # when it must have proven itself anew
         self._is_held = False  # until then it sends nowhere
-        self._silence = Silence(now_s)
+        self._yields = False  # it slept, and was woken by the peer
+        self._rings = False  # it slept, and WireGuard still sends to where it rings
+        self._silence = Silence(now_s, around)
         self._seeking = Seeking(node, fellow, around, self.actions)
         self._relaying = Relaying(node, around, self.actions)
         self._why = Why.TRYING
@@ -92,9 +94,9 @@ class PeerPath:
         return self.is_direct and self._confirm_s == inf
 
     @property
-    def size(self) -> int:
-        """How many spots are remembered."""
-        return len(self._seeking.spots)
+    def is_waiting(self) -> bool:
+        """Whether something was sent that nothing came back for: each look at the counters may be a verdict."""
+        return self._silence.is_waiting
 
     def may_sleep(self, now_s: float) -> bool:
         """Whether nothing has gone either way for long, and to go on would cost something."""
@@ -147,18 +149,20 @@ class PeerPath:
         """There is nothing to send, and there are many others."""
         self._relaying.drop()
         self._seeking.end()
-        self._silence.forgive()
-        self.is_asleep, self.kind, self._why = True, PathKind.NONE, Why.ASLEEP
-        self._retry_s = self._confirm_s = inf
-        self._is_held = False
+        self._silence.bury()
+        self.is_asleep, self._rings, self.kind, self._why = True, True, PathKind.NONE, Why.ASLEEP
+        self._retry_s, self._confirm_s, self._is_held = inf, inf, False
         self.actions.append(Sleep(self.node))
 
-    def wake(self, now_s: float) -> None:
-        """There is something to send, or the peer wants to."""
+    def wake(self, now_s: float, *, is_called: bool = False) -> None:
+        """There is something to send, or the peer wants to: then it makes the handshake."""
+        self._yields = is_called and (self._yields or self.is_asleep)
         if self.is_asleep:
             self.is_asleep, self._failures, self._deaths = False, 0, 0
+            self.actions.append(Wake(self.node))
             self._silence.used_s = now_s
             self._search(now_s)
+            self._relaying.want_soon(now_s)
 
     # --- searching --------------------------------------------------------------------------------------
 
@@ -176,14 +180,11 @@ class PeerPath:
                 self._want_relay(now_s)
 
     def _want_relay(self, now_s: float) -> None:
-        delay_s = RELAY_DELAY_S
-        if is_hopeless(self._around.own.nat, self._seeking.nat):
-            delay_s = NEAR_DELAY_S if self._seeking.is_near else 0.0
-        self._relaying.wanted_s = min(self._relaying.wanted_s, now_s + delay_s)
+        self._relaying.want(now_s, self._seeking.nat, is_near=self._seeking.is_near)
 
     def called(self, kind: CallKind, nat: NatKind, candidates: tuple[Candidate, ...], now_s: float) -> None:
         """The peer called."""
-        self.wake(now_s)
+        self.wake(now_s, is_called=True)
         self._seeking.take(nat, candidates)
         match kind:
             case CallKind.ASK:
@@ -208,7 +209,7 @@ class PeerPath:
         """A probe of the peer's came from here; it may be an old one that somebody recorded."""
         if self.is_direct and source == self._endpoint and self._confirm_s == inf:
             return
-        self.wake(now_s)
+        self.wake(now_s, is_called=True)
         self._seeking.heard(source, now_s)
         if self._seeking.search is not None:
             self._retry_s = inf
@@ -242,10 +243,10 @@ class PeerPath:
 
     def _use(self, endpoint: Endpoint, keepalive_s: int, now_s: float) -> None:
         self._endpoint = self._seeking.keep = endpoint
-        self._used_s, self._confirm_s, self._is_held = now_s, inf, False
+        self._used_s, self._confirm_s, self._is_held, self._rings = now_s, inf, False, False
         # Both ways are open by now, so it need not be the side that probes first; and that depends on what is not
         # known of the other where nobody called: two handshakes that cross cost five seconds.
-        begins = self._around.own.address < self._fellow.address
+        begins = self._around.own.address < self._fellow.address and not self._yields
         self.actions.append(UseEndpoint(self.node, endpoint, keepalive_s, begins))
         if self._silence.is_waiting or now_s < self._silence.came_s + SLEEP_AFTER_S:
             # The peer's WireGuard learns of it by this, and this side whether it works.
@@ -255,11 +256,9 @@ class PeerPath:
     def counted(self, sent: int, received: int, now_s: float) -> None:
         """WireGuard has sent and received so many bytes for the peer."""
         before_s = self._silence.heard_s
-        used_s = self._silence.used_s
         self._silence.counted(sent, received, now_s)
-        if self._silence.heard_s > before_s:
-            self._deaths = 0
-        if self.is_asleep and self._silence.used_s > used_s:
+        self._deaths = 0 if self._silence.heard_s > before_s else self._deaths
+        if self._silence.is_wanted:
             self.wake(now_s)
 
     def _die(self, now_s: float) -> None:
@@ -359,8 +358,7 @@ class PeerPath:
             self._end(search, now_s)
         if now_s >= self._relaying.wanted_s and self.kind is PathKind.NONE and not self._deaths:
             self._look_first(now_s)
-        is_answered = self._silence.heard_s > self._used_s
-        self._relaying.go_on(now_s, is_direct=self.is_direct, is_answered=is_answered)
+        self._relaying.go_on(now_s, is_direct=self.is_direct, is_answered=self._silence.heard_s > self._used_s)
 
     def _look_first(self, now_s: float) -> None:
         """Before a relay is asked for: WireGuard may have got through to where the record says that the peer is.
@@ -391,6 +389,9 @@ class PeerPath:
         else:
             self._why = self._seeking.reason(search)
             self._failures += 1
+            if self._rings:
+                self._rings = False
+                self.actions.append(Leave(self.node))
             if self.kind is PathKind.NONE and self._relaying.via is None and self._failures < SILENT_MAX:
                 self._relaying.wanted_s = now_s
         self._retry(now_s)

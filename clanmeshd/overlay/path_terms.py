@@ -5,6 +5,7 @@ And its numbers, each with its unit and reason. Times are monotonic seconds.
 
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from math import inf
 from random import Random
 from typing import Final, NamedTuple, TypeAlias
 
@@ -24,6 +25,7 @@ SEARCH_S: Final = 2.5  # from its beginning on: calls, openers and all tries hav
 CALL_PAUSES_S: Final = (0.3, 0.4, 0.8)  # until an answer comes, each time by somebody else
 NEAR_DELAY_S: Final = 0.15  # of the call and the relay, where the peer may be on this network: that takes 3 ms
 RELAY_DELAY_S: Final = 0.4  # of the relay, where a search may well succeed by then
+WOKEN_RELAY_DELAY_S: Final = 0.1  # the same where a packet waits that is to arrive within a second
 OPENED_TURN_S: Final = 0.15  # after both have opened, until the other one probes, too: whose router is harder is a
 # guess where one member alone has seen both, and the one that begins needs no more than a round trip
 OTHERS_TURN_S: Final = 1.2  # by when whose turn it is has not got through, the other one tries in any case
@@ -134,6 +136,8 @@ class Around:
     own: Own
     dice: Random
     relays: tuple[Relay, ...] = ()
+    looks_s: tuple[float, float] = (-inf, -inf)  # when counters were looked at: last, and before that
+    is_crowd: bool = False  # there are so many peers that idle ones sleep
 
 
 # --- What the engine wants done ------------------------------------------------------------------------
@@ -208,12 +212,26 @@ class Look(NamedTuple):
 
 
 class Sleep(NamedTuple):
-    """No keepalive, and nothing more from here, until `counted` says that WireGuard has sent something."""
+    """No keepalive, and nothing more from here, until WireGuard wants to send something: have it ring then."""
 
     node: NodeId
 
 
-Action: TypeAlias = Open | Probe | MakeCall | UseEndpoint | Hold | AskRelay | DropRelay | Echo | Look | Sleep
+class Wake(NamedTuple):
+    """Let WireGuard follow the peer again. Where it sends is for later."""
+
+    node: NodeId
+
+
+class Leave(NamedTuple):
+    """Of one that slept: it is found nowhere. Have WireGuard send where its record says, and not ring any more."""
+
+    node: NodeId
+
+
+Action: TypeAlias = (
+    Open | Probe | MakeCall | UseEndpoint | Hold | AskRelay | DropRelay | Echo | Look | Sleep | Wake | Leave
+)
 
 
 # --- What it shows -------------------------------------------------------------------------------------

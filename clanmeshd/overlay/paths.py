@@ -4,8 +4,9 @@ It is told what happens, with the time (monotonic s), and gives actions, in thei
 socket, and no dice but those it is given. What it decides is one endpoint for each peer, which the overlay puts in
 the place of the one that the peer's record names.
 
-With more than `AWAKE_MAX` peers those sleep that nothing has gone to or come from for a while, unless they are on
-this network: no keepalive, no probes, no relay. Whatever WireGuard has sent to one, or a call of its, wakes it.
+With more than `awake_max` peers those sleep that nothing has gone to or come from for a while, unless they are on
+this network: no keepalive, no probes, no relay. WireGuard rings when it has something for one, and that wakes it,
+as does a call of its, or a probe.
 """
 
 from collections.abc import Mapping
@@ -24,9 +25,11 @@ from clanmeshd.overlay.path_terms import AWAKE_MAX, SLEEP_CHECK_S, Action, Aroun
 class Paths:
     """All paths of one device. Every method that takes the time may change `actions` and `next_deadline`."""
 
-    def __init__(self, own: Own, dice: Random) -> None:
+    def __init__(self, own: Own, dice: Random, awake_max: int = AWAKE_MAX) -> None:
         self._around = Around(own, dice)
+        self._awake_max = awake_max
         self._paths: dict[NodeId, PeerPath] = {}
+        self._waiting: set[NodeId] = set()  # paths for which a look may be a verdict
         self._agenda: Agenda[NodeId] = Agenda()
         self._actions: list[Action] = []
         self._sleep_s = inf
@@ -56,21 +59,23 @@ class Paths:
         """Say who the other members with a tunnel are: all of them."""
         for gone in self._paths.keys() - fellows.keys():
             self._agenda.drop(gone)
+            self._waiting.discard(gone)
             left = self._paths.pop(gone)
             left.leave()
             self._actions += left.actions
+        self._around.is_crowd = len(fellows) > self._awake_max
         for node in sorted(fellows):
             path = self._paths.get(node)
             if path is None:
                 path = self._paths[node] = PeerPath(node, fellows[node], self._around, now_s)
-                if len(fellows) > AWAKE_MAX:
+                if self._around.is_crowd:
                     path.sleep()
                 else:
                     path.begin(now_s)
             else:
                 path.set_fellow(fellows[node], now_s)
             self._settle(path)
-        self._sleep_s = min(self._sleep_s, now_s + SLEEP_CHECK_S) if len(fellows) > AWAKE_MAX else inf
+        self._sleep_s = min(self._sleep_s, now_s + SLEEP_CHECK_S) if self._around.is_crowd else inf
 
     def set_own(self, own: Own, now_s: float) -> None:
         """Say where this device is. Other addresses are a move; better candidates are worth another search."""
@@ -127,18 +132,39 @@ class Paths:
             path.proven(target, rtt_s, now_s)
             self._settle(path)
 
-    def counted(self, node: NodeId, sent: int, received: int, now_s: float) -> None:
-        """WireGuard has counted so many bytes to and from a peer. Say it each second while anything moves."""
+    def looked(self, now_s: float) -> None:
+        """WireGuard's counters were looked at; those that changed are told to `counted` now."""
+        if now_s > self._around.looks_s[0]:
+            self._around.looks_s = now_s, self._around.looks_s[0]
+            for node in list(self._waiting):
+                self._settle(self._paths[node])
+
+    def counted(self, node: NodeId, sent: int, received: int, now_s: float) -> bool:
+        """WireGuard has counted so many bytes to and from a peer. Say it each second while they change.
+
+        True: it slept, and this woke it.
+        """
         path = self._paths.get(node)
-        if path is not None:
-            path.counted(sent, received, now_s)
-            self._settle(path)
+        if path is None:
+            return False
+        self.looked(now_s)
+        was_asleep = path.is_asleep
+        path.counted(sent, received, now_s)
+        self._settle(path)
+        return was_asleep and not path.is_asleep
 
     def answers(self, node: NodeId, now_s: float) -> None:
         """A peer that was silent answers the core again: it may be reached without a relay now."""
         path = self._paths.get(node)
         if path is not None and not path.is_direct:
             path.search_again(now_s)
+            self._settle(path)
+
+    def rang(self, node: NodeId, now_s: float) -> None:
+        """WireGuard has something for a peer that sleeps."""
+        path = self._paths.get(node)
+        if path is not None:
+            path.wake(now_s)
             self._settle(path)
 
     def relay_ready(
@@ -180,6 +206,7 @@ class Paths:
         self._actions += path.actions
         path.actions.clear()
         self._agenda.set(path.node, path.next_deadline())
+        (self._waiting.add if path.is_waiting else self._waiting.discard)(path.node)
 
 
 def _worth_a_search(own: Own) -> tuple[NatKind, frozenset[Candidate]]:

@@ -15,13 +15,16 @@
 7. A peer that nothing came from yet, and that gets another endpoint, is made anew. WireGuard leaves five seconds
    between two handshakes, also when the first one went nowhere; of a new peer it knows of none. Once anything
    came, the peer may have a session that this side does not show yet, and would go on with it into the void.
-8. Link-local addresses, IPv4 ones and routes to elsewhere are none of our business.
-9. A packet is as large as was proven to arrive, and no larger: the clan's network is routed with the least that
+8. One that sleeps is where WireGuard rings for it, and is brought back there when a last packet of the peer's had
+   it follow. Once awake it is not made anew: what WireGuard has for it waits there, and its handshake is sent on.
+9. Link-local addresses, IPv4 ones and routes to elsewhere are none of our business.
+10. A packet is as large as was proven to arrive, and no larger: the clan's network is routed with the least that
    IPv6 allows, and each peer that more was proven of has a route of its own. The interface takes more, for proofs.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import ClassVar, Final, TypeAlias
 
 from clanmesh_protocol.endpoints import Endpoint
@@ -32,6 +35,7 @@ MTU_BYTES: Final = 1420  # WireGuard over IPv6 in an Ethernet frame: 1500 - 40 -
 MTU_PROVEN_BYTES: Final = 1280  # of everybody: RFC 8200, 5
 SESSION_S: Final = 180  # WireGuard's REJECT_AFTER_TIME: no session is older
 ADDRESS_BITS: Final = 128
+ALLOWED_REMEMBERED_MAX: Final = 2048  # of twice as many peers as there may be
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,9 +188,12 @@ def _stale(link: Link, routes: Mapping[Network, int], clans: set[Network], prefi
 def _configure(
     current: WireGuard, wanted: SetTunnels, applied: Mapping[bytes, Endpoint | None], now_unix_s: float
 ) -> Configure:
-    tunnels = [each for tunnel in wanted.tunnels for each in _routed(current, tunnel, now_unix_s)]
-    keys = {tunnel.public_key for tunnel, _ in tunnels}
-    peers = tuple(_changed_peers(current, tunnels, applied, now_unix_s))
+    unsettled = [
+        tunnel for tunnel in wanted.tunnels if not _is_settled(tunnel, current.peers.get(tunnel.public_key))
+    ]
+    tunnels = [each for tunnel in unsettled for each in _routed(current, tunnel, now_unix_s)]
+    keys = {tunnel.public_key for tunnel in wanted.tunnels} | {tunnel.public_key for tunnel, _ in tunnels}
+    peers = tuple(_changed_peers(current, tunnels, applied, wanted.bell, now_unix_s))
     anew = {peer.public_key for peer in peers if not peer.present}
     return Configure(
         private_key=wanted.private_key if current.private_key != _clamped(wanted.private_key) else None,
@@ -199,6 +206,22 @@ def _configure(
 def _clamped(private_key: bytes) -> bytes:
     """The form in which WireGuard keeps a key; to send one again would end every session."""
     return bytes((private_key[0] & 248, *private_key[1:31], private_key[31] & 127 | 64))
+
+
+def _is_settled(tunnel: Tunnel, peer: Peer | None) -> bool:
+    """Whether all is as wanted, as with nearly all of hundreds: what to do about others takes longer to say."""
+    return (
+        peer is not None
+        and tunnel.following is None
+        and tunnel.endpoint in (None, peer.endpoint)
+        and tunnel.keepalive_s == peer.keepalive_s
+        and peer.allowed == _allowed(tunnel.address)
+    )
+
+
+@lru_cache(maxsize=ALLOWED_REMEMBERED_MAX)
+def _allowed(address: bytes) -> frozenset[Network]:
+    return frozenset({Network(address, ADDRESS_BITS)})
 
 
 def _routed(current: WireGuard, tunnel: Tunnel, now_unix_s: float) -> list[tuple[Tunnel, bool]]:
@@ -220,19 +243,21 @@ def _changed_peers(
     current: WireGuard,
     tunnels: Iterable[tuple[Tunnel, bool]],
     applied: Mapping[bytes, Endpoint | None],
+    bell: Endpoint | None,
     now_unix_s: float,
 ) -> Iterator[SetPeer]:
     for tunnel, has_address in tunnels:
         key = tunnel.public_key
         peer = current.peers.get(key)
         network = Network(tunnel.address, ADDRESS_BITS)
-        allowed = frozenset({network} if has_address else ())
+        allowed = _allowed(tunnel.address) if has_address else frozenset()
         if peer is None:
             endpoint = _inherited(current, network, now_unix_s) or tunnel.endpoint
             yield SetPeer(key, False, allowed, endpoint, tunnel.keepalive_s)
             continue
-        endpoint = _endpoint_to_send(tunnel, peer, applied, now_unix_s)
-        if endpoint is not None and not peer.rx_bytes and not _is_alive(peer, now_unix_s):
+        endpoint = _endpoint_to_send(tunnel, peer, applied, bell, now_unix_s)
+        is_unheard = not peer.rx_bytes and not _is_alive(peer, now_unix_s)
+        if endpoint is not None and is_unheard and (bell is None or bell not in (endpoint, peer.endpoint)):
             yield SetPeer(key, False, allowed, endpoint, tunnel.keepalive_s)
             continue
         change = SetPeer(
@@ -247,13 +272,19 @@ def _changed_peers(
 
 
 def _endpoint_to_send(
-    tunnel: Tunnel, peer: Peer, applied: Mapping[bytes, Endpoint | None], now_unix_s: float
+    tunnel: Tunnel,
+    peer: Peer,
+    applied: Mapping[bytes, Endpoint | None],
+    bell: Endpoint | None,
+    now_unix_s: float,
 ) -> Endpoint | None:
     """None: leave the peer's endpoint as it is. WireGuard has no way to forget one."""
     if tunnel.endpoint is None or tunnel.endpoint == peer.endpoint:
         return None
     if peer.endpoint in (None, tunnel.not_at):
         return tunnel.endpoint
+    if tunnel.endpoint == bell and tunnel.public_key in applied:
+        return bell
     if tunnel.public_key in applied:
         return tunnel.endpoint if applied[tunnel.public_key] != tunnel.endpoint else None
     return None if _is_alive(peer, now_unix_s) else tunnel.endpoint

@@ -53,6 +53,10 @@ class Probing:
         self._openers.sent(node, endpoint)
         return self._send(node, endpoint, self._openers.ttl)
 
+    def send_on(self, packet: bytes, endpoint: Endpoint) -> None:
+        """Send what WireGuard has sent elsewhere, as if it had sent it there."""
+        self._port.send(packet, endpoint)
+
     def moved(self) -> None:
         """This device is on another network, behind other routers."""
         self._openers.moved()

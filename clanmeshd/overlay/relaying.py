@@ -14,14 +14,18 @@ from clanmeshd.overlay.path_terms import (
     AVOID_S,
     AVOIDED_MAX,
     CALL_PAUSES_S,
+    NEAR_DELAY_S,
+    RELAY_DELAY_S,
     RELAY_LINGER_S,
     RELAY_PATIENCE_S,
+    WOKEN_RELAY_DELAY_S,
     Action,
     Around,
     AskRelay,
     DropRelay,
     MakeCall,
 )
+from clanmeshd.overlay.searching import is_hopeless
 
 
 class Relaying:
@@ -47,6 +51,17 @@ class Relaying:
         return self._around.own.nat is NatKind.BLOCKED
 
     # --- asking -----------------------------------------------------------------------------------------
+
+    def want(self, now_s: float, nat: NatKind, *, is_near: bool) -> None:
+        """Ask one unless a direct path is found soon; at once where routers like the peer's, `nat`, allow none."""
+        delay_s = RELAY_DELAY_S
+        if is_hopeless(self._around.own.nat, nat):
+            delay_s = NEAR_DELAY_S if is_near else 0.0
+        self.wanted_s = min(self.wanted_s, now_s + delay_s)
+
+    def want_soon(self, now_s: float) -> None:
+        """The same where a packet waits."""
+        self.wanted_s = min(self.wanted_s, now_s + WOKEN_RELAY_DELAY_S)
 
     def ask(self, via: NodeId, now_s: float) -> None:
         """Ask a member; also one that was asked before, when it must learn of another address."""

@@ -18,12 +18,15 @@ from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.signalling import Candidate, CandidateKind, NatKind
 from clanmeshd.core.effects import Called
 from clanmeshd.overlay.path_terms import (
+    AWAKE_MAX,
+    KEEPALIVE_S,
     Action,
     AskRelay,
     DropRelay,
     Echo,
     Fellow,
     Hold,
+    Leave,
     Look,
     MakeCall,
     Open,
@@ -33,6 +36,8 @@ from clanmeshd.overlay.path_terms import (
     Relay,
     Sleep,
     UseEndpoint,
+    Wake,
+    Why,
 )
 from clanmeshd.overlay.paths import Paths
 
@@ -44,6 +49,10 @@ HANDSHAKE_AGAIN_S = 5.0
 GREET_S = 0.3  # after which the side that does not begin makes a handshake after all
 CLASH_S = 30.0  # as Linux keeps a UDP flow without an answer
 LOOPBACK = bytes([127, 0, 0, 1])
+BELL = Endpoint(LOOPBACK, 7)  # where WireGuard rings for who sleeps
+RUNG_WAIT_S = 0.15  # as `steering` waits with a handshake that rang
+SIZES = {"init": 148, "response": 92, "keepalive": 32}  # of WireGuard's packets, in bytes
+DATA_BYTES = 128
 SEEN_KIND = {"hard": NatKind.HARD, "blocked": NatKind.BLOCKED, "public": NatKind.NONE}
 KINDS = ("easy", "hard", "cone", "restricted", "open", "blocked")
 
@@ -51,7 +60,7 @@ KINDS = ("easy", "hard", "cone", "restricted", "open", "blocked")
 class Packet(NamedTuple):
     """What travels from WireGuard's port."""
 
-    what: str  # probe, pong, init, response, ask, reply, bind
+    what: str  # probe, pong, init, response, ask, reply, keepalive, bind
     sender: NodeId
     number: int = 0
 
@@ -124,11 +133,20 @@ class Pair:
 class Net:
     """Everything between the hosts, and the clock."""
 
-    def __init__(self, seed: int = 0, *, loss: float = 0.0, leg_s: float = LEG_S, knows_nats: bool = True) -> None:
+    def __init__(
+        self,
+        seed: int = 0,
+        *,
+        loss: float = 0.0,
+        leg_s: float = LEG_S,
+        knows_nats: bool = True,
+        awake_max: int = AWAKE_MAX,
+    ) -> None:
         self.now_s = 0.0
         self.knows_nats = knows_nats  # two members at least have seen each
         self.loss = loss
         self.leg_s = leg_s
+        self.awake_max = awake_max
         self.noise = 0.0  # of each leg, either way, as a share
         self.rng = Random(f"net {seed}")
         self.hosts: dict[NodeId, Host] = {}
@@ -255,9 +273,13 @@ class Host:
             Endpoint, Endpoint
         ] = {}  # of relays by streams: what WireGuard sends to -> the relay's port
         self.has_carrier = True
+        self.rings = 0
+        self._held: dict[NodeId, list[Packet]] = {}  # what rang, until there is a way
+        self._resting: set[NodeId] = set()
+        self._strays: list[Packet] = []  # what rang without saying for whom
         self._probes: dict[int, tuple[NodeId, Endpoint, float]] = {}
         self._wake_s = inf
-        self.engine = Paths(self.own(), Random(f"host {node[-1]}"))
+        self.engine = Paths(self.own(), Random(f"host {node[-1]}"), net.awake_max)
         net.at(net.now_s + net.rng.uniform(0, COUNTERS_S), self._count)
 
     def own(self) -> Own:
@@ -303,6 +325,12 @@ class Host:
         assert standing is not None
         return standing.kind
 
+    def why(self, other: "Host") -> Why:
+        """Why they do not go directly."""
+        standing = self.engine.standing(other.node)
+        assert standing is not None
+        return standing.why
+
     # --- what the engine wants --------------------------------------------------------------------------
 
     def perform(self) -> None:
@@ -347,6 +375,11 @@ class Host:
                 tunnel = self.tunnels[node]
                 self.engine.counted(node, tunnel.sent, tunnel.received, net.now_s)
             case Sleep(node=node):
+                self.tunnels[node].endpoint, self.tunnels[node].keepalive_s = BELL, 0
+                self._resting.add(node)
+            case Wake(node=node):
+                self._resting.discard(node)
+            case Leave(node=node):
                 self.tunnels[node].endpoint = net.hosts[node].fellow().listed[0]
             case DropRelay():
                 pass
@@ -379,13 +412,51 @@ class Host:
     def _use(self, use: UseEndpoint) -> None:
         self.uses.append((self.net.now_s, use))
         tunnel = self.tunnels[use.node]
+        slept = tunnel.endpoint == BELL
         tunnel.endpoint, tunnel.keepalive_s = use.endpoint, use.keepalive_s
+        self.net.at(self.net.now_s + KEEPALIVE_S, partial(self._keep, use))
         if use.endpoint in self.net.relays or use.endpoint in self.local:
             self.net.carry(Packet("bind", self.node), self, use.endpoint)
-        if not tunnel.session:
+        held = self._held.pop(use.node, [])
+        if held:
+            pause_s = 0.0 if use.begins or tunnel.session else RUNG_WAIT_S
+            self.net.at(self.net.now_s + pause_s, partial(self._send_on, use, held))
+        elif not tunnel.session and not slept:
             tunnel.init_s = -inf  # WireGuard is given the peer anew, so that it does not wait with the handshake
+        if not tunnel.session and not held:
             pause_s = 0.0 if use.begins else GREET_S
             self.net.at(self.net.now_s + pause_s, partial(self._shake, use.node))
+
+    def _send_on(self, use: UseEndpoint, held: list[Packet]) -> None:
+        for packet in held:
+            if packet.what != "init" or not self.tunnels[use.node].session:
+                self.net.carry(packet, self, use.endpoint)
+
+    def _keep(self, use: UseEndpoint) -> None:
+        tunnel = self.tunnels[use.node]
+        if tunnel.endpoint == use.endpoint and tunnel.keepalive_s and tunnel.session:
+            self._emit(use.node, Packet("keepalive", self.node))
+            self.net.at(self.net.now_s + tunnel.keepalive_s, partial(self._keep, use))
+
+    def _ring(self, node: NodeId, packet: Packet) -> None:
+        self.rings += 1
+        if packet.what == "init":
+            self._held[node] = [packet]
+            self.engine.rang(node, self.net.now_s)
+        else:
+            self._strays.append(packet)
+            self._look()
+        self.perform()
+
+    def _look(self) -> None:
+        found = [
+            node
+            for node, tunnel in self.tunnels.items()
+            if self.engine.counted(node, tunnel.sent, tunnel.received, self.net.now_s)
+        ]
+        if len(found) == 1:
+            self._held[found[0]] = self._strays
+        self._strays = []
 
     # --- WireGuard --------------------------------------------------------------------------------------
 
@@ -401,8 +472,11 @@ class Host:
     def _emit(self, node: NodeId, packet: Packet) -> None:
         tunnel = self.tunnels[node]
         if tunnel.endpoint is not None:
-            tunnel.sent += 100
-            self.net.carry(packet, self, tunnel.endpoint)
+            tunnel.sent += SIZES.get(packet.what, DATA_BYTES)
+            if tunnel.endpoint == BELL:
+                self.net.at(self.net.now_s, partial(self._ring, node, packet))
+            else:
+                self.net.carry(packet, self, tunnel.endpoint)
 
     def _shake(self, node: NodeId) -> None:
         tunnel = self.tunnels[node]
@@ -431,10 +505,10 @@ class Host:
     def _authentic(self, packet: Packet, source: Endpoint, tunnel: Tunnel) -> None:
         if packet.what == "init" and not tunnel.session and self.net.now_s < tunnel.init_s + 2 * LEG_S:
             return  # two handshakes crossed
-        if packet.what in ("ask", "reply") and not tunnel.session:
+        if packet.what in ("ask", "reply", "keepalive") and not tunnel.session:
             return
         tunnel.endpoint = source
-        tunnel.received += 100
+        tunnel.received += SIZES.get(packet.what, DATA_BYTES)
         if packet.what == "init":
             tunnel.session = True
             self._emit(packet.sender, Packet("response", self.node))
@@ -449,8 +523,9 @@ class Host:
             self.replies.append(self.net.now_s)
 
     def _count(self) -> None:
-        for node, tunnel in self.tunnels.items():
-            self.engine.counted(node, tunnel.sent, tunnel.received, self.net.now_s)
+        self._look()
+        for node in self._resting:
+            self.tunnels[node].endpoint = BELL  # as WireGuard is brought back
         self.perform()
         self.net.at(self.net.now_s + COUNTERS_S, self._count)
 

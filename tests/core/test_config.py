@@ -26,7 +26,7 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
         tmp_path,
         'port = 1\ntunnel_port = 2\ninterface = "wg9"\noverlay = "none"\n'
         'mdns = false\nnames = false\nendpoints = ["192.0.2.1:3"]\nport_mapping = false\n'
-        'relay = false\nhooks = "/hooks"\n',
+        'relay = false\nawake = 9\nhooks = "/hooks"\n',
     )
     assert config == Config(
         tmp_path / "state",
@@ -40,6 +40,7 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
         endpoints=(parse_endpoint("192.0.2.1:3"),),
         port_mapping=False,
         relay=False,
+        awake=9,
         hooks=Path("/hooks"),
     )
 
@@ -71,6 +72,8 @@ def test_who_relays_may_be_said(tmp_path: Path, text: str, relays: bool | str) -
         ('hooks = "hooks.d"', "hooks"),
         ('port_mapping = "yes"', "port_mapping"),
         ("relay = 1", "relay"),
+        ("awake = -1", "awake"),
+        ("awake = true", "awake"),
         ('relay = "yes"', "relay"),
         ('endpoints = ["host"]', "ADDRESS:PORT"),
         ("port =", "clanmesh.toml"),

@@ -1,6 +1,5 @@
 """The path engine against a small internet on a virtual clock: how soon, by which way, and what it costs."""
 
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from math import inf
@@ -15,15 +14,12 @@ from clanmesh_protocol.limits import CALL_CANDIDATES_MAX
 from clanmesh_protocol.signalling import CallKind, Candidate, CandidateKind, NatKind
 from clanmeshd.core.effects import Called
 from clanmeshd.overlay.path_terms import (
-    AWAKE_MAX,
     BRIEF_TRIES,
     CALL_PAUSES_S,
     RETRY_JITTER,
     RETRY_S,
     SEARCH_S,
     SILENT_RETRY_S,
-    SLEEP_AFTER_S,
-    SLEEP_CHECK_S,
     SPOTS_MAX,
     Action,
     AskRelay,
@@ -34,12 +30,10 @@ from clanmeshd.overlay.path_terms import (
     PathKind,
     Probe,
     Relay,
-    UseEndpoint,
     Why,
 )
 from clanmeshd.overlay.paths import Paths
 from tests.core.path_network import (
-    COUNTERS_S,
     KINDS,
     LEG_S,
     PORT,
@@ -415,41 +409,6 @@ class TestReasons:
         assert standing.why is Why.SILENT
 
 
-class TestSleep:
-    def test_of_many_those_with_nothing_to_send_sleep_and_one_wakes_once_it_is_sent_to(self) -> None:
-        net = Net()
-        one, relay = net.host("hard"), net.host("public")
-        others = [net.host("hard") for _ in range(AWAKE_MAX + 10)]
-        for host in (one, *others):
-            host.relayed_by(relay)
-        one.meets(*others)
-        net.run(30.0)
-        assert net.sent == 0
-        assert one.engine.next_deadline() <= net.now_s + SLEEP_CHECK_S
-        others[3].meets(one, *others[:3], *others[4:])
-        net.run(30.0)
-        assert net.sent == 0
-        woken_s = net.now_s
-        one.send(others[3].node, "ask")
-        assert net.run_until(lambda: bool(one.replies), COUNTERS_S + 1.0)
-        net.run(SLEEP_AFTER_S * 2)
-        print(f"reply after {one.replies[0] - woken_s:.2f} s")
-        standing = one.engine.standing(others[3].node)
-        assert standing is not None
-        assert standing.why is Why.ASLEEP
-        kinds = Counter(type(action) for _, action in one.actions)
-        assert kinds[UseEndpoint] <= 2
-
-    def test_a_call_wakes(self) -> None:
-        net = Net()
-        one = net.host("easy")
-        others = [net.host("easy") for _ in range(AWAKE_MAX + 1)]
-        one.meets(*others)
-        net.run(1.0)
-        others[0].meets(one)
-        assert net.run_until(are_direct(one, others[0]), 1.0)
-
-
 class TestBounds:
     @pytest.mark.parametrize("seed", range(20))
     def test_whatever_happens_it_stays_small_and_calm(self, seed: int) -> None:
@@ -474,7 +433,7 @@ class TestBounds:
                 assert (standing.why is Why.NOTHING) == (standing.kind in (PathKind.LAN, PathKind.DIRECT))
                 if standing.kind in (PathKind.NONE, PathKind.RELAY):
                     assert standing.next_try_s is not None
-                assert paths._paths[node].size <= SPOTS_MAX
+                assert len(paths._paths[node]._seeking.spots) <= SPOTS_MAX
         assert actions < 100 * 3000
         assert paths.next_deadline() < inf
 

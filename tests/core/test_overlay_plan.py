@@ -292,6 +292,27 @@ def test_what_followed_packets_through_a_relay_that_is_left_is_brought_back() ->
     assert plan(ROAMED, elsewhere, applied={A: HOME}, now_unix_s=NOW_S) == []
 
 
+def test_one_that_sleeps_is_where_it_rings_whatever_it_followed_and_is_not_made_anew() -> None:
+    """Also while a session is good. A session that was there before this run stays where it is."""
+    bell = Endpoint(bytes([127, 0, 0, 1]), 40_000)
+
+    def steps(
+        goal: Endpoint | None, at: Endpoint, applied: dict[bytes, Endpoint | None], **fields: int
+    ) -> list[Step]:
+        current = device({A: peer(A, at, **fields)})
+        return plan(current, replace(wanted(tunnel(A, goal)), bell=bell), applied=applied, now_unix_s=NOW_S)
+
+    alive = {"rx_bytes": 1, "handshake_unix_s": int(NOW_S) - 1}
+    asleep = [change(A, endpoint=bell)]
+    assert steps(bell, HOME, {A: HOME}) == asleep
+    assert steps(bell, AWAY, {A: bell}, **alive) == steps(bell, AWAY, {A: bell}) == asleep
+    assert steps(bell, bell, {A: bell}) == []
+    assert steps(bell, AWAY, {}, **alive) == []
+    assert steps(bell, AWAY, {}) == asleep
+    assert steps(None, AWAY, {A: bell}, **alive) == steps(None, bell, {A: bell}) == []
+    assert steps(HOME, bell, {A: bell}) == [change(A, endpoint=HOME)]
+
+
 def test_a_key_that_is_not_clamped_is_not_sent_again() -> None:
     """WireGuard keeps a clamped form; sending the key at each check would end every session each time."""
     loose = bytes([0xAF]) + bytes(30) + bytes([0xE8])

@@ -19,13 +19,14 @@ from clanmeshd.core.peers import Peer
 from clanmeshd.core.subjects import State
 from clanmeshd.driver import instant
 from clanmeshd.overlay.device import TunnelState
-from clanmeshd.overlay.path_terms import PathKind, Why
-from clanmeshd.steering import FIRST_WAIT_S, TICK_S, UNWILLING_S, Steering
-from clanmeshd.steering_terms import NOWHERE, Machine, Way, steered
+from clanmeshd.overlay.path_terms import SEARCH_S, PathKind, Why
+from clanmeshd.steering import FIRST_WAIT_S, RUNG_WAIT_S, TICK_S, Steering
+from clanmeshd.steering_terms import NOWHERE, UNWILLING_S, Machine, Way, steered
 from tests.core.households import Device, Household
 
 TUNNEL_PORT = 51872
 OWN = endpoint("192.0.2.1", TUNNEL_PORT)
+BELL = endpoint("127.0.0.1", 40_000)
 SEEN = endpoint("203.0.113.5", 40_000)
 
 
@@ -35,6 +36,9 @@ class World:
 
     probed: list[tuple[NodeId, Endpoint]] = field(default_factory=list)
     opened: list[tuple[NodeId, Endpoint]] = field(default_factory=list)
+    endpoint: Endpoint = BELL
+    ringers: dict[bytes, NodeId] = field(default_factory=dict)
+    sent_on: list[tuple[bytes, Endpoint]] = field(default_factory=list)
     members: dict[NodeId, bytes] = field(default_factory=dict)
     moves: int = 0
     asked: list[tuple[NodeId, NodeId, bool]] = field(default_factory=list)
@@ -54,8 +58,14 @@ class World:
         self.opened.append((node, endpoint))
         return True
 
+    def send_on(self, packet: bytes, endpoint: Endpoint) -> None:
+        self.sent_on.append((packet, endpoint))
+
     def set_members(self, static_keys: Mapping[NodeId, bytes]) -> None:
         self.members = dict(static_keys)
+
+    def set_peers(self, nodes: Mapping[bytes, NodeId]) -> None:
+        self.ringers = dict(nodes)
 
     def moved(self) -> None:
         self.moves += 1
@@ -89,10 +99,11 @@ async def house(tmp_path: Path) -> Household:
 
 
 @asynccontextmanager
-async def steering(device: Device) -> AsyncIterator[tuple[Steering, World]]:
+async def steering(device: Device, awake_max: int = 64) -> AsyncIterator[tuple[Steering, World]]:
     """A device's steering under way, and what is around it."""
     world, driver = World(), device.clan.driver
-    steering = Steering(driver, NodeId(device.node), TUNNEL_PORT, world.machine(), world, world)
+    own = NodeId(device.node)
+    steering = Steering(driver, own, TUNNEL_PORT, world.machine(), world, world, world, awake_max)
     await driver.settle()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(steering.run)
@@ -358,3 +369,57 @@ async def test_while_much_goes_through_probes_are_listened_to_only_where_a_path_
         assert steer.hearing.is_on
         await trio.sleep(60)
         assert steer.hearing.is_on, "nothing has gone through any more"
+
+
+async def test_who_sleeps_is_where_it_rings_from_the_first_moment_on(
+    house: Household, autojump_clock: MockClock
+) -> None:
+    async with steering(house["desk"], awake_max=1) as (steer, world):
+        steered = await steer.steered.changed()
+        assert {tunnel.endpoint for tunnel in steered.tunnels} == {steered.bell} == {world.endpoint}
+        assert set(world.ringers.values()) == {tunnel.node for tunnel in steered.tunnels}
+        assert not world.probed
+
+
+async def test_what_rang_goes_on_at_once_to_where_the_peer_says_that_it_is_and_then_to_what_is_proven(
+    house: Household, autojump_clock: MockClock
+) -> None:
+    async with steering(house["desk"], awake_max=1) as (steer, world):
+        peer, target = other(steer), endpoint("198.51.100.7", 7)
+        steer.rung(peer.node, b"handshake")
+        await trio.testing.wait_all_tasks_blocked()
+        assert world.sent_on == [(b"handshake", peer.endpoint)]
+        assert now_wanted(steer).endpoint is None, "the answer to it may move WireGuard there"
+        assert {node for node, _ in world.probed} == {peer.node}
+        steer.heard(peer.node, target)
+        await trio.testing.wait_all_tasks_blocked()
+        for _ in range(2):
+            steer.proven(peer.node, target, 0.001, OWN)
+        await trio.sleep(RUNG_WAIT_S * 1.1)  # whichever side begins
+        assert (b"handshake", target) in world.sent_on
+        assert now_wanted(steer).endpoint == target
+
+
+async def test_packets_that_do_not_say_for_whom_they_are_are_for_the_one_that_was_sent_to(
+    house: Household, autojump_clock: MockClock
+) -> None:
+    async with steering(house["desk"], awake_max=1) as (steer, world):
+        one, two = steer.steered.newest.tunnels  # type: ignore[union-attr]
+        world.counts = {each.public_key: TunnelState(None, int(time.time()), 500, 500) for each in (one, two)}
+        steer.rung(None, b"nobody's")
+        await trio.testing.wait_all_tasks_blocked()
+        world.counts[two.public_key] = TunnelState(None, int(time.time()), 500, 580)
+        steer.rung(None, b"data")
+        await trio.testing.wait_all_tasks_blocked()
+        assert {node for node, _ in world.probed} == {two.node}
+        assert {packet for packet, _ in world.sent_on} == {b"data"}
+
+
+async def test_one_that_is_found_nowhere_is_where_its_record_says(
+    house: Household, autojump_clock: MockClock
+) -> None:
+    async with steering(house["desk"], awake_max=1) as (steer, _):
+        peer = other(steer)
+        steer.rung(peer.node, b"handshake")
+        await trio.sleep(SEARCH_S + 1.0)
+        assert now_wanted(steer).endpoint == peer.endpoint

@@ -32,6 +32,7 @@ RTT_S: Final = 0.04
 INTERNET: Final = Path(__file__).with_name("nat_internet.py")
 _PUBLIC: Final = IPv4Network("192.0.2.0/24")  # RFC 5737: hosts without a router of their own
 _OUTSIDE: Final = IPv4Network("203.0.113.0/24")  # RFC 5737: the outer addresses of routers
+_ELSEWHERE: Final = IPv4Network("198.51.100.0/24")  # RFC 5737: the same for sites that are far from the others
 _CARRIER: Final = IPv4Network("100.64.0.0/10")  # RFC 6598: between two routers, a /24 for each outer one
 _HOME: Final = IPv4Network("10.0.0.0/8")  # RFC 1918: a /24 for each site
 _ROUTER: Final = "echo 1 > /proc/sys/net/ipv4/ip_forward && ip link set lo up && echo ready && exec cat"
@@ -89,7 +90,7 @@ class NatLab:
     def __init__(self, *, rtt_s: float = RTT_S) -> None:
         self._holders: list[subprocess.Popen[bytes]] = []
         self._links = 0
-        self._made = {_PUBLIC: 0, _OUTSIDE: 0, _CARRIER: 0, _HOME: 0}
+        self._made = {_PUBLIC: 0, _OUTSIDE: 0, _ELSEWHERE: 0, _CARRIER: 0, _HOME: 0}
         self._internet = self._hold(["unshare", "--net", sys.executable, "-I", "-S", os.fspath(INTERNET)])
         self.weather(rtt_s)
 
@@ -108,13 +109,16 @@ class NatLab:
 
     # --- places ---
 
-    def site(self, *models: Model, hosts_max: int = 2, mapping_s: int | None = None) -> Site:
+    def site(
+        self, *models: Model, hosts_max: int = 2, mapping_s: int | None = None, is_elsewhere: bool = False
+    ) -> Site:
         """A site behind routers of these models, at least one, from its hosts outwards.
 
         `mapping_s`: how long they keep a mapping that nothing passes; None: as the kernel does, 30 s at first.
+        `is_elsewhere`: the outer address is of another network than that of other sites.
         """
         lans = [self._network(_HOME), *(self._network(_CARRIER) for _ in models[1:])]
-        outside = self._address(_OUTSIDE)
+        outside = self._address(_ELSEWHERE if is_elsewhere else _OUTSIDE)
         routers: list[subprocess.Popen[bytes]] = []
         line = 0
         for number, (model, lan) in enumerate(zip(models, lans, strict=True)):
@@ -135,6 +139,13 @@ class NatLab:
             if mapping_s is not None:
                 self._run(router.pid, ["sh"], _TIMEOUTS.format(mapping_s))
         return Site(models, outside, lans[0], tuple(routers), line)
+
+    def forward(self, site: Site, port: int) -> None:
+        """Have a site of one router hand a port on to its first host, as a person sets it up there."""
+        rule = (
+            f"add rule ip nat before iifname wan meta l4proto {{ tcp, udp }} th dport {port} dnat to {site.lan[2]}"
+        )
+        self._run(site.routers[-1].pid, ["nft", "-f", "-"], rule)
 
     def host(self, site: Site | None = None) -> Host:
         """A machine at a site, or with a public address."""

@@ -101,6 +101,19 @@ def parse_attributes(data: bytes) -> dict[int, bytes]:
     return found
 
 
+def parse_list(data: bytes) -> Iterator[bytes]:
+    """Cut nested attributes apart of which only the order counts. Raises OSError(EBADMSG)."""
+    at = 0
+    while at < len(data):
+        if len(data) - at < _ATTRIBUTE.size:
+            raise _malformed("a netlink attribute without a whole header")
+        length, _kind = _ATTRIBUTE.unpack_from(data, at)
+        if not _ATTRIBUTE.size <= length <= len(data) - at:
+            raise _malformed(f"a netlink attribute of {length} bytes in {len(data) - at}")
+        yield data[at + _ATTRIBUTE.size : at + length]
+        at += _aligned(length)
+
+
 class NetlinkSocket:
     """Requests to one netlink family. All methods raise OSError with the kernel's errno."""
 

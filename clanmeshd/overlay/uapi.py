@@ -42,8 +42,14 @@ def decode_result(answer: bytes) -> None:
     _errno_checked(_text(answer))
 
 
-def decode_device(answer: bytes) -> WireGuard:
-    """Read the answer to `GET`. Raises OSError with the errno in it, or EBADMSG."""
+Known = dict[str, tuple[bytes, Peer]]  # what is said of a peer, and what that means
+
+
+def decode_device(answer: bytes, known: Known | None = None) -> WireGuard:
+    """Read the answer to `GET`. Raises OSError with the errno in it, or EBADMSG.
+
+    `known` is of the answer before, and becomes that of this one: what is said again is not read again.
+    """
     text = _errno_checked(_text(answer))
     head, *sections = ("\n" + text).split("\npublic_key=")
     private_key: bytes | None = None
@@ -53,7 +59,12 @@ def decode_device(answer: bytes) -> WireGuard:
             private_key = _key(value)
         elif key == "listen_port":
             listen_port = _number(value, _PORT_MAX)
-    return WireGuard(private_key or None, listen_port, dict(map(_peer, sections)))
+    before = known or {}
+    now: Known = {section: before.get(section) or _peer(section) for section in sections}
+    if known is not None:
+        known.clear()
+        known.update(now)
+    return WireGuard(private_key or None, listen_port, dict(now.values()))
 
 
 def _peer_lines(peer: SetPeer) -> list[str]:

@@ -9,7 +9,7 @@ from clanmeshd.overlay.interface import require_ours
 from clanmeshd.overlay.netlink import NETLINK_GENERIC, NetlinkSocket, Request, attribute, parse_attributes
 from clanmeshd.overlay.plan import Configure
 from clanmeshd.overlay.routing import Routing
-from clanmeshd.overlay.wireguard_messages import decode_device, encode_configure, encode_get
+from clanmeshd.overlay.wireguard_messages import Known, decode_device, encode_configure, encode_get
 
 LINK_KIND: Final = "wireguard"
 
@@ -29,6 +29,7 @@ class KernelControl:
         self._name = name
         self._routing = routing
         self._netlink = NetlinkSocket(NETLINK_GENERIC)
+        self._known: Known = {}
         self._family = 0  # of the kernel's WireGuard; 0: not asked yet
 
     async def create(self) -> None:
@@ -48,7 +49,7 @@ class KernelControl:
     async def read(self) -> WireGuard:
         """Dump the device."""
         family = await self._family_id()
-        return decode_device(await self._netlink.dump(Request(family, 0, encode_get(self._name))))
+        return decode_device(await self._netlink.dump(Request(family, 0, encode_get(self._name))), self._known)
 
     async def configure(self, change: Configure) -> None:
         """Make a change, several peers to a message."""

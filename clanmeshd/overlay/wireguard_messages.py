@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from clanmesh_protocol.endpoints import Endpoint
 from clanmeshd.overlay.device import Network, Peer, WireGuard
+from clanmeshd.overlay.netlink import parse_attributes, parse_list
 from clanmeshd.overlay.plan import Configure, SetPeer
 
 PEERS_PER_MESSAGE: Final = 64  # about 9 KB; all peers are one attribute, which can't be larger than 64 KiB
@@ -25,11 +26,21 @@ PEERS_PER_MESSAGE: Final = 64  # about 9 KB; all peers are one attribute, which 
 _WG_CMD_GET_DEVICE, _WG_CMD_SET_DEVICE = 0, 1
 _WG_GENL_VERSION: Final = 1
 _WGPEER_F_REMOVE_ME, _WGPEER_F_REPLACE_ALLOWEDIPS, _WGPEER_F_UPDATE_ONLY = 1, 2, 4
-_NO_KEY: Final = bytes(32)
+_KEY_BYTES: Final = 32
+_NO_KEY: Final = bytes(_KEY_BYTES)
+_GENL_HEADER_BYTES: Final = 4
 _NLMSG_HEADER_BYTES: Final = 16
 _SOCKADDR_IN: Final = struct.Struct("=H2s4s8x")
 _SOCKADDR_IN6: Final = struct.Struct("=H2s4x16s4x")
+# What is read, by the numbers of linux/wireguard.h: what is sent has its names below.
+_DEVICE_PRIVATE_KEY, _DEVICE_LISTEN_PORT, _DEVICE_PEERS = 3, 6, 8
+_PEER_PUBLIC_KEY, _PEER_ENDPOINT, _PEER_KEEPALIVE_INTERVAL, _PEER_LAST_HANDSHAKE_TIME = 1, 4, 5, 6
+_PEER_RX_BYTES, _PEER_TX_BYTES, _PEER_ALLOWEDIPS = 7, 8, 9
+_ALLOWEDIP_IPADDR, _ALLOWEDIP_CIDR_MASK = 2, 3
 _SECONDS: Final = struct.Struct("=q")  # the first half of a timespec
+
+
+Known = dict[bytes, tuple[bytes, Peer]]  # what is said of a peer, and what that means
 
 
 def _netlink_classes() -> ModuleType:
@@ -118,25 +129,27 @@ def encode_configure(interface: str, change: Configure) -> Iterator[bytes]:
         settings = []
 
 
-def decode_device(bodies: Sequence[bytes]) -> WireGuard:
+def decode_device(bodies: Sequence[bytes], known: Known | None = None) -> WireGuard:
     """Read the answers of a dump. Raises OSError(EBADMSG).
 
     A peer whose AllowedIPs did not fit one message goes on in the next one, with nothing else of it repeated.
+    `known` is of the dump before, and becomes that of this one: what is said again is not read again.
     """
     private_key: bytes | None = None
     listen_port = 0
     peers: dict[bytes, Peer] = {}
+    now: Known = {}
+    before = known or {}
     for body in bodies:
-        device = _decode(body)
-        listen_port = device.get_attr("WGDEVICE_A_LISTEN_PORT") or listen_port
-        private_key = device.get_attr("WGDEVICE_A_PRIVATE_KEY") or private_key
-        for attributes in device.get_attr("WGDEVICE_A_PEERS") or ():
-            key = attributes.get_attr("WGPEER_A_PUBLIC_KEY")
-            networks = _decode_allowed(attributes)
-            if key in peers:
-                peers[key] = replace(peers[key], allowed=peers[key].allowed | networks)
-            else:
-                peers[key] = _decode_peer(attributes, networks)
+        device = parse_attributes(body[_GENL_HEADER_BYTES:])
+        listen_port = int.from_bytes(device.get(_DEVICE_LISTEN_PORT, b""), sys.byteorder) or listen_port
+        private_key = device.get(_DEVICE_PRIVATE_KEY) or private_key
+        for said in parse_list(device.get(_DEVICE_PEERS, b"")):
+            key, peer = now[said] = before.get(said) or _decode_peer(said)
+            peers[key] = replace(peers[key], allowed=peers[key].allowed | peer.allowed) if key in peers else peer
+    if known is not None:
+        known.clear()
+        known.update(now)
     return WireGuard(private_key if private_key != _NO_KEY else None, listen_port, peers)
 
 
@@ -147,16 +160,6 @@ def _encode(command: int, attributes: list[tuple[str, Any]]) -> bytes:
     message["attrs"] = attributes
     message.encode()
     return bytes(message.data[_NLMSG_HEADER_BYTES:])
-
-
-def _decode(body: bytes) -> Any:
-    header = struct.pack("=IHHII", _NLMSG_HEADER_BYTES + len(body), 0, 0, 0, 0)
-    message = _Device(header + body)
-    try:
-        message.decode()
-    except (_netlink.NetlinkDecodeError, struct.error) as error:
-        raise OSError(errno.EBADMSG, "a WireGuard message that can't be read") from error
-    return message
 
 
 def _removal(key: bytes) -> dict[str, Any]:
@@ -195,28 +198,43 @@ def _sockaddr(endpoint: Endpoint) -> bytes:
     return _SOCKADDR_IN.pack(socket.AF_INET, port, endpoint.ip)
 
 
-def _decode_allowed(attributes: Any) -> frozenset[Network]:
-    return frozenset(
-        Network(network.get_attr("WGALLOWEDIP_A_IPADDR"), network.get_attr("WGALLOWEDIP_A_CIDR_MASK"))
-        for network in attributes.get_attr("WGPEER_A_ALLOWEDIPS") or ()
-    )
-
-
-def _decode_peer(attributes: Any, allowed: frozenset[Network]) -> Peer:
-    handshake = attributes.get_attr("WGPEER_A_LAST_HANDSHAKE_TIME") or bytes(16)
-    return Peer(
-        allowed=allowed,
-        keepalive_s=attributes.get_attr("WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL") or 0,
-        endpoint=_decode_sockaddr(attributes.get_attr("WGPEER_A_ENDPOINT")),
+def _decode_peer(said: bytes) -> tuple[bytes, Peer]:
+    found = parse_attributes(said)
+    key = found.get(_PEER_PUBLIC_KEY, b"")
+    handshake = found.get(_PEER_LAST_HANDSHAKE_TIME, bytes(_SECONDS.size))
+    if len(key) != _KEY_BYTES or len(handshake) < _SECONDS.size:
+        raise _malformed()
+    return key, Peer(
+        allowed=frozenset(map(_decode_allowed, parse_list(found.get(_PEER_ALLOWEDIPS, b"")))),
+        keepalive_s=_number(found.get(_PEER_KEEPALIVE_INTERVAL)),
+        endpoint=_decode_sockaddr(found.get(_PEER_ENDPOINT, b"")),
         handshake_unix_s=_SECONDS.unpack_from(handshake)[0],
-        rx_bytes=attributes.get_attr("WGPEER_A_RX_BYTES") or 0,
-        tx_bytes=attributes.get_attr("WGPEER_A_TX_BYTES") or 0,
+        rx_bytes=_number(found.get(_PEER_RX_BYTES)),
+        tx_bytes=_number(found.get(_PEER_TX_BYTES)),
     )
 
 
-def _decode_sockaddr(address: bytes | None) -> Endpoint | None:
+def _decode_allowed(said: bytes) -> Network:
+    found = parse_attributes(said)
+    ip = found.get(_ALLOWEDIP_IPADDR, b"")
+    if len(ip) not in (4, 16):
+        raise _malformed()
+    return Network(ip, _number(found.get(_ALLOWEDIP_CIDR_MASK)))
+
+
+def _decode_sockaddr(address: bytes) -> Endpoint | None:
     if not address:
         return None
     layout = _SOCKADDR_IN6 if len(address) >= _SOCKADDR_IN6.size else _SOCKADDR_IN
+    if len(address) < layout.size:
+        raise _malformed()
     _family, port, ip = layout.unpack_from(address)
     return Endpoint(ip, int.from_bytes(port, "big"))
+
+
+def _number(payload: bytes | None) -> int:
+    return int.from_bytes(payload or b"", sys.byteorder)
+
+
+def _malformed() -> OSError:
+    return OSError(errno.EBADMSG, "a WireGuard message that can't be read")

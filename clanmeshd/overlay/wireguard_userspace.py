@@ -47,6 +47,7 @@ class UserspaceControl:
         self._program = program
         self._socket = os.fspath(SOCKET_DIRECTORY / f"{name}.sock")
         self._child: Child | None = None
+        self._known: uapi.Known = {}
         self._supervision = trio.CancelScope()
 
     async def create(self) -> None:
@@ -64,7 +65,7 @@ class UserspaceControl:
 
     async def read(self) -> WireGuard:
         """Read the device back."""
-        return uapi.decode_device(await self._ask(uapi.GET))
+        return uapi.decode_device(await self._ask(uapi.GET), self._known)
 
     async def configure(self, change: Configure) -> None:
         """Make a change, in one transaction."""

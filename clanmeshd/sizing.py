@@ -94,8 +94,9 @@ class Sizing:
         own, now_s, is_news = self.own_ips(), trio.current_time(), False
         for tunnel in self._newest.tunnels:
             state = observed.get(tunnel.public_key)
-            if state is None or state.endpoint is None or not _has_session(state):
+            if state is None or not _has_session(state) or _sleeps(tunnel, state, self._newest.bell):
                 continue
+            assert state.endpoint is not None
             path = self._paths.get(tunnel.node)
             if path is None or path.at != state.endpoint or path.own != own:
                 is_news |= path is not None and path.size is not None
@@ -143,6 +144,11 @@ def sized(wanted: SetTunnels, sizes: Mapping[NodeId, int]) -> SetTunnels:
         for tunnel in wanted.tunnels
     )
     return replace(wanted, tunnels=tunnels)
+
+
+def _sleeps(tunnel: Tunnel, state: TunnelState, bell: Endpoint | None) -> bool:
+    """Whether it leads nowhere, or only to where WireGuard rings: then a search would wake the peer."""
+    return state.endpoint is None or (bell is not None and bell in (tunnel.endpoint, state.endpoint))
 
 
 def _has_session(state: TunnelState) -> bool:

@@ -1,7 +1,7 @@
 """The search for the largest packet: on ways that tell, that say nothing, that lose; and what becomes of it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from time import time
 
@@ -213,6 +213,25 @@ async def test_nothing_is_tried_before_there_is_a_session(autojump_clock: MockCl
         await trio.sleep(60)
         nursery.cancel_scope.cancel()
     assert stage.way.asked == []
+
+
+async def test_who_sleeps_is_let_sleep_and_keeps_what_was_proven(autojump_clock: MockClock) -> None:
+    """Neither one that WireGuard rings for is tried, nor one that it still has elsewhere while it is to ring."""
+    stage = Stage(Way())
+    async with trio.open_nursery() as nursery:
+        await stage.begin(nursery)
+        stage.sizing.seen(states())
+        await trio.sleep(10)
+        asked = len(stage.way.asked)
+        asleep = tuple(replace(tunnel, endpoint=HOME) for tunnel in tunnels(A, B).tunnels)
+        stage.wanted.put(replace(tunnels(A, B), tunnels=asleep, bell=HOME))
+        await trio.testing.wait_all_tasks_blocked()
+        for at in (HOME, ELSEWHERE):
+            stage.sizing.seen(states(at))
+            await trio.sleep(10)
+        assert len(stage.way.asked) == asked
+        assert stage.sizes() == {A: 1420, B: 1420}
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_path_is_searched_once_and_another_one_anew(autojump_clock: MockClock) -> None:

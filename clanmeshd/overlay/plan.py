@@ -174,14 +174,21 @@ def _link_steps(link: Link, wanted: SetTunnels) -> Iterator[Step]:
 
 def _routes_of_their_own(wanted: SetTunnels) -> dict[Network, int]:
     larger = (tunnel for tunnel in wanted.tunnels if tunnel.mtu > MTU_PROVEN_BYTES)
-    return {Network(tunnel.address, ADDRESS_BITS): min(tunnel.mtu, MTU_BYTES) for tunnel in larger}
+    return {_host(tunnel.address): min(tunnel.mtu, MTU_BYTES) for tunnel in larger}
+
+
+@lru_cache(maxsize=ALLOWED_REMEMBERED_MAX)
+def _host(address: bytes) -> Network:
+    return Network(address, ADDRESS_BITS)
 
 
 def _stale(link: Link, routes: Mapping[Network, int], clans: set[Network], prefix_bits: int) -> Iterator[Network]:
     """Routes of ours that are to go, or to be made anew with another MTU: those of clans, and of peers in them."""
     for each, mtu in link.routes.items():
+        if routes.get(each) == mtu:
+            continue  # as nearly all of hundreds: whose it is takes longer to say
         is_peers = mtu and each.bits == ADDRESS_BITS and network_of(each.ip, prefix_bits) in clans
-        if (is_peers or each in clans or each in routes) and routes.get(each) != mtu:
+        if is_peers or each in clans or each in routes:
             yield each
 
 
@@ -221,7 +228,7 @@ def _is_settled(tunnel: Tunnel, peer: Peer | None) -> bool:
 
 @lru_cache(maxsize=ALLOWED_REMEMBERED_MAX)
 def _allowed(address: bytes) -> frozenset[Network]:
-    return frozenset({Network(address, ADDRESS_BITS)})
+    return frozenset({_host(address)})
 
 
 def _routed(current: WireGuard, tunnel: Tunnel, now_unix_s: float) -> list[tuple[Tunnel, bool]]:

@@ -3,6 +3,8 @@
 import hashlib
 from typing import Any
 
+import pytest
+
 from tests.net.test_wireguard import pytestmark as pytestmark
 from tests.net.wireguard_machines import PREFIX, machines, wanted
 
@@ -13,29 +15,31 @@ CHANGE_S_MAX = 0.03
 ROUNDS = 5
 
 
-def crowd(first: int, count: int) -> list[dict[str, Any]]:
-    """So many peers that are not there."""
+def crowd(first: int, count: int, mtu: int = 0) -> list[dict[str, Any]]:
+    """So many peers that are not there. `mtu`: proven of each, which gives it a route of its own."""
     return [
         {
             "public_key": hashlib.blake2b(number.to_bytes(4, "big"), digest_size=32).hexdigest(),
             "address": (PREFIX + (number + 100).to_bytes(10, "big")).hex(),
             "endpoint": f"192.0.2.77:{1000 + number}",
             "keepalive_s": 0,
+            "mtu": mtu,
         }
         for number in range(first, first + count)
     ]
 
 
-def test_five_hundred_peers() -> None:
+@pytest.mark.parametrize("mtu", [0, 1420])
+def test_five_hundred_peers(mtu: int) -> None:
     """The best of some rounds, so that what else the machine does counts little."""
     with machines(1) as (one,):
         one.open("userspace")
-        everyone = wanted(one) | {"tunnels": crowd(0, PEERS)}
+        everyone = wanted(one) | {"tunnels": crowd(0, PEERS, mtu)}
         first_s = one("apply", wanted=everyone)
         assert len(one("read")) == PEERS
         unchanged_s = min(one("apply", wanted=everyone) for _ in range(ROUNDS))
         change_s = min(
-            one("apply", wanted=everyone | {"tunnels": [*everyone["tunnels"], *crowd(PEERS + number, 1)]})
+            one("apply", wanted=everyone | {"tunnels": [*everyone["tunnels"], *crowd(PEERS + number, 1, mtu)]})
             for number in range(ROUNDS)
         )
         print(f"{PEERS} peers: first {first_s:.4f} s, change {change_s:.4f} s, check {unchanged_s:.4f} s")

@@ -10,7 +10,7 @@ from clanmesh_protocol.keys import NodeId
 from clanmeshd.steering_terms import NOWHERE, Bell, Prober, Way
 
 HELD_S: Final = 4.5  # after five seconds WireGuard makes another handshake, and wants no answer to the former one
-AGAIN_S: Final = (0.1, 0.2, 0.4)  # pauses before it is sent once more: a relay may not know yet where the peer is
+AGAIN_S: Final = (0.1, 0.2, 0.4, 0.8)  # until it is sent once more: a relay may not know the peer yet
 HELD_MAX: Final = 8  # packets of one peer; more than the first few come again by themselves
 
 

@@ -33,6 +33,10 @@ rec {
       name = "string";
       check = builtins.isString;
     };
+    ints.unsigned = {
+      name = "unsigned integer, meaning >=0";
+      check = value: builtins.isInt value && value >= 0;
+    };
     port = {
       name = "port";
       check = value: builtins.isInt value && value >= 0 && value <= 65535;

@@ -89,28 +89,23 @@ def attribute(kind: int, payload: bytes) -> bytes:
 
 def parse_attributes(data: bytes) -> dict[int, bytes]:
     """Cut attributes apart; the last one of a type counts. Raises OSError(EBADMSG)."""
-    found: dict[int, bytes] = {}
-    while data:
-        if len(data) < _ATTRIBUTE.size:
-            raise _malformed("a netlink attribute without a whole header")
-        length, kind = _ATTRIBUTE.unpack_from(data)
-        if not _ATTRIBUTE.size <= length <= len(data):
-            raise _malformed(f"a netlink attribute of {length} bytes in {len(data)}")
-        found[kind & _ATTRIBUTE_TYPE_MASK] = data[_ATTRIBUTE.size : length]
-        data = data[_aligned(length) :]
-    return found
+    return dict(_attributes(data))
 
 
 def parse_list(data: bytes) -> Iterator[bytes]:
     """Cut nested attributes apart of which only the order counts. Raises OSError(EBADMSG)."""
+    return (payload for _kind, payload in _attributes(data))
+
+
+def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
     at = 0
     while at < len(data):
         if len(data) - at < _ATTRIBUTE.size:
             raise _malformed("a netlink attribute without a whole header")
-        length, _kind = _ATTRIBUTE.unpack_from(data, at)
+        length, kind = _ATTRIBUTE.unpack_from(data, at)
         if not _ATTRIBUTE.size <= length <= len(data) - at:
             raise _malformed(f"a netlink attribute of {length} bytes in {len(data) - at}")
-        yield data[at + _ATTRIBUTE.size : at + length]
+        yield kind & _ATTRIBUTE_TYPE_MASK, data[at + _ATTRIBUTE.size : at + length]
         at += _aligned(length)
 
 

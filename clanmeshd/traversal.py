@@ -6,7 +6,7 @@ Without raw sockets nothing is probed, and the tunnels go where the core found t
 import logging
 import os
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -95,7 +95,7 @@ class Traversal:
             self.config.awake,
             steered=self.tunnels,
         )
-        with bell or nullcontext():
+        with closing(bell) if bell is not None else nullcontext():
             async with trio.open_nursery() as nursery:
                 await nursery.start(asker.run)
                 if bell is not None:

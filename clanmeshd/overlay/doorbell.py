@@ -10,8 +10,7 @@ too, if they take WireGuard's port from it.
 
 import socket
 from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import trio
 
@@ -76,11 +75,3 @@ class Doorbell:
     def close(self) -> None:
         """Hear nothing more."""
         self._socket.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from hashlib import blake2s
 
 import pytest
@@ -34,7 +34,7 @@ def wireguard() -> Iterator[socket.socket]:
 async def rings(*packets: bytes, foreign: bool = False) -> list[tuple[NodeId | None, bytes]]:
     """What is rung, up to a last ring for Ben."""
     rung: list[tuple[NodeId | None, bytes]] = []
-    with wireguard() as own, wireguard() as other, Doorbell(own.getsockname()[1]) as bell:
+    with wireguard() as own, wireguard() as other, closing(Doorbell(own.getsockname()[1])) as bell:
         bell.set_peers(KEYS)
         at = (bell.endpoint.host, bell.endpoint.port)
         for packet in packets:

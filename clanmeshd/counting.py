@@ -2,16 +2,13 @@
 
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import Final
 
 import trio
 
 from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.keys import NodeId
 from clanmeshd.core.effects import SetTunnels, Tunnel
-from clanmeshd.overlay.device import TunnelState
-
-SESSION_S: Final = 180.0  # WireGuard's REJECT_AFTER_TIME: no session is older
+from clanmeshd.overlay.device import TunnelState, may_have_session
 
 
 class Counting:
@@ -52,7 +49,7 @@ class Counting:
     def has_session(self, node: NodeId) -> bool:
         """Whether there may be a session with a member, by the last look."""
         state = self._state(node)
-        return state is not None and time.time() - state.handshake_unix_s < SESSION_S
+        return state is not None and may_have_session(state, time.time())
 
     def is_known(self, node: NodeId) -> bool:
         """Whether WireGuard had the member at the last look."""

@@ -19,10 +19,10 @@ from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.keys import NodeId
 from clanmeshd.core.effects import SetTunnels, Tunnel
 from clanmeshd.overlay import scouting
-from clanmeshd.overlay.device import TunnelState
+from clanmeshd.overlay.device import SESSION_S, TunnelState, may_have_session
 from clanmeshd.overlay.echoes import echo
 from clanmeshd.overlay.path_mtu import OUTER_BYTES, find, fitting
-from clanmeshd.overlay.plan import MTU_BYTES, MTU_PROVEN_BYTES, SESSION_S
+from clanmeshd.overlay.plan import MTU_BYTES, MTU_PROVEN_BYTES
 from clanmeshd.reconcile import Latest
 
 ANSWER_S: Final = 1.0  # for one echo; a way that takes longer stays with small packets
@@ -94,7 +94,7 @@ class Sizing:
         own, now_s, is_news = self.own_ips(), trio.current_time(), False
         for tunnel in self._newest.tunnels:
             state = observed.get(tunnel.public_key)
-            if state is None or not _has_session(state) or _sleeps(tunnel, state, self._newest.bell):
+            if state is None or not may_have_session(state, time()) or _sleeps(tunnel, state, self._newest.bell):
                 continue
             assert state.endpoint is not None
             path = self._paths.get(tunnel.node)
@@ -149,10 +149,6 @@ def sized(wanted: SetTunnels, sizes: Mapping[NodeId, int]) -> SetTunnels:
 def _sleeps(tunnel: Tunnel, state: TunnelState, bell: Endpoint | None) -> bool:
     """Whether it leads nowhere, or only to where WireGuard rings: then a search would wake the peer."""
     return state.endpoint is None or (bell is not None and bell in (tunnel.endpoint, state.endpoint))
-
-
-def _has_session(state: TunnelState) -> bool:
-    return time() - state.handshake_unix_s < SESSION_S
 
 
 class System:

@@ -3,7 +3,7 @@
 import ipaddress
 import time
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import trio
 
@@ -12,10 +12,8 @@ from clanmeshd.clan import Clan
 from clanmeshd.core.peers import Peer
 from clanmeshd.core.wanted import node_record
 from clanmeshd.overlay import path_terms
-from clanmeshd.overlay.backend import TunnelState
+from clanmeshd.overlay.device import TunnelState, may_have_session
 from clanmeshd.overlay.path_terms import PathKind
-
-HANDSHAKE_FRESH_S: Final = 180  # WireGuard's own limit of a session's life (REJECT_AFTER_TIME)
 
 
 def tunnel_of(clan: Clan, node: NodeId, observed: Mapping[bytes, TunnelState]) -> TunnelState | None:
@@ -30,9 +28,8 @@ def handshake_age_s(tunnel: TunnelState | None) -> float | None:
 
 
 def has_session(tunnel: TunnelState | None) -> bool:
-    """Whether something can pass without another handshake."""
-    age_s = handshake_age_s(tunnel)
-    return age_s is not None and age_s < HANDSHAKE_FRESH_S
+    """Whether something may pass without another handshake."""
+    return tunnel is not None and may_have_session(tunnel, time.time())
 
 
 def path_view(clan: Clan, peer: Peer, tunnel: TunnelState | None) -> dict[str, Any]:

@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from clanmesh_protocol.endpoints import Endpoint
+
+ADDRESS_BITS: Final = 128
+SESSION_S: Final = 180  # WireGuard's REJECT_AFTER_TIME: no session is older
 
 
 class OverlayUnavailable(OSError):
@@ -46,6 +49,11 @@ class Peer:
     handshake_unix_s: int = 0
     rx_bytes: int = 0
     tx_bytes: int = 0
+
+
+def may_have_session(peer: Peer | TunnelState, now_unix_s: float) -> bool:
+    """Whether something may pass without another handshake."""
+    return now_unix_s - peer.handshake_unix_s < SESSION_S
 
 
 @dataclass(frozen=True, slots=True)

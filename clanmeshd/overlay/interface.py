@@ -12,7 +12,15 @@ import trio
 from clanmesh_protocol.endpoints import Endpoint
 from clanmeshd.core.effects import SetTunnels
 from clanmeshd.overlay import plan as steps
-from clanmeshd.overlay.device import Device, Link, Network, OverlayUnavailable, TunnelState, WireGuard
+from clanmeshd.overlay.device import (
+    ADDRESS_BITS,
+    Device,
+    Link,
+    Network,
+    OverlayUnavailable,
+    TunnelState,
+    WireGuard,
+)
 from clanmeshd.overlay.routing import OWNED_ALIAS, Routing
 
 _READS_MAX: Final = 3  # an interface that goes away while it is read is read again, then believed gone
@@ -141,7 +149,7 @@ class Interface:
         """See for whom packets shall be larger or smaller than before."""
         before, self._sizes = self._sizes, {tunnel.address: tunnel.mtu for tunnel in wanted.tunnels if tunnel.mtu}
         differing = {address for address, _ in before.items() ^ self._sizes.items()}
-        self._resized = frozenset(Network(address, steps.ADDRESS_BITS) for address in differing)
+        self._resized = frozenset(Network(address, ADDRESS_BITS) for address in differing)
 
     def _note_repair(self, current: Device | None, way: list[steps.Step]) -> None:
         """Say what somebody else has changed, and see with whom there may have been sessions that went with it."""

@@ -29,12 +29,10 @@ from typing import ClassVar, Final, TypeAlias
 
 from clanmesh_protocol.endpoints import Endpoint
 from clanmeshd.core.effects import SetTunnels, Tunnel
-from clanmeshd.overlay.device import Device, Link, Network, Peer, WireGuard
+from clanmeshd.overlay.device import ADDRESS_BITS, Device, Link, Network, Peer, WireGuard, may_have_session
 
 MTU_BYTES: Final = 1420  # WireGuard over IPv6 in an Ethernet frame: 1500 - 40 - 8 - 32
 MTU_PROVEN_BYTES: Final = 1280  # of everybody: RFC 8200, 5
-SESSION_S: Final = 180  # WireGuard's REJECT_AFTER_TIME: no session is older
-ADDRESS_BITS: Final = 128
 ALLOWED_REMEMBERED_MAX: Final = 2048  # of twice as many peers as there may be
 
 
@@ -234,16 +232,12 @@ def _allowed(address: bytes) -> frozenset[Network]:
 def _routed(current: WireGuard, tunnel: Tunnel, now_unix_s: float) -> list[tuple[Tunnel, bool]]:
     """The tunnel, and the one by its next key when that is needed; each with whether it has the address."""
     peer = current.peers.get(tunnel.public_key)
-    if tunnel.following is None or peer is None or _is_alive(peer, now_unix_s):
+    if tunnel.following is None or peer is None or may_have_session(peer, now_unix_s):
         return [(tunnel, True)]
     successor = current.peers.get(tunnel.following)
     moved = successor is not None and successor.handshake_unix_s > peer.handshake_unix_s
     by_next = replace(tunnel, public_key=tunnel.following, following=None)
     return [(tunnel, not moved), (by_next, moved)]
-
-
-def _is_alive(peer: Peer, now_unix_s: float) -> bool:
-    return now_unix_s - peer.handshake_unix_s < SESSION_S
 
 
 def _changed_peers(
@@ -263,7 +257,7 @@ def _changed_peers(
             yield SetPeer(key, False, allowed, endpoint, tunnel.keepalive_s)
             continue
         endpoint = _endpoint_to_send(tunnel, peer, applied, bell, now_unix_s)
-        is_unheard = not peer.rx_bytes and not _is_alive(peer, now_unix_s)
+        is_unheard = not peer.rx_bytes and not may_have_session(peer, now_unix_s)
         if endpoint is not None and is_unheard and (bell is None or bell not in (endpoint, peer.endpoint)):
             yield SetPeer(key, False, allowed, endpoint, tunnel.keepalive_s)
             continue
@@ -294,10 +288,10 @@ def _endpoint_to_send(
         return bell
     if tunnel.public_key in applied:
         return tunnel.endpoint if applied[tunnel.public_key] != tunnel.endpoint else None
-    return None if _is_alive(peer, now_unix_s) else tunnel.endpoint
+    return None if may_have_session(peer, now_unix_s) else tunnel.endpoint
 
 
 def _inherited(current: WireGuard, network: Network, now_unix_s: float) -> Endpoint | None:
     """Where the present owner of an address is, as WireGuard knows by packets of its."""
     owners = (peer for peer in current.peers.values() if network in peer.allowed)
-    return next((peer.endpoint for peer in owners if _is_alive(peer, now_unix_s)), None)
+    return next((peer.endpoint for peer in owners if may_have_session(peer, now_unix_s)), None)

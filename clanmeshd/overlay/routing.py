@@ -11,7 +11,7 @@ import socket
 import struct
 from typing import Final
 
-from clanmeshd.overlay.device import Link, Network
+from clanmeshd.overlay.device import ADDRESS_BITS, Link, Network
 from clanmeshd.overlay.netlink import (
     NETLINK_ROUTE,
     NLA_F_NESTED,
@@ -24,7 +24,6 @@ from clanmeshd.overlay.netlink import (
     parse_attributes,
 )
 
-ADDRESS_BITS: Final = 128
 OWNED_ALIAS: Final = "clanmesh"  # `ip link` shows it; an interface without it is none of ours
 
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK, _RTM_SETLINK = 16, 17, 18, 19

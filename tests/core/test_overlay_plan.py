@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.keys import NodeId
 from clanmeshd.core.effects import SetTunnels, Tunnel
-from clanmeshd.overlay.device import Device, Link, Network, Peer, WireGuard
+from clanmeshd.overlay.device import SESSION_S, Device, Link, Network, Peer, WireGuard
 from clanmeshd.overlay.plan import (
     MTU_BYTES,
-    SESSION_S,
     AddAddress,
     AddRoute,
     Configure,

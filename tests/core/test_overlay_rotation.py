@@ -9,9 +9,9 @@ from trio.testing import MockClock
 
 from clanmeshd.core.effects import SetTunnels
 from clanmeshd.overlay.backend import TunnelState
-from clanmeshd.overlay.device import Network, Peer
+from clanmeshd.overlay.device import SESSION_S, Network, Peer
 from clanmeshd.overlay.greeting import Greeter
-from clanmeshd.overlay.plan import SESSION_S, Configure, SetPeer, plan
+from clanmeshd.overlay.plan import Configure, SetPeer, plan
 from tests.core.test_overlay_plan import AWAY, HOME, NOW_S, PRIVATE, A, B, address, device, peer, tunnel, wanted
 
 ALIVE_S, SILENT_S = int(NOW_S) - 10, int(NOW_S) - SESSION_S

@@ -1,6 +1,7 @@
 """The search for the largest packet: on ways that tell, that say nothing, that lose; and what becomes of it."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from random import Random
 from time import time
@@ -195,31 +196,32 @@ class Stage:
         assert newest is not None
         return {tunnel.node: tunnel.mtu for tunnel in newest.tunnels}
 
-    async def begin(self, nursery: trio.Nursery) -> None:
+    @asynccontextmanager
+    async def under_way(self) -> AsyncIterator[None]:
         """Run, with both wanted."""
-        nursery.start_soon(self.sizing.run)
-        self.wanted.put(tunnels(A, B))
-        await trio.testing.wait_all_tasks_blocked()
-        assert self.sizes() == {A: 0, B: 0}
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.sizing.run)
+            self.wanted.put(tunnels(A, B))
+            await trio.testing.wait_all_tasks_blocked()
+            assert self.sizes() == {A: 0, B: 0}
+            yield
+            nursery.cancel_scope.cancel()
 
 
 async def test_nothing_is_tried_before_there_is_a_session(autojump_clock: MockClock) -> None:
     stage = Stage(Way())
-    async with trio.open_nursery() as nursery:
-        await stage.begin(nursery)
+    async with stage.under_way():
         stage.sizing.seen({})
         stage.sizing.seen(states(AT, 200.0))
         stage.sizing.seen({A: TunnelState(None, int(time()), 1, 1)})
         await trio.sleep(60)
-        nursery.cancel_scope.cancel()
     assert stage.way.asked == []
 
 
 async def test_who_sleeps_is_let_sleep_and_keeps_what_was_proven(autojump_clock: MockClock) -> None:
     """Neither one that WireGuard rings for is tried, nor one that it still has elsewhere while it is to ring."""
     stage = Stage(Way())
-    async with trio.open_nursery() as nursery:
-        await stage.begin(nursery)
+    async with stage.under_way():
         stage.sizing.seen(states())
         await trio.sleep(10)
         asked = len(stage.way.asked)
@@ -231,13 +233,11 @@ async def test_who_sleeps_is_let_sleep_and_keeps_what_was_proven(autojump_clock:
             await trio.sleep(10)
         assert len(stage.way.asked) == asked
         assert stage.sizes() == {A: 1420, B: 1420}
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_path_is_searched_once_and_another_one_anew(autojump_clock: MockClock) -> None:
     stage = Stage(Way())
-    async with trio.open_nursery() as nursery:
-        await stage.begin(nursery)
+    async with stage.under_way():
         for _ in range(5):
             stage.sizing.seen(states())
             await trio.sleep(1)
@@ -249,14 +249,12 @@ async def test_a_path_is_searched_once_and_another_one_anew(autojump_clock: Mock
         await trio.sleep(10)
         assert stage.sizes() == {A: 1328, B: 1420}
         assert stage.sizing.size_of(A) == 1328
-        nursery.cancel_scope.cancel()
 
 
 async def test_other_addresses_of_this_device_make_other_paths(autojump_clock: MockClock) -> None:
     own = [OWN]
     stage = Stage(Way(), lambda: own[0])
-    async with trio.open_nursery() as nursery:
-        await stage.begin(nursery)
+    async with stage.under_way():
         stage.sizing.seen(states())
         await trio.sleep(1)
         own[0] = frozenset({b"\x0a\0\0\2"})
@@ -264,25 +262,21 @@ async def test_other_addresses_of_this_device_make_other_paths(autojump_clock: M
         assert stage.sizes() == {A: 0, B: 0}
         await trio.sleep(1)
         assert stage.sizes() == {A: 1420, B: 1420}
-        nursery.cancel_scope.cancel()
 
 
 async def test_who_answers_nothing_is_tried_few_times(autojump_clock: MockClock) -> None:
     stage = Stage(Way(answers=False))
-    async with trio.open_nursery() as nursery:
-        await stage.begin(nursery)
+    async with stage.under_way():
         for _ in range(int(2 * sum(AGAIN_S))):
             stage.sizing.seen(states(AT, 1.0, A))
             await trio.sleep(1)
         assert len(stage.way.ahead) == 1 + len(AGAIN_S)
         assert stage.sizes() == {A: 0, B: 0}
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_path_that_rested_is_proven_again_when_it_is_used(autojump_clock: MockClock) -> None:
     stage = Stage(Way())
-    async with trio.open_nursery() as nursery:
-        await stage.begin(nursery)
+    async with stage.under_way():
         stage.sizing.seen(states(AT, 175.0, A))
         await trio.sleep(1)
         stage.way.takes = 1400
@@ -292,28 +286,23 @@ async def test_a_path_that_rested_is_proven_again_when_it_is_used(autojump_clock
         stage.sizing.seen({A: TunnelState(AT, int(time()) + 130, 1, 1)})
         await trio.sleep(10)
         assert stage.sizes()[A] == 1328
-        nursery.cancel_scope.cancel()
 
 
 async def test_who_is_gone_is_forgotten_and_a_late_answer_changes_nothing(autojump_clock: MockClock) -> None:
     stage = Stage(Way(rtt_s=0.9))
-    async with trio.open_nursery() as nursery:
-        await stage.begin(nursery)
+    async with stage.under_way():
         stage.sizing.seen(states())
         await trio.sleep(0.1)
         stage.wanted.put(tunnels(B))
         await trio.sleep(5)
         assert stage.sizes() == {B: 1420}
         assert stage.sizing.size_of(A) is None
-        nursery.cancel_scope.cancel()
 
 
 async def test_nothing_goes_ahead_to_a_relay_that_a_stream_carries(autojump_clock: MockClock) -> None:
     stage = Stage(Way(known=65_536))
-    async with trio.open_nursery() as nursery:
-        await stage.begin(nursery)
+    async with stage.under_way():
         stage.sizing.seen(states(HOME, 1.0, A))
         await trio.sleep(1)
         assert stage.sizes()[A] == 1420
-        nursery.cancel_scope.cancel()
     assert stage.way.ahead == []

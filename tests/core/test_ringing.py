@@ -70,7 +70,6 @@ async def test_of_a_flood_the_last_ones_are_held(autojump_clock: MockClock) -> N
 
 
 async def test_what_does_not_say_for_whom_it_is_is_for_the_one_who_was_woken(autojump_clock: MockClock) -> None:
-    rung, _ = ringing()
     for woken, held in (([ANNA], [ANNA]), ([], []), ([ANNA, BEN], [])):
         rung, _ = ringing()
         rung.hold(None, b"data")

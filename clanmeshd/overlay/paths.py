@@ -34,10 +34,6 @@ class Paths:
         self._actions: list[Action] = []
         self._sleep_s = inf
 
-    def __len__(self) -> int:
-        """How many peers there are."""
-        return len(self._paths)
-
     def actions(self) -> list[Action]:
         """Drain what is to be done."""
         actions, self._actions = self._actions, []
@@ -133,7 +129,7 @@ class Paths:
             self._settle(path)
 
     def looked(self, now_s: float) -> None:
-        """WireGuard's counters were looked at; those that changed are told to `counted` now."""
+        """WireGuard's counters were looked at; those that changed are told to `counted` after this."""
         if now_s > self._around.looks_s[0]:
             self._around.looks_s = now_s, self._around.looks_s[0]
             for node in list(self._waiting):
@@ -147,7 +143,6 @@ class Paths:
         path = self._paths.get(node)
         if path is None:
             return False
-        self.looked(now_s)
         was_asleep = path.is_asleep
         path.counted(sent, received, now_s)
         self._settle(path)

@@ -55,10 +55,10 @@ class Seeking:
         added = [self._add(endpoint, is_shut=False) for endpoint in fellow.listed]
         return any(added)
 
-    def take(self, nat: NatKind, candidates: Iterable[Candidate]) -> bool:
-        """Take what a call says. True: there is something new in it."""
+    def take(self, nat: NatKind, candidates: Iterable[Candidate]) -> None:
+        """Take what a call says."""
         self.nat = nat
-        return self.spots.take(candidates, self._around.own.ips, self.keep)
+        self.spots.take(candidates, self._around.own.ips, self.keep)
 
     def _add(self, endpoint: Endpoint, *, is_shut: bool) -> bool:
         return self.spots.add(endpoint, self._around.own.ips, is_shut=is_shut, keep=self.keep)

@@ -88,10 +88,6 @@ class Spots:
     def __init__(self) -> None:
         self._spots: dict[Endpoint, Spot] = {}
 
-    def __len__(self) -> int:
-        """How many are remembered."""
-        return len(self._spots)
-
     def __iter__(self) -> Iterator[Spot]:
         """Each of them."""
         return iter(self._spots.values())
@@ -113,14 +109,11 @@ class Spots:
         self._spots[endpoint] = Spot(endpoint, rank_of(endpoint, own), is_shut)
         return True
 
-    def take(self, candidates: Iterable[Candidate], own: Collection[bytes], keep: Endpoint | None) -> bool:
-        """Take the candidates of a call. True: something is new in them."""
-        taken = [
-            self.add(each.endpoint, own, is_shut=each.kind == CandidateKind.SEEN, keep=keep)
-            for each in candidates
-            if each.kind != CandidateKind.RELAY
-        ]
-        return any(taken)
+    def take(self, candidates: Iterable[Candidate], own: Collection[bytes], keep: Endpoint | None) -> None:
+        """Take the candidates of a call."""
+        for each in candidates:
+            if each.kind != CandidateKind.RELAY:
+                self.add(each.endpoint, own, is_shut=each.kind == CandidateKind.SEEN, keep=keep)
 
     def begin(self, now_s: float, *, is_brief: bool) -> None:
         """A search begins: each has its tries again; in a brief one few, and private ones elsewhere none."""

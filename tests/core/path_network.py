@@ -40,6 +40,7 @@ from clanmeshd.overlay.path_terms import (
     Why,
 )
 from clanmeshd.overlay.paths import Paths
+from clanmeshd.steering import RUNG_WAIT_S
 
 PORT = 51872
 LEG_S = 0.02  # one way, between any two that are not on one network
@@ -50,7 +51,6 @@ GREET_S = 0.3  # after which the side that does not begin makes a handshake afte
 CLASH_S = 30.0  # as Linux keeps a UDP flow without an answer
 LOOPBACK = bytes([127, 0, 0, 1])
 BELL = Endpoint(LOOPBACK, 7)  # where WireGuard rings for who sleeps
-RUNG_WAIT_S = 0.15  # as `steering` waits with a handshake that rang
 SIZES = {"init": 148, "response": 92, "keepalive": 32}  # of WireGuard's packets, in bytes
 DATA_BYTES = 128
 SEEN_KIND = {"hard": NatKind.HARD, "blocked": NatKind.BLOCKED, "public": NatKind.NONE}
@@ -373,6 +373,7 @@ class Host:
                 self.send(node, "ask")
             case Look(node=node):
                 tunnel = self.tunnels[node]
+                self.engine.looked(net.now_s)
                 self.engine.counted(node, tunnel.sent, tunnel.received, net.now_s)
             case Sleep(node=node):
                 self.tunnels[node].endpoint, self.tunnels[node].keepalive_s = BELL, 0
@@ -449,6 +450,7 @@ class Host:
         self.perform()
 
     def _look(self) -> None:
+        self.engine.looked(self.net.now_s)
         found = [
             node
             for node, tunnel in self.tunnels.items()

@@ -433,7 +433,7 @@ class TestBounds:
                 assert (standing.why is Why.NOTHING) == (standing.kind in (PathKind.LAN, PathKind.DIRECT))
                 if standing.kind in (PathKind.NONE, PathKind.RELAY):
                     assert standing.next_try_s is not None
-                assert len(paths._paths[node]._seeking.spots) <= SPOTS_MAX
+                assert len(list(paths._paths[node]._seeking.spots)) <= SPOTS_MAX
         assert actions < 100 * 3000
         assert paths.next_deadline() < inf
 
@@ -455,6 +455,7 @@ class TestBounds:
                 paths.proven(node, dice.choice(known) if known else where, dice.random(), now_s)
             case 4 | 5:
                 sent, received = dice.randrange(10**6), dice.randrange(10**6)
+                paths.looked(now_s)
                 paths.counted(node, sent, received, now_s)
             case 6:
                 via = NodeId(dice.randrange(1, 5).to_bytes(32, "big"))
@@ -468,7 +469,7 @@ class TestBounds:
     def test_who_is_gone_is_forgotten(self) -> None:
         net, one, other = direct()
         one.engine.set_fellows({}, net.now_s)
-        assert len(one.engine) == 0
+        assert one.engine.standing(other.node) is None
         assert one.engine.next_deadline() == inf
         one.engine.heard(other.node, Endpoint(bytes(4), 1), net.now_s)
         one.engine.counted(other.node, 1, 1, net.now_s)

@@ -34,7 +34,7 @@ AWAY_S: Final = 5.0  # that the clock of the machine is ahead of ours: it slept,
 TURN_S_MAX: Final = 3600.0
 NEWS_S: Final = 0.05  # between two looks at who is up: news come in crowds
 REACHED_S: Final = 10.0  # between two looks at whether datagrams still come, when nobody went up or down
-ALONE_S: Final = 1.0  # that no member answers any datagram, until a stream is tried in the place of UDP
+UNREACHED_S: Final = 1.0  # that no datagram comes but through tunnels, until relays are asked for by streams
 FIRST_WAIT_S: Final = 0.8  # for the handshake of the side that begins: twice the slowest round trip
 RUNG_WAIT_S: Final = 0.15  # the same, where a handshake waits to be sent on: as long as one of the other's takes
 RELAYS_MAX: Final = 8  # members that are thought of as relays, the nearest
@@ -192,7 +192,7 @@ class Steering:
         self._nudge.set()
 
     def _is_alone(self) -> bool:
-        return not self._is_reached and (self._is_blocked or trio.current_time() >= self._alone_s + ALONE_S)
+        return not self._is_reached and (self._is_blocked or trio.current_time() >= self._alone_s + UNREACHED_S)
 
     def _ahead_s(self) -> float:
         return self.machine.uptime_s() - trio.current_time()

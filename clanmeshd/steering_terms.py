@@ -14,12 +14,13 @@ from clanmeshd.core.effects import Holder, SetTunnels, Tunnel
 from clanmeshd.core.peers import Peer
 from clanmeshd.core.sightings import is_outer
 from clanmeshd.overlay.device import TunnelState
+from clanmeshd.overlay.greeting import DISCARD_PORT
 from clanmeshd.overlay.path_terms import Fellow, Relay
 
 RELAY_TAG: Final = "relay"
 UNWILLING: Final = "unwilling"  # a relay's word: this device is none, for any pair
 UNWILLING_S: Final = 600.0  # for which that is remembered; the question costs a pair a quarter of a second
-NOWHERE: Final = Endpoint(bytes([127, 0, 0, 1]), 9)  # RFC 863: whatever arrives there is thrown away
+NOWHERE: Final = Endpoint(bytes([127, 0, 0, 1]), DISCARD_PORT)
 
 
 class Prober(Protocol):

@@ -16,8 +16,8 @@ from clanmeshd.overlay.path_terms import (
     CONFIRM_S,
     DEATHS_MAX,
     KEEPALIVE_S,
-    LOOK_S,
     LOOKED_S,
+    LOOKING_S,
     RELAY_PATIENCE_S,
     SILENT_MAX,
     SLEEP_AFTER_S,
@@ -368,7 +368,7 @@ class PeerPath:
         if now_s < self._silence.heard_s + SLEEP_AFTER_S:
             self._relaying.wanted_s = inf
         elif now_s >= self._looked_s + LOOKED_S:
-            self._looked_s, self._relaying.wanted_s = now_s, now_s + LOOK_S / 3
+            self._looked_s, self._relaying.wanted_s = now_s, now_s + LOOKING_S
             self.actions.append(Look(self.node))
 
     def _watch(self, now_s: float) -> None:

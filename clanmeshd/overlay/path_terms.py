@@ -38,6 +38,7 @@ MARGIN_S: Final = 0.003  # and in any case; schedulers alone make 1 ms
 SILENCE_S: Final = 0.45  # sent, and nothing received for so long: ask for a sign of life
 ECHO_S: Final = 0.4  # between two such questions
 LOOK_S: Final = 0.15  # between two looks for the answer
+LOOKING_S: Final = 0.05  # that a look takes at most, which a relay waits for
 LOOKED_S: Final = 1.0  # that a look before a relay is asked for is good for
 DEAD_S: Final = 1.5  # of silence, four questions unanswered: counters that are looked at each second show silence
 # after two at most, and half a second is left for the way elsewhere until four are over

@@ -228,6 +228,46 @@ def test_a_device_without_a_key() -> None:
     assert messages.decode_device([b"\x00\x01\x00\x00" + attribute(3, bytes(32))]) == WireGuard()
 
 
+def dump(*peers: bytes) -> bytes:
+    """A message about some peers."""
+    return b"\x00\x01\x00\x00" + attribute(8 | 0x8000, b"".join(peers))
+
+
+def test_what_is_said_again_is_not_read_again() -> None:
+    """What differs is, and of who is gone nothing is kept."""
+    known: messages.Known = {}
+    key, other, gone = (attribute(1, bytes([number]) * 32) for number in (1, 2, 3))
+    first = messages.decode_device([dump(peer_attribute(key), peer_attribute(other), peer_attribute(gone))], known)
+    sent = attribute(8, struct.pack("=Q", 6))
+    second = messages.decode_device([dump(peer_attribute(key), peer_attribute(other, sent))], known)
+    assert second.peers[bytes([1]) * 32] is first.peers[bytes([1]) * 32]
+    assert second.peers == {bytes([1]) * 32: Peer(), bytes([2]) * 32: Peer(tx_bytes=6)}
+    assert len(known) == 2
+
+
+@pytest.mark.parametrize(
+    "peer",
+    [
+        b"\x03\x00",  # no whole header
+        b"\x05\x00\x00\x00",  # longer than what is there
+        b"\x03\x00\x00\x00",  # shorter than its own header
+        peer_attribute(),
+        peer_attribute(attribute(1, bytes(31))),
+        peer_attribute(attribute(1, bytes(32)), attribute(4, struct.pack("=H", 2) + bytes(6))),
+        peer_attribute(attribute(1, bytes(32)), attribute(6, bytes(7))),
+        peer_attribute(attribute(1, bytes(32)), attribute(9 | 0x8000, allowed_attribute(bytes(5), 8))),
+        peer_attribute(attribute(1, bytes(32)), attribute(9 | 0x8000, b"\x09\x00\x00\x00")),
+    ],
+)
+def test_a_bad_dump_is_refused(peer: bytes) -> None:
+    """One fault each; and nothing of it is known afterwards."""
+    known: messages.Known = {}
+    with pytest.raises(OSError, match=r"netlink|WireGuard message") as caught:
+        messages.decode_device([dump(peer)], known)
+    assert caught.value.errno == errno.EBADMSG
+    assert known == {}
+
+
 def test_what_the_room_costs() -> None:
     """Neither asyncio nor all of pyroute2 comes along, and the memory is within its bound."""
     program = """

@@ -79,6 +79,18 @@ def test_a_device_as_text() -> None:
     )
 
 
+def test_what_is_said_again_is_not_read_again() -> None:
+    """What differs is, and of who is gone nothing is kept."""
+    known: uapi.Known = {}
+    first = uapi.decode_device(f"{PEER}public_key={OTHER}\nrx_bytes=1\nerrno=0\n\n".encode(), known)
+    second = uapi.decode_device(f"{PEER}public_key={OTHER}\nrx_bytes=2\nerrno=0\n\n".encode(), known)
+    key, other = map(bytes.fromhex, (KEY, OTHER))
+    assert second.peers[key] is first.peers[key]
+    assert (first.peers[other], second.peers[other]) == (Peer(rx_bytes=1), Peer(rx_bytes=2))
+    uapi.decode_device(b"errno=0\n\n", known)
+    assert known == {}
+
+
 def test_an_empty_device() -> None:
     """As it is when it was just made."""
     assert uapi.decode_device(b"errno=0\n\n") == WireGuard()

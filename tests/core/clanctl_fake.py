@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from clanctl.cli import run
 from clanmesh_protocol.control import (
     LENGTH_BYTES,
     SOCKET_NAME,
@@ -115,3 +116,8 @@ def fake_daemon(kind: type[FakeDaemon] = FakeDaemon) -> Iterator[FakeDaemon]:
     finally:
         server.close()
         shutil.rmtree(directory)
+
+
+def ctl(daemon: FakeDaemon, *words: str) -> int:
+    """Run a command that asks this server; its exit status."""
+    return run(["--runtime-dir", str(daemon.runtime), *words])

@@ -1,17 +1,15 @@
 """Deciding at the command line: what is asked for, and how decisions, proposals and admins are shown."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from clanctl import render_admins
-from clanctl.cli import run
 from clanctl.failures import EXIT_DONE, EXIT_USAGE, Failure
 from clanctl.sheets import fitted, plain
 from clanmesh_protocol.control import Fault
-from tests.core.clanctl_fake import FakeDaemon, fake_daemon
+from tests.core.clanctl_fake import FakeDaemon, ctl
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJbVmx3lVxqmsXQ4hFQHnq2uWsQ0H0jD4Zl5mDZbRr3a me@laptop"
 NOTHING_KEPT: dict[str, Any] = {"credentials": [], "revocations": 0, "invites_lapsed": [], "dropped": []}
@@ -68,16 +66,6 @@ PENDING: dict[str, Any] = {
     "pending": [{**decision(), "mine": True}],
     "lost": [{"id": "e" * 64, "number": 2, "operation": "take back colour", "author": "nas", "at_unix_s": NOW}],
 }
-
-
-@pytest.fixture
-def daemon() -> Iterator[FakeDaemon]:
-    with fake_daemon() as server:
-        yield server
-
-
-def ctl(daemon: FakeDaemon, *words: str) -> int:
-    return run(["--runtime-dir", str(daemon.runtime), *words])
 
 
 # --- what is asked for ---------------------------------------------------------------------------------

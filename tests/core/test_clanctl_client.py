@@ -2,7 +2,6 @@
 
 import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,13 +9,7 @@ import pytest
 from clanctl.client import Conversation, Instance, call, instance
 from clanctl.failures import EXIT_FAILED, EXIT_UNREACHABLE, EXIT_USAGE, Failure, one_line, printable
 from clanmesh_protocol.control import SOCKET_NAME, Fault
-from tests.core.clanctl_fake import RAW, FakeDaemon, fake_daemon
-
-
-@pytest.fixture
-def daemon() -> Iterator[FakeDaemon]:
-    with fake_daemon() as server:
-        yield server
+from tests.core.clanctl_fake import RAW, FakeDaemon
 
 
 def at(runtime: Path) -> Instance:

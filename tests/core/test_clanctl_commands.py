@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +15,11 @@ from clanctl.cli import COMMANDS, run
 from clanctl.failures import EXIT_DONE, EXIT_INTERRUPTED, EXIT_PIPE_CLOSED, EXIT_UNHEALTHY, EXIT_USAGE, Failure
 from clanctl.guard import guarded
 from clanmesh_protocol.control import Fault
-from tests.core.clanctl_fake import FakeDaemon, fake_daemon
+from tests.core.clanctl_fake import FakeDaemon, ctl
 
 ROOT = Path(__file__).parents[2]
 PEERS: dict[str, Any] = {"clan": {"id": "00" * 16, "name": "family"}, "self": "laptop", "peers": []}
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJbVmx3lVxqmsXQ4hFQHnq2uWsQ0H0jD4Zl5mDZbRr3a me@laptop"
-
-
-@pytest.fixture
-def daemon() -> Iterator[FakeDaemon]:
-    with fake_daemon() as server:
-        yield server
-
-
-def ctl(daemon: FakeDaemon, *words: str) -> int:
-    return run(["--runtime-dir", str(daemon.runtime), *words])
 
 
 def process(words: Sequence[str], **options: Any) -> "subprocess.CompletedProcess[str]":

@@ -2,7 +2,6 @@
 
 import json
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,9 @@ from clanctl.cli import run
 from clanctl.client import Instance
 from clanctl.failures import EXIT_DONE, EXIT_UNHEALTHY, EXIT_UNREACHABLE, Failure
 from clanmesh_protocol.control import Fault
-from tests.core.clanctl_fake import FakeDaemon, fake_daemon
+from tests.core.clanctl_fake import FakeDaemon
 
 Found = dict[str, Any]
-
-
-@pytest.fixture
-def daemon() -> Iterator[FakeDaemon]:
-    with fake_daemon() as server:
-        yield server
 
 
 def ctl(runtime: Path, *words: str) -> int:

@@ -3,28 +3,16 @@
 import io
 import sys
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from clanctl.cli import run
 from clanctl.commands.clan import check_token
 from clanctl.failures import EXIT_DONE, EXIT_USAGE, Failure
 from clanctl.options import seconds
 from clanmesh_protocol.keys import ClanId, NodeId, RecordId
 from clanmesh_protocol.tokens import TOKEN_PREFIX, Token, encode_bech32m, encode_token
-from tests.core.clanctl_fake import FakeDaemon, fake_daemon
-
-
-@pytest.fixture
-def daemon() -> Iterator[FakeDaemon]:
-    with fake_daemon() as server:
-        yield server
-
-
-def ctl(daemon: FakeDaemon, *words: str) -> int:
-    return run(["--runtime-dir", str(daemon.runtime), *words])
+from tests.core.clanctl_fake import FakeDaemon, ctl
 
 
 def token(expires_in_s: float) -> Token:

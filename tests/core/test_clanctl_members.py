@@ -1,18 +1,16 @@
 """Members who come, change and go: what the commands ask for, what they say before and after; and events."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from clanctl import render_members
-from clanctl.cli import run
 from clanctl.commands.devices import changes_of, unaware_of
 from clanctl.failures import EXIT_DONE, EXIT_USAGE, Failure
 from clanctl.sheets import fitted, plain
 from clanmesh_protocol.control import Fault
-from tests.core.clanctl_fake import FakeDaemon, fake_daemon
+from tests.core.clanctl_fake import FakeDaemon, ctl
 from tests.core.clanctl_terminal import at_a_terminal
 
 NODE = "a" * 52
@@ -81,14 +79,9 @@ CALLS: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
 
 
 @pytest.fixture
-def daemon() -> Iterator[FakeDaemon]:
-    with fake_daemon() as server:
-        server.says(peers=PEERS, secrets_list=SECRETS)
-        yield server
-
-
-def ctl(daemon: FakeDaemon, *words: str) -> int:
-    return run(["--runtime-dir", str(daemon.runtime), *words])
+def daemon(daemon: FakeDaemon) -> FakeDaemon:
+    daemon.says(peers=PEERS, secrets_list=SECRETS)
+    return daemon
 
 
 @pytest.mark.parametrize(("words", "call", "asked", "result"), CALLS, ids=[entry[0] for entry in CALLS])

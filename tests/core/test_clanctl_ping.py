@@ -1,31 +1,19 @@
 """`clanctl ping`: what it asks, what it shows, how it exits; with answers, without, and cut short."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from clanctl import render_ping
-from clanctl.cli import run
 from clanctl.failures import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_UNREACHABLE, EXIT_USAGE, Failure
 from clanmesh_protocol.control import Fault
-from tests.core.clanctl_fake import FakeDaemon, fake_daemon
+from tests.core.clanctl_fake import FakeDaemon, ctl
 
 WHO = {"name": "nas", "id": "abc", "address": "fd00::7"}
 LAN = {"kind": "lan", "endpoint": "192.0.2.2:51872", "via": None}
 RELAY = {"kind": "relay", "endpoint": "203.0.113.5:51873", "via": "attic"}
 NOWHERE = {"kind": "none", "endpoint": None, "via": None}
-
-
-@pytest.fixture
-def daemon() -> Iterator[FakeDaemon]:
-    with fake_daemon() as server:
-        yield server
-
-
-def ctl(daemon: FakeDaemon, *words: str) -> int:
-    return run(["--runtime-dir", str(daemon.runtime), *words])
 
 
 def item(number: int, rtt_ms: float | None, path: dict[str, Any], why: str | None = None) -> dict[str, Any]:

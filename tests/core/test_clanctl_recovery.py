@@ -2,18 +2,16 @@
 
 import io
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from clanctl.cli import run
 from clanctl.failures import EXIT_DONE, EXIT_USAGE, Failure
 from clanctl.paper import grouped
 from clanmesh_protocol.control import Fault
 from clanmesh_protocol.tokens import decode_recovery_untrusted, encode_recovery
-from tests.core.clanctl_fake import FakeDaemon, fake_daemon
+from tests.core.clanctl_fake import FakeDaemon, ctl
 from tests.core.clanctl_terminal import at_a_terminal
 
 SEED = bytes(range(32))
@@ -25,14 +23,9 @@ DONE = {"state": "done", "id": "ab" * 32, "operation": "make nas an admin of wei
 
 
 @pytest.fixture
-def daemon() -> Iterator[FakeDaemon]:
-    with fake_daemon() as server:
-        server.says(peers=CLAN)
-        yield server
-
-
-def ctl(daemon: FakeDaemon, *words: str) -> int:
-    return run(["--runtime-dir", str(daemon.runtime), *words])
+def daemon(daemon: FakeDaemon) -> FakeDaemon:
+    daemon.says(peers=CLAN)
+    return daemon
 
 
 def recovered(**changed: Any) -> dict[str, Any]:

@@ -2,28 +2,16 @@
 
 import io
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from clanctl.cli import run
 from clanctl.commands.secrets import RANDOM_BYTES_DEFAULT, exposed_notes
 from clanctl.failures import EXIT_DONE, EXIT_USAGE, Failure
 from clanmesh_protocol.control import Fault
-from tests.core.clanctl_fake import FakeDaemon, fake_daemon
+from tests.core.clanctl_fake import FakeDaemon, ctl
 
 DONE = {"name": "db", "epoch": 4, "recipients": ["desk", "nas"]}
-
-
-@pytest.fixture
-def daemon() -> Iterator[FakeDaemon]:
-    with fake_daemon() as server:
-        yield server
-
-
-def ctl(daemon: FakeDaemon, *words: str) -> int:
-    return run(["--runtime-dir", str(daemon.runtime), *words])
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from typing import Final, Self
 import trio
 
 from clanmeshd.core.buckets import TokenBucket
-from clanmeshd.filters import INSTRUCTION, attach_filter
+from clanmeshd.filters import ABOUT, INSTRUCTION, IS_EQUAL, LOAD_WORD, PASS, RETURN, attach_filter
 from clanmeshd.naming.messages import QUERY_BYTES_MAX
 from clanmeshd.naming.trouble import NamesUnavailable
 
@@ -40,9 +40,8 @@ _PACKET_INFO: Final = struct.Struct("=16sI")  # where a packet came to, and by w
 _ANCILLARY_BYTES: Final = 64  # one `_PACKET_INFO` with its head
 _LOOPBACK: Final = "lo"
 
-# Classic BPF, from linux/bpf_common.h and linux/filter.h; the kinds of devices are those of linux/if_arp.h.
-_LOAD_WORD, _IS_EQUAL, _RETURN = 0x20, 0x15, 0x06
-_DEVICE_KIND: Final = 0xFFFF_F000 + 28  # SKF_AD_OFF + SKF_AD_HATYPE
+# The kinds of devices are those of linux/if_arp.h.
+_DEVICE_KIND: Final = ABOUT + 28  # SKF_AD_HATYPE
 _KINDS: Final = {"WireGuard, or any tunnel of IP": 0xFFFE, "loopback": 772}
 
 Respond = Callable[[bytes, bool], bytes | None]
@@ -219,10 +218,10 @@ def _bound(kind: socket.SocketKind, address: bytes, port: int) -> socket.socket:
 
 def _from_tunnels() -> list[bytes]:
     """A filter that passes what came by a tunnel or from this machine; by which one, is seen when it is read."""
-    refuse, accept = (INSTRUCTION.pack(_RETURN, 0, 0, size) for size in (0, 0xFFFF))
+    refuse, accept = (INSTRUCTION.pack(RETURN, 0, 0, size) for size in (0, PASS))
     kinds = list(_KINDS.values())
-    tests = [INSTRUCTION.pack(_IS_EQUAL, len(kinds) - at, 0, kind) for at, kind in enumerate(kinds)]
-    return [INSTRUCTION.pack(_LOAD_WORD, 0, 0, _DEVICE_KIND), *tests, refuse, accept]
+    tests = [INSTRUCTION.pack(IS_EQUAL, len(kinds) - at, 0, kind) for at, kind in enumerate(kinds)]
+    return [INSTRUCTION.pack(LOAD_WORD, 0, 0, _DEVICE_KIND), *tests, refuse, accept]
 
 
 def _explained(error: OSError, address: str, port: int) -> OSError:

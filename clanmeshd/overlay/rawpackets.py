@@ -11,22 +11,19 @@ from typing import Final, NamedTuple
 from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.probes import ID_BYTES, MAGIC, PROBE_BYTES, RECEIVER_AT, VERSION
-from clanmeshd.filters import INSTRUCTION
+from clanmeshd.filters import INSTRUCTION, IS_EQUAL, PASS, RETURN
 
 _UDP: Final = struct.Struct("!HHHH")  # source port, destination port, length, checksum
 _IP_PKTINFO: Final = 8
 _IN_PKTINFO: Final = struct.Struct("=I4s4s")  # interface (0: by the route), source, unused
 _IN6_PKTINFO: Final = struct.Struct("=16sI")
 
-# Classic BPF, from linux/bpf_common.h: what a filter's instructions are made of.
-_LOAD_HALF: Final = 0x48  # of the packet, at X + k, as all loads here
+# From linux/bpf_common.h: what lies behind the IP header, and is loaded at X + k.
+_LOAD_HALF: Final = 0x48
 _LOAD_WORD: Final = 0x40
 _X_CONSTANT: Final = 0x01
 _X_IPV4_HEADER: Final = 0xB1  # four times the low half of the byte at k
 _SHIFT_RIGHT: Final = 0x74
-_JUMP_IF_EQUAL: Final = 0x15
-_RETURN: Final = 0x06
-_WHOLE: Final = 0xFFFF
 
 
 class Arrival(NamedTuple):
@@ -55,10 +52,10 @@ def probe_filter(family: int, port: int, node: NodeId) -> list[bytes]:
         ([(_LOAD_WORD, udp + RECEIVER_AT)], first),
         ([(_LOAD_WORD, udp + RECEIVER_AT + ID_BYTES // 2)], second),
     ]
-    behind: list[tuple[int, int, int, int]] = [(_RETURN, 0, 0, _WHOLE), (_RETURN, 0, 0, 0)]
+    behind: list[tuple[int, int, int, int]] = [(RETURN, 0, 0, PASS), (RETURN, 0, 0, 0)]
     for steps, value in reversed(wanted):
         # A load outside of the packet refuses it, too.
-        jump = (_JUMP_IF_EQUAL, 0, len(behind) - 1, value)
+        jump = (IS_EQUAL, 0, len(behind) - 1, value)
         behind = [*((code, 0, 0, at) for code, at in steps), jump, *behind]
     head = (_X_IPV4_HEADER if family == socket.AF_INET else _X_CONSTANT, 0, 0, 0)
     return [INSTRUCTION.pack(*each) for each in (head, *behind)]

@@ -15,7 +15,7 @@ from clanmeshd.net import udp
 GRANTED_BYTES: Final = 212_992  # Linux's default of net.core.rmem_max, which is doubled for the kernel's own use
 
 
-def _enlarge(opened: socket.socket) -> None:
+def _enlarge_little(opened: socket.socket, size: int, *buffers: tuple[int, int]) -> None:
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, GRANTED_BYTES)
     granted = opened.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
     if granted > 2 * GRANTED_BYTES:
@@ -23,5 +23,5 @@ def _enlarge(opened: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    with patch.object(udp, "_enlarge", _enlarge):
+    with patch.object(udp, "enlarge", _enlarge_little):
         sys.exit(main())

@@ -18,6 +18,7 @@ from typing import Any, Final, Self
 from clanctl.demo.lab import Lab, Node
 from clanctl.demo.network import enter_words
 from clanctl.demo.processes import LabError
+from clanmeshd.sockets import RECEIVED, enlarge
 
 PORT: Final = 5201
 DATAGRAM_BYTES: Final = 1200
@@ -25,7 +26,6 @@ TICK_S: Final = 0.002  # ten datagrams of 50 Mbit/s
 QUIET_S: Final = 1.0  # after the last datagram may still come
 BUFFER_BYTES: Final = 8 << 20  # what the receiving program is too late for is no fault of the tunnel
 _NUMBER_BYTES: Final = 8
-_SO_RCVBUFFORCE: Final = 33
 _READY: Final = "ready"
 
 
@@ -116,7 +116,7 @@ def receive(address: str, port: int, seconds: float) -> dict[str, Any]:
     """Count the datagrams of one stream, each once."""
     seen = set[bytes]()
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as receiver:
-        receiver.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, BUFFER_BYTES)
+        enlarge(receiver, BUFFER_BYTES, RECEIVED)
         receiver.bind((address, port))
         print(_READY, flush=True)
         patience_s = seconds + 10 * QUIET_S  # until the first one

@@ -11,7 +11,6 @@ import errno
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -22,6 +21,7 @@ from clanmesh_protocol.limits import DATAGRAM_BYTES_MAX
 from clanmeshd.net.pace import Allowance
 from clanmeshd.net.ports import PortInUse, refuse_port
 from clanmeshd.net.strangers import Strangers
+from clanmeshd.sockets import RECEIVED, enlarge, errno_name
 
 BATCH_DATAGRAMS_MAX: Final = 256  # one turn of the driver: 256 verifications are 12 ms
 PROMPT_TURNS_PER_S: Final = 200.0  # loop turns (0.3 ms each) for arriving datagrams before reads are put together
@@ -35,8 +35,6 @@ CALM_S: Final = 0.25  # of calm pauses until a flood is over: one that stutters 
 COPIES_KEPT: Final = 1024  # datagrams of a flood, or twice as many: 0.1 s of 10,000 a second, 0.2 MB
 RECEIVE_BUFFER_BYTES: Final = 4 << 20  # 20 ms of a flooded gigabit: the kernel counts 2.3 kB for each packet
 OPEN_ATTEMPTS_MAX: Final = 16  # port 0: the number that one family got may be taken in the other
-
-_SO_RCVBUFFORCE: Final = 33  # Linux: root may pass net.core.rmem_max; not in the socket module
 
 Batch = list[tuple[bytes, Endpoint]]
 
@@ -187,11 +185,6 @@ class Copies:
         return True
 
 
-def errno_name(error: OSError) -> str:
-    """Name an OSError as errno.h does."""
-    return errno.errorcode.get(error.errno or 0, type(error).__name__)
-
-
 def _bind_both(port: int) -> dict[int, socket.socket]:
     """Bind one port number in every family that the machine has."""
     sockets: dict[int, socket.socket] = {}
@@ -221,19 +214,12 @@ def _bind(family: int, port: int) -> socket.socket:
         opened.setblocking(False)
         if family == socket.AF_INET6:
             opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        _enlarge(opened)
+        enlarge(opened, RECEIVE_BUFFER_BYTES, RECEIVED)
         opened.bind(("", port))
     except OSError:
         opened.close()
         raise
     return opened
-
-
-def _enlarge(opened: socket.socket) -> None:
-    """Ask for a large receive buffer, and for what the system allows when we may not pass its limit."""
-    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
-    with suppress(PermissionError):
-        opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES)
 
 
 def _calm_datagrams(pause_s: float) -> int:

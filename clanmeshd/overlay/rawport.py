@@ -35,7 +35,7 @@ from clanmeshd.overlay.rawpackets import (
     read_ipv6_untrusted,
     udp_packet,
 )
-from clanmeshd.overlay.sockets import errno_name
+from clanmeshd.sockets import errno_name
 
 RECEIVED_PER_S: Final = 500.0  # packets of our shape for our id, 30 us each: 1.5 % of a core
 RECEIVED_BURST: Final = 200.0  # a clan of 100 that looks for paths to us at once

@@ -25,7 +25,7 @@ from clanmeshd.overlay.relay_filter import guarded_filter, port_filter
 from clanmeshd.overlay.relay_guard import Guard, Rules
 from clanmeshd.overlay.relay_pair import Address, Pair
 from clanmeshd.overlay.relay_sending import Sender
-from clanmeshd.overlay.sockets import enlarge, errno_name
+from clanmeshd.sockets import RECEIVED, SENT, enlarge, errno_name
 
 BATCH_PACKETS_MAX: Final = 128  # of one port in a turn: 1 ms
 TURN_PORTS_MAX: Final = 4  # in a turn: the daemon's other tasks wait 4 ms at most
@@ -229,7 +229,7 @@ def _bind(port: int) -> socket.socket:
         opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
         opened.setblocking(False)
-        enlarge(opened, BUFFER_BYTES)
+        enlarge(opened, BUFFER_BYTES, RECEIVED, SENT)
         attach_filter(opened, port_filter())
         opened.bind(("", port))
     except OSError:

@@ -10,7 +10,7 @@ import struct
 from collections import Counter
 from typing import Any, Final, TypeAlias
 
-from clanmeshd.overlay.sockets import errno_name
+from clanmeshd.sockets import errno_name
 
 RUN_PACKETS_MAX: Final = 64  # UDP_MAX_SEGMENTS of older kernels
 RUN_BYTES_MAX: Final = 65_000  # of a UDP datagram before it is cut, with room for headers

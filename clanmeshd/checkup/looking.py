@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import trio
 
-from clanmesh_protocol.endpoints import Endpoint, is_public
+from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.signalling import NatKind
 from clanmesh_protocol.version import version_text
@@ -22,11 +22,12 @@ from clanmeshd.core.sightings import is_outer
 from clanmeshd.core.subjects import State
 from clanmeshd.core.wanted import PREFIX_BITS, node_record, overlay_prefix
 from clanmeshd.driver import instant
-from clanmeshd.net.addresses import local_endpoints
+from clanmeshd.net.addresses import assigned_ipv6, local_endpoints
 from clanmeshd.net.mapping.terms import Reason, Standing
 from clanmeshd.overlay.backend import TunnelState
 from clanmeshd.overlay.echoes import echo
 from clanmeshd.overlay.path_terms import PathKind, Why
+from clanmeshd.relays.own import is_on_the_internet
 
 LOOK_S_MAX: Final = 6.0  # for all that is asked; side by side it takes a second or two
 ECHO_S: Final = 1.0  # for one answer through a tunnel; two tries
@@ -50,12 +51,12 @@ async def look(clan: Clan, others: Iterable[tuple[str, str]]) -> Snapshot:
     interface, prefix = clan.config.interface, overlay_prefix(clan.membership.clan)
     has_tunnels = clan.overlay.backend is not None
     around = system.networks(interface)
-    clashes = system.address_clashes(system.addresses(), interface, prefix)
+    clashes = system.address_clashes(assigned_ipv6(), interface, prefix)
     detours = await system.detours(members, interface) if has_tunnels else ()
     fellows = [_fellow(clan, peer, observed, echoed.get(peer.node), around) for peer in peers]
     return Snapshot(
         version=version_text(),
-        outside=outside(clan),
+        outside=_outside(clan),
         tunnels=_tunnels(clan),
         naming=_naming(clan),
         clashes=Clashes(detours, clashes.strangers, clashes.duplicates),
@@ -112,12 +113,13 @@ def _is_asleep(clan: Clan, peer: Peer) -> bool:
 # --- what the daemon knows -----------------------------------------------------------------------------
 
 
-def outside(clan: Clan) -> Outside:
+def _outside(clan: Clan) -> Outside:
     """How this device looks from outside, as far as that is known."""
     meeting, steering = clan.mesh.meeting, clan.traversal.steering
     reflected, refusal = meeting.reflected, clan.traversal.refusal
     kind = reflected.nat if reflected is not None else NatKind.UNKNOWN
-    if kind is NatKind.UNKNOWN and any(len(each.ip) == 4 and is_public(each.ip) for each in _local(clan)):
+    own = local_endpoints(clan.config.port, overlay_prefix(clan.membership.clan))
+    if kind is NatKind.UNKNOWN and is_on_the_internet(own):
         kind = NatKind.NONE
     mapping = clan.mapping
     off = Standing(reason=Reason.OFF)
@@ -130,10 +132,6 @@ def outside(clan: Clan) -> Outside:
         pinhole=_router(mapping.pinholes if mapping is not None else off, clan.config.tunnel_port),
         unprobed=Refusal(refusal.why, refusal.remedy) if refusal is not None else None,
     )
-
-
-def _local(clan: Clan) -> list[Endpoint]:
-    return local_endpoints(clan.config.port, overlay_prefix(clan.membership.clan))
 
 
 def _router(standing: Standing, port: int) -> Router:

@@ -1,37 +1,18 @@
-"""What the system says of this machine: its addresses, where packets leave, how full its disk is."""
+"""What the system says of this machine: addresses that clash, where packets leave, how full its disk is."""
 
 import ipaddress
 import os
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Final, NamedTuple
 
 import ifaddr
 
 from clanmeshd.checkup.terms import Clashes, Disk
+from clanmeshd.net.addresses import Assigned
 from clanmeshd.overlay.routing import Routing
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-_IF_INET6: Final = Path("/proc/net/if_inet6")
-_DAD_FAILED: Final = 0x08  # IFA_F_DADFAILED
-
-
-class Assigned(NamedTuple):
-    """An IPv6 address of an interface. `is_double`: the system found it at another machine."""
-
-    interface: str
-    address: bytes
-    is_double: bool
-
-
-def assigned(table: str) -> Iterator[Assigned]:
-    """Read the kernel's table of IPv6 addresses (/proc/net/if_inet6)."""
-    for line in table.splitlines():
-        columns = line.split()
-        if len(columns) == 6:
-            yield Assigned(columns[5], bytes.fromhex(columns[0]), bool(int(columns[4], 16) & _DAD_FAILED))
 
 
 def address_clashes(found: Iterable[Assigned], interface: str, prefix: bytes) -> Clashes:
@@ -46,14 +27,6 @@ def address_clashes(found: Iterable[Assigned], interface: str, prefix: bytes) ->
 
 def _text(address: bytes) -> str:
     return str(ipaddress.IPv6Address(address))
-
-
-def addresses() -> list[Assigned]:
-    """All IPv6 addresses here; none on a machine without IPv6."""
-    try:
-        return list(assigned(_IF_INET6.read_text()))
-    except OSError:
-        return []
 
 
 async def detours(members: Iterable[tuple[str, bytes]], interface: str) -> tuple[tuple[str, str], ...]:

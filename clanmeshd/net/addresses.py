@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import ifaddr
 import trio
@@ -30,7 +30,8 @@ _IFF_RUNNING: Final = 0x40  # the cable is in
 _IFF_MULTICAST: Final = 0x1000
 _IFNAMSIZ: Final = 16
 
-_IF_INET6: Final = Path("/proc/net/if_inet6")  # of the own network namespace; columns 0 and 4: address, flags
+_IF_INET6: Final = Path("/proc/net/if_inet6")  # of the own network namespace
+_IF_INET6_COLUMNS: Final = 6  # address, index, length of the prefix, scope, flags, interface
 _IFA_F_DADFAILED: Final = 0x08
 _IFA_F_TENTATIVE: Final = 0x40
 
@@ -48,6 +49,19 @@ class Interface:
     name: str
     index: int
     addresses: tuple[bytes, ...]
+
+
+class Assigned(NamedTuple):
+    """An IPv6 address of an interface, with the kernel's flags of it (IFA_F_*)."""
+
+    interface: str
+    address: bytes
+    flags: int
+
+    @property
+    def is_double(self) -> bool:
+        """Whether the system found it at another machine."""
+        return bool(self.flags & _IFA_F_DADFAILED)
 
 
 def local_endpoints(port: int, exclude_prefix: bytes) -> list[Endpoint]:
@@ -88,14 +102,25 @@ def interfaces() -> list[Interface]:
     return found
 
 
+def assigned_ipv6() -> list[Assigned]:
+    """List all IPv6 addresses, usable or not; none with a kernel without IPv6."""
+    try:
+        return list(read_ipv6_table(_IF_INET6.read_text()))
+    except OSError:
+        return []
+
+
+def read_ipv6_table(table: str) -> Iterator[Assigned]:
+    """Read /proc/net/if_inet6."""
+    for columns in map(str.split, table.splitlines()):
+        if len(columns) == _IF_INET6_COLUMNS:
+            yield Assigned(columns[5], bytes.fromhex(columns[0]), int(columns[4], 16))
+
+
 def _unusable_ipv6() -> set[bytes]:
     """Addresses that a socket cannot have yet, or never: duplicate address detection takes a second or two."""
-    try:
-        lines = _IF_INET6.read_text().splitlines()
-    except OSError:  # a kernel without IPv6
-        return set()
-    rows = [line.split() for line in lines]
-    return {bytes.fromhex(row[0]) for row in rows if int(row[4], 16) & (_IFA_F_TENTATIVE | _IFA_F_DADFAILED)}
+    unusable = _IFA_F_TENTATIVE | _IFA_F_DADFAILED
+    return {each.address for each in assigned_ipv6() if each.flags & unusable}
 
 
 def _packed(address: str | tuple[str, int, int]) -> bytes:

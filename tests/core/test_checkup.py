@@ -9,7 +9,7 @@ from clanmesh_protocol.signalling import NatKind
 from clanmeshd.checkup.asking import VERSION_CHARACTERS_MAX, Told, read_untrusted
 from clanmeshd.checkup.diagnosis import FINDINGS_MAX, diagnose
 from clanmeshd.checkup.members import span, spoken
-from clanmeshd.checkup.system import address_clashes, assigned
+from clanmeshd.checkup.system import address_clashes
 from clanmeshd.checkup.terms import (
     Clashes,
     Disk,
@@ -23,6 +23,7 @@ from clanmeshd.checkup.terms import (
     Snapshot,
     Tunnels,
 )
+from clanmeshd.net.addresses import read_ipv6_table
 from clanmeshd.net.mapping.terms import Reason
 from clanmeshd.overlay.path_terms import PathKind, Why
 
@@ -266,7 +267,7 @@ def test_addresses_are_read_from_the_kernels_table() -> None:
         "fe800000000000000000000000000001 02 40 20 80     eth0\n"
         "cut short\n"
     )
-    rows = list(assigned(table))
+    rows = list(read_ipv6_table(table))
     assert [each.is_double for each in rows] == [False, False, True, False]
     clashes = address_clashes(rows, "clan0", bytes.fromhex("fd0100020003"))
     assert clashes.strangers == (("eth0", "fd01:2:3::9"),)

@@ -16,7 +16,7 @@ from clanmeshd.control import Conversation
 from clanmeshd.core.peers import Peer
 from clanmeshd.core.subjects import State
 from clanmeshd.driver import instant
-from clanmeshd.overlay.echoes import echo
+from clanmeshd.overlay.echoes import PING_BYTES, echo
 
 if TYPE_CHECKING:
     from clanmeshd.daemon import Daemon
@@ -28,7 +28,6 @@ INTERVAL_MS_MIN: Final = 100  # ten a second load nothing; it is no means to loa
 INTERVAL_MS_MAX: Final = 60_000
 RUN_S_MAX: Final = 3600  # all of it, however many
 ANSWER_S: Final = 2.5  # for one answer: a relay over a satellite takes one, a handshake before it two
-ECHO_BYTES: Final = 104  # in the tunnel: 56 of content, as ping(8) has it
 
 
 async def ping(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
@@ -51,7 +50,7 @@ async def ping(daemon: "Daemon", args: dict[str, Any], conversation: Conversatio
             due_s = trio.current_time() + interval_s
             peer = _peer(daemon, clan, node, peer.name)
             answer_s = min(ANSWER_S, max(0.0, deadline_s - trio.current_time()))
-            round_trip = await _round_trip(clan, peer, answer_s)
+            round_trip = await _round_trip(daemon, clan, peer, answer_s)
             received += round_trip["rtt_ms"] is not None
             await conversation.item({"sequence": sequence, **round_trip})
             if due_s >= deadline_s:
@@ -86,16 +85,15 @@ def _peer(daemon: "Daemon", clan: Clan, node: NodeId, name: str) -> Peer:
     return found
 
 
-async def _round_trip(clan: Clan, peer: Peer, answer_s: float) -> dict[str, Any]:
-    before = path_view(clan, peer, tunnel_of(clan, peer.node, await clan.overlay.observe()))
+async def _round_trip(daemon: "Daemon", clan: Clan, peer: Peer, answer_s: float) -> dict[str, Any]:
     rtt_s, failure = None, None
     try:
-        rtt_s = await echo(clan.config.interface, peer.address, ECHO_BYTES, answer_s)
+        rtt_s = await echo(clan.config.interface, peer.address, PING_BYTES, answer_s)
     except OSError as error:
         failure = error.strerror or str(error)
-    now = next((each for each in clan.mesh.peers(instant()) if each.node == peer.node), peer)
-    tunnel = tunnel_of(clan, peer.node, await clan.overlay.observe())
-    path = path_view(clan, now, tunnel) if tunnel is not None else before  # it may have left meanwhile
+    observed = await clan.overlay.observe()
+    now = _peer(daemon, clan, peer.node, peer.name)
+    path = path_view(clan, now, tunnel_of(clan, peer.node, observed))
     return {
         "rtt_ms": round(rtt_s * 1000, 2) if rtt_s is not None else None,
         "path": path,

@@ -25,14 +25,13 @@ from clanmeshd.driver import instant
 from clanmeshd.net.addresses import assigned_ipv6, local_endpoints
 from clanmeshd.net.mapping.terms import Reason, Standing
 from clanmeshd.overlay.backend import TunnelState
-from clanmeshd.overlay.echoes import echo
+from clanmeshd.overlay.echoes import PING_BYTES, echo
 from clanmeshd.overlay.path_terms import PathKind, Why
 from clanmeshd.relays.own import is_on_the_internet
 
 LOOK_S_MAX: Final = 6.0  # for all that is asked; side by side it takes a second or two
 ECHO_S: Final = 1.0  # for one answer through a tunnel; two tries
 ECHO_TRIES: Final = 2
-ECHO_BYTES: Final = 104
 ECHOED_MAX: Final = 64  # members, the nearest: beyond it tunnels sleep
 ASKED_MAX: Final = 16  # members, the nearest, for their clocks and versions: a stream each
 SHOWN_MAX: Final = 512  # members that are looked at at all
@@ -80,7 +79,7 @@ async def _ask_all(clan: Clan, peers: Sequence[Peer]) -> tuple[_Answers, _ToldBy
     async def ping(peer: Peer) -> None:
         for _ in range(ECHO_TRIES):
             try:
-                answer_s = await echo(clan.config.interface, peer.address, ECHO_BYTES, ECHO_S)
+                answer_s = await echo(clan.config.interface, peer.address, PING_BYTES, ECHO_S)
             except OSError:
                 return
             if answer_s is not None:

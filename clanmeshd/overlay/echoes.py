@@ -16,6 +16,7 @@ import trio
 HEADERS_BYTES: Final = 48  # of IPv6 and of an echo
 NONCE_BYTES: Final = 8
 ECHO_BYTES_MIN: Final = HEADERS_BYTES + NONCE_BYTES  # in the tunnel, headers and all
+PING_BYTES: Final = HEADERS_BYTES + 56  # as ping(8) has it
 
 _HEAD: Final = struct.Struct("!BBHHH")  # type, code, checksum (the kernel's work), identifier, sequence
 _REQUEST: Final = 128

@@ -144,3 +144,41 @@ def test_a_port_is_taken_by_whoever_has_it_on_one_address(
 
 def test_what_is_no_port_is_not_taken() -> None:
     assert not outside_look.is_taken(socket.SOCK_DGRAM, 70_000)
+
+
+@pytest.fixture
+def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The configuration of an instance whose daemon does not run, on a machine without systemd."""
+    monkeypatch.setattr(outside_look, "CONFIG_DIRECTORY", tmp_path)
+    monkeypatch.setattr(outside_look, "SYSTEMD", tmp_path / "none")
+    return tmp_path / "office.toml"
+
+
+def looked(config: Path) -> list[Found]:
+    where = Instance(config.parent, Path("/run/clanmesh-office"))
+    return outside_look.findings(where, Failure("clanmeshd", "it is not running"))[1:]
+
+
+@pytest.mark.parametrize("written", [b"port = [", b"\xff", b"port = 1\nport = 2"])
+def test_a_configuration_that_is_none_is_named(office: Path, written: bytes) -> None:
+    office.write_bytes(written)
+    [found] = looked(office)
+    assert (found["level"], found["what"]) == ("problem", f"{office} cannot be read")
+    assert found["why"]
+
+
+def test_the_ports_of_the_configuration_are_looked_at(office: Path) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", 0))
+        port = other.getsockname()[1]
+        office.write_text(f'port = "none"\ntunnel_port = {port}\n')
+        [found] = looked(office)
+    assert (found["level"], found["what"]) == ("problem", f"UDP port {port} is in use by another program")
+    assert str(office) in found["remedy"]
+    assert [each["level"] for each in looked(office)] == ["ok"]
+
+
+def test_a_full_disk_is_seen_from_outside(office: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    office.write_text("port = 0\ntunnel_port = 0\n")
+    monkeypatch.setattr(outside_look, "FREE_BYTES_MIN", 1 << 62)
+    assert [each["check"] for each in looked(office)] == ["ports", "disk"]

@@ -1,7 +1,8 @@
 """What a relay passes on between two wireguard-go, beside what the same two do over a router in its place.
 
 Three machines in network namespaces on one wire each. The relay is a process of its own with what a daemon has in
-it; WireGuard, the streams and all of the traffic share the cores with it.
+it; WireGuard, the streams and all of the traffic share the cores with it. `bench.throughput` says what has to pass
+between whole daemons, and `bench.siege` what floods do to it.
 """
 
 import argparse
@@ -11,12 +12,8 @@ from typing import Final
 from bench.figures import Figure, median, run
 from tests.net.relayed_machines import Stage, apart, state
 
-RELAYED_TARGET_BIT_S: Final = 300e6  # or half of what goes directly, whichever is less
 FIRST_REPLY_S: Final = 1.0
 FIRST_REPLY_CARRIED_S: Final = 2.0
-FLOOD_PER_S: Final = 50_000.0  # half of which no filter can tell from WireGuard's
-FLOOD_S: Final = 4.0
-FLOOD_PINGS: Final = 1000
 NO_UDP: Final = (
     "table ip f { chain o { type filter hook output priority 0; oifname wire meta l4proto udp drop; }; }"
 )
@@ -27,20 +24,12 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
     rounds = [_round(arguments.seconds) for _ in range(arguments.rounds)]
     names = rounds[0].keys()
     middle = {name: median([each[name] for each in rounds]) or 0.0 for name in names}
-    needed = min(RELAYED_TARGET_BIT_S, middle["direct"] / 2)
     return [
         Figure("relayed", round(middle["relayed"] / 1e6), "Mbit/s"),
         Figure("direct, in the same run", round(middle["direct"] / 1e6), "Mbit/s"),
-        Figure("needed of relayed", round(needed / middle["relayed"], 2), "", 1.0),
         Figure("one side carried by a stream", round(middle["carried"] / 1e6), "Mbit/s"),
         Figure("packets relayed in a second", round(middle["packets"]), ""),
         Figure("CPU of the relay for a packet", round(middle["cpu"] * 1e6, 1), "us"),
-        Figure(
-            f"pings lost while {FLOOD_PER_S / 1000:.0f},000 useless packets come a second",
-            middle["lost"],
-            "%",
-            1.0,
-        ),
         Figure("first reply", round(middle["reply"], 3), "s", FIRST_REPLY_S),
         Figure(
             "first reply where one side has no UDP", round(middle["carried reply"], 3), "s", FIRST_REPLY_CARRIED_S
@@ -56,8 +45,6 @@ def _round(seconds: float) -> dict[str, float]:
         after = state(relay)
         packets = after["packets"] - before["packets"]
         found |= {"packets": packets / seconds, "cpu": (after["cpu_s"] - before["cpu_s"]) / packets}
-        stage.flood(FLOOD_PER_S, FLOOD_S)
-        found["lost"] = 100 * stage.lost(FLOOD_PINGS, FLOOD_S / FLOOD_PINGS) / FLOOD_PINGS
         stage.direct()
         found["direct"] = stage.bulk(seconds)
     with apart() as stage:

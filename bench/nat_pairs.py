@@ -1,15 +1,12 @@
 """One pair of real daemons behind routers, from when both know each other until they speak directly."""
 
-import os
-import re
-import subprocess
 import time
 from dataclasses import dataclass
-from ipaddress import IPv6Address
 from typing import Final, NamedTuple
 
 from bench.nat_world import NatWorld, nat_world
-from bench.wireguards import read_wireguard
+from bench.pings import Pings
+from bench.wireguards import peer_at
 from bench.world import show_ended
 from clanctl.demo.lab import Node
 from clanctl.demo.processes import LabError, wait_until
@@ -22,9 +19,6 @@ LIMIT_S: Final = 8.0  # from both knowing each other: what is not there by then 
 STEADY_S: Final = 2.0  # after a first reply by way of others, where no direct path can be
 PING_INTERVAL_S: Final = 0.02
 POLL_S: Final = 0.02
-_READ_BYTES: Final = 65_536
-
-_REPLY: Final = re.compile(r"^\[([\d.]+)\] .*icmp_seq=\d+ .*time=([\d.]+) ms", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,26 +109,19 @@ class _Watch:
         self._world = world
         self._sides = ((one, other), (other, one))
         self._address = {node.name: str(world.call(node, "status")["address"]) for node in (one, other)}
-        self._words = ["ping", "-6", "-n", "-D", "-i", str(PING_INTERVAL_S), self._address[other.name]]
-        self._entering = ["nsenter", f"--net=/proc/{one.pid}/ns/net"]
-        self._rest = ""
+        self._pings = (one, self._address[other.name])
 
     def times(self, *, may_be_direct: bool) -> Times:
         """Watch until they speak directly, or for as long as that might take."""
-        with subprocess.Popen([*self._entering, *self._words], stdout=subprocess.PIPE) as pinging:
-            try:
-                assert pinging.stdout is not None
-                os.set_blocking(pinging.stdout.fileno(), False)
-                return self._timed(pinging.stdout.fileno(), may_be_direct)
-            finally:
-                pinging.kill()
+        with Pings(*self._pings, PING_INTERVAL_S) as pings:
+            return self._timed(pings, may_be_direct)
 
-    def _timed(self, pings: int, may_be_direct: bool) -> Times:
+    def _timed(self, pings: Pings, may_be_direct: bool) -> Times:
         first_s, direct_since_s, ends_s = None, None, self.began_s + LIMIT_S
         while time.time() < ends_s:
             direct_since_s = (direct_since_s or time.time()) if self._is_direct() else None
             time.sleep(POLL_S)
-            for at_s, asked_s in self._replies(pings):
+            for at_s, asked_s in pings.read():
                 if first_s is None:
                     first_s = at_s - self.began_s
                     ends_s = ends_s if may_be_direct else at_s + STEADY_S
@@ -143,22 +130,12 @@ class _Watch:
                     return Times(first_s, at_s - self.began_s)
         return Times(first_s, None)
 
-    def _replies(self, pings: int) -> list[tuple[float, float]]:
-        """When new replies came, and when they were asked for."""
-        try:
-            self._rest += os.read(pings, _READ_BYTES).decode(errors="replace")
-        except BlockingIOError:
-            return []
-        said, newline, self._rest = self._rest.rpartition("\n")
-        return [(float(at), float(at) - float(ms) / 1000) for at, ms in _REPLY.findall(said + newline)]
-
     def _is_direct(self) -> bool:
         """Whether on both sides WireGuard has a session with the other at an address of that one's own."""
         return all(self._speaks_to(node, other) for node, other in self._sides)
 
     def _speaks_to(self, node: Node, other: Node) -> bool:
-        address = IPv6Address(self._address[other.name]).packed
-        for peer in read_wireguard(node).peers.values():
-            if any(network.ip == address for network in peer.allowed) and peer.endpoint is not None:
-                return peer.endpoint.host in self._world.addresses[other.name] and peer.handshake_unix_s > 0
-        return False
+        peer = peer_at(node, self._address[other.name])
+        if peer is None or peer.endpoint is None:
+            return False
+        return peer.endpoint.host in self._world.addresses[other.name] and peer.handshake_unix_s > 0

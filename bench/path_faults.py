@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -21,7 +20,7 @@ from bench.figures import Figure, median, run
 from bench.lying_relay import DROP, GARBLE, ONE_WAY, ORDER
 from bench.nat_world import NatWorld, nat_world
 from bench.pings import Pings, back_s
-from bench.wireguards import read_wireguard
+from bench.wireguards import peer_at
 from bench.world import enter, show_ended
 from clanctl.demo.lab import Node
 from clanctl.demo.processes import LabError, child_of, wait_until
@@ -57,11 +56,8 @@ class Scene:
         return self._endpoint(self.one, self.other), self._endpoint(self.other, self.one)
 
     def _endpoint(self, node: Node, other: Node) -> str | None:
-        address = IPv6Address(self.addresses[other.name]).packed
-        for peer in read_wireguard(node).peers.values():
-            if any(network.ip == address for network in peer.allowed) and peer.endpoint is not None:
-                return peer.endpoint.host
-        return None
+        peer = peer_at(node, self.addresses[other.name])
+        return peer.endpoint.host if peer is not None and peer.endpoint is not None else None
 
     def is_direct(self) -> bool:
         """Whether both send to the other's own place."""

@@ -154,30 +154,17 @@ def _besieged(lab: Lab, stranger: Node, target: Target, arguments: argparse.Name
 
 def _stream(lab: Lab, line: Line, pid: int, seconds: float, flood: Flood | None = None) -> Outcome:
     stream = Paced.begin(lab, line.one, line.other, line.address, STREAM_BIT_S, seconds)
-    began_s, before_ns, arrived, (idle, total) = time.monotonic(), _cpu_ns(pid), _arrived(pid), _ticks()
+    began_s, before, (idle, total) = time.monotonic(), read_usage(pid, INTERFACE), _ticks()
     sent = stream.sent()
-    passed_s, used_ns, came = time.monotonic() - began_s, _cpu_ns(pid) - before_ns, _arrived(pid) - arrived
+    passed_s, after = time.monotonic() - began_s, read_usage(pid, INTERFACE)
     idle_after, total_after = _ticks()
     return Outcome(
         Carried(sent, stream.received()),
         flood.finish() if flood is not None else None,
-        came / passed_s,
-        100 * used_ns / 1e9 / passed_s,
+        (after.received_packets - before.received_packets) / passed_s,
+        100 * (after.cpu_ns - before.cpu_ns) / 1e9 / passed_s,
         100 * (idle_after - idle) / (total_after - total),
     )
-
-
-def _cpu_ns(pid: int) -> int:
-    return read_usage(pid, INTERFACE).cpu_ns
-
-
-def _arrived(pid: int) -> int:
-    """Packets that a machine's interface has received."""
-    for line in (Path("/proc") / str(pid) / "net/dev").read_text().splitlines():
-        name, _, counters = line.partition(":")
-        if name.strip() == INTERFACE:
-            return int(counters.split()[1])
-    raise OSError(f"no interface {INTERFACE}")
 
 
 def _ticks() -> tuple[int, int]:

@@ -10,7 +10,7 @@ from typing import Final
 from clanctl.demo.lab import Lab, Node
 from clanctl.demo.processes import LabError, wait_until
 from clanmeshd.overlay import uapi
-from clanmeshd.overlay.device import WireGuard
+from clanmeshd.overlay.device import Peer, WireGuard
 from clanmeshd.overlay.plan import MTU_BYTES
 
 BARE: Final = "bare0"
@@ -36,6 +36,13 @@ def read_wireguard(node: Node) -> WireGuard:
             except OSError:
                 break  # it is just coming up
     return WireGuard()
+
+
+def peer_at(node: Node, address: str) -> Peer | None:
+    """Whom the WireGuard of a machine's daemon has at an address of the overlay."""
+    ip = IPv6Address(address).packed
+    peers = read_wireguard(node).peers.values()
+    return next((peer for peer in peers if ip in {each.ip for each in peer.allowed}), None)
 
 
 def _exchanged(asker: socket.socket) -> bytes:

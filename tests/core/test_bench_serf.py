@@ -125,10 +125,10 @@ def test_the_usage_of_a_process_is_what_it_used() -> None:
 
 def test_idle_values() -> None:
     """Per second and node; bytes without the Ethernet headers."""
-    before = [Usage(1, 1, 0, 0, 0), Usage(1, 1, 5_000_000_000, 1000, 10)]
+    before = [Usage(1, 1, 0, 0, 0, 0), Usage(1, 1, 5_000_000_000, 1000, 10, 0)]
     after = [
-        Usage(40_000_000, 20_000_000, 10_000_000, 3000 + 140, 10),
-        Usage(44_000_000, 30_000_000, 5_030_000_000, 2000 + 140, 20),
+        Usage(40_000_000, 20_000_000, 10_000_000, 3000 + 140, 10, 0),
+        Usage(44_000_000, 30_000_000, 5_030_000_000, 2000 + 140, 20, 0),
     ]
     values = idle_values(list(zip(before, after, strict=True)), 10.0)
     assert (values[SENT], values[SENT_WORST]) == (200.0, 300.0)

@@ -149,8 +149,9 @@ class Paths:
         return left >= 0
 
     def live(self, node: NodeId) -> Endpoint | None:
-        """The endpoint that was proven last."""
-        return self._paths[node].live
+        """The endpoint that was proven last; none of somebody who is no member."""
+        path = self._paths.get(node)
+        return path.live if path is not None else None
 
     def plain(self, node: NodeId) -> Endpoint | None:
         """The same, unless it is a stream."""

@@ -88,6 +88,12 @@ class TestTelling:
         again = told(puppet.send(puppet.ping(10), now=instant(3.0), source=ALSO_MAPPED))
         assert again == [Seen(ALSO_MAPPED, TUNNEL)]
 
+    def test_who_was_removed_meanwhile_is_told_nothing(self, met: tuple[Mesh, Puppet]) -> None:
+        """WireGuard still has it as a peer, at the moment when it is asked."""
+        mesh, _ = met
+        mesh.meeting.set_tunnels({CLAN.keys[2].node: TUNNEL, bytes(32): TUNNEL}, 3.0)
+        assert mesh.meeting.word(bytes(32), TUNNEL, 3.0) is None
+
     def test_who_has_started_anew_is_told_again(self, met: tuple[Mesh, Puppet]) -> None:
         mesh, puppet = met
         for number in range(SEEN_TIMES + 1):

@@ -55,6 +55,7 @@ class Steering:
     steered: Latest[SetTunnels] = field(default_factory=Latest)
     hearing: Hearing = field(default_factory=Hearing)
     paths: Paths = field(init=False)
+    is_blocked: bool = field(init=False, default=False)  # streams get through here, but no datagrams
     _wanted: SetTunnels | None = None
     _ways: dict[NodeId, terms.Way] = field(default_factory=dict)
     _reflected: Reflected = field(default_factory=lambda: Reflected(NatKind.UNKNOWN, (), ()))
@@ -71,7 +72,6 @@ class Steering:
     _up: frozenset[NodeId] = frozenset()
     _is_reached: bool = False  # some datagram of a member comes from elsewhere than a tunnel, by the last look
     _alone_s: float = field(default_factory=trio.current_time)  # since when no datagram comes but through tunnels
-    _is_blocked: bool = False  # a stream went through since, so it is not that nobody is there
     _packets: int = -1
     _slept_s: float = 0.0
     _nudge: trio.Event = field(default_factory=trio.Event)
@@ -113,11 +113,6 @@ class Steering:
         """How a member's packets go, and why not directly."""
         return self.paths.standing(node)
 
-    @property
-    def is_blocked(self) -> bool:
-        """Whether streams get through here, but no datagrams."""
-        return self._is_blocked
-
     # --- what others tell -------------------------------------------------------------------------------
 
     def heard(self, node: NodeId, source: Endpoint) -> None:
@@ -135,7 +130,7 @@ class Steering:
     def ready(self, node: NodeId, via: NodeId, endpoint: Endpoint, shared: tuple[Endpoint, ...]) -> None:
         """A relay relays: WireGuard here is to send to `endpoint`, the peer's to one of `shared`."""
         if endpoint.ip == terms.NOWHERE.ip:
-            self._is_blocked = self._is_alone()
+            self.is_blocked = self._is_alone()
             self.look_around()
         self._relayed_at[node] = endpoint
         self.paths.relay_ready(node, via, endpoint, shared, trio.current_time())
@@ -174,11 +169,11 @@ class Steering:
         """The addresses here, or what the router promised, may be others now."""
         now_s, mesh = trio.current_time(), self.driver.mesh
         listed = [Endpoint(each.ip, self.tunnel_port) for each in mesh.endpoints]
-        self._is_blocked |= mesh.is_blocked
+        self.is_blocked |= mesh.is_blocked
         candidates = terms.candidates_of(self.machine.mapped(), self._reflected.tunnel, listed)
         before = self.paths.own
         address = self._wanted.address if self._wanted is not None else before.address
-        nat = NatKind.BLOCKED if self._is_blocked else self._reflected.nat
+        nat = NatKind.BLOCKED if self.is_blocked else self._reflected.nat
         own = path_terms.Own(address, frozenset(each.ip for each in listed), candidates, nat)
         ahead_s = self._ahead_s()
         has_slept, self._slept_s = ahead_s > self._slept_s + AWAY_S, ahead_s
@@ -192,7 +187,7 @@ class Steering:
         self._nudge.set()
 
     def _is_alone(self) -> bool:
-        return not self._is_reached and (self._is_blocked or trio.current_time() >= self._alone_s + UNREACHED_S)
+        return not self._is_reached and (self.is_blocked or trio.current_time() >= self._alone_s + UNREACHED_S)
 
     def _ahead_s(self) -> float:
         return self.machine.uptime_s() - trio.current_time()
@@ -286,7 +281,7 @@ class Steering:
         outside = any(peer.endpoint and not peer.endpoint.ip.startswith(inside) for peer in up)
         self._is_reached = outside and not self.driver.mesh.is_blocked
         if self._is_reached:
-            self._alone_s, self._is_blocked = now_s, False
+            self._alone_s, self.is_blocked = now_s, False
         self.look_around()
         asked = [peer for peer in peers if peer.node != self.node] if self._is_alone() else up
         able = self._unwilling.others(asked, now_s)[:RELAYS_MAX]

@@ -94,9 +94,6 @@ class Carriage:
         if (former := lines.get(at)) is not None:
             former.end()
         lines[at] = carrier
-        channel.link.bound_silence(SILENT_S, UNACKED_S)
-        self.driver.mesh.carried(channel.peer, instant(), is_carried=True)
-        await self.driver.settle()
         allowance = TokenBucket(BYTES_PER_S, BURST_BYTES, trio.current_time())
 
         def take(data: bytes) -> None:
@@ -107,6 +104,9 @@ class Carriage:
                 self.dropped += 1
 
         try:
+            channel.link.bound_silence(SILENT_S, UNACKED_S)
+            self.driver.mesh.carried(channel.peer, instant(), is_carried=True)
+            await self.driver.settle()
             await carrier.run(take)
         finally:
             if lines.get(at) is carrier:

@@ -126,6 +126,16 @@ async def test_datagrams_go_both_ways_and_the_core_knows_from_whom() -> None:
         server.send(datagram(SERVER), BLOCKED)  # which nobody takes, and nobody waits for
 
 
+async def test_one_that_ends_before_its_beginning_is_stored_is_carried_no_more() -> None:
+    """Else the core would count on it for ever."""
+    async with two_sides() as (_, blocked, at):
+        blocked.driver.settle = trio.sleep_forever
+        ask(blocked, at)
+        await until_carried(blocked, (node(SERVER), True))
+        ask(blocked, None)
+        await until_carried(blocked, (node(SERVER), False))
+
+
 async def test_what_says_that_it_is_anothers_is_dropped() -> None:
     async with two_sides() as (server, blocked, at):
         ask(blocked, at)

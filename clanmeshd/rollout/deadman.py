@@ -44,7 +44,7 @@ def arm(path: str, activation: Activation) -> str | None:
         "--property=Restart=on-failure",
         f"--setenv=PYTHONPATH={os.environ.get('PYTHONPATH', '')}",
         f"--setenv=PATH={os.environ.get('PATH', os.defpath)}",
-        *("--", sys.executable, *PROGRAM, "--overdue", str(path), activation.id),
+        *("--", sys.executable, *PROGRAM, "--overdue", path, activation.id),
     ]
     try:
         finished = subprocess.run(

@@ -5,12 +5,14 @@ looked through. Anything else (a loose object, a longer chain of deltas, a pack 
 `Unsure`, and git's to answer. Git itself has made these files and checked what is in them. All of it is blocking.
 
 The forms are git's gitformat-pack(5): an index of version 2, sorted by id, and a pack of objects, each of them
-deflated, some of them as a delta upon another one.
+deflated, some of them as a delta upon another one. How an object is put together is up to who sent it, and git
+takes forms that would keep us busy for hours: so what goes into one object is bounded, too.
 """
 
 import hashlib
 import os
 import zlib
+from bisect import bisect_left
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -21,6 +23,8 @@ from clanmeshd.rollout.git import HASH_BYTES
 
 OBJECT_BYTES_MAX: Final = 8 << 20  # inflated; twice what is laid out here of a whole revision
 CHAIN_MAX: Final = 50  # deltas, one upon another: git makes no longer ones unless told to
+DELTAS_BYTES_MAX: Final = 65_536  # inflated, of one chain: two bytes may be an order, which takes a microsecond
+CHAIN_BYTES_MAX: Final = 2 << 20  # of what one chain makes on its way, and its base: a few milliseconds
 PACKS_MAX: Final = 256  # looked through; a repository of ours joins its packs long before
 BUCKET_MAX: Final = 65_536  # ids with the same first byte, of one pack: millions of objects
 
@@ -33,7 +37,8 @@ _KINDS: Final = {1: "commit", 2: "tree", 3: "blob", 4: "tag"}
 _BY_OFFSET: Final = 6
 _BY_ID: Final = 7
 _HEAD_BYTES: Final = 32 + HASH_BYTES  # of an object in a pack: two numbers, or a number and an id
-_CHUNK_BYTES: Final = 16_384
+_EXCESS_BYTES_MAX: Final = 16_384  # by which what is deflated may be the larger one: git's is by a thousandth
+_SHIFT_MAX: Final = 56  # bits of a size before its last byte
 _WHOLE_COPY: Final = 0x10000
 
 
@@ -59,12 +64,15 @@ class _Place:
 
 
 def read_object(stores: Sequence[Path], object_id: bytes, bytes_max: int) -> Stored | None:
-    """Read an object of some `objects` folders; None when none of them has it. Raises Unsure."""
+    """Read an object of some `objects` folders; None when none of them has it. Raises Unsure.
+
+    One of over `bytes_max` comes without its content, and what is said of it is not proven.
+    """
     try:
         place = _find(stores, object_id)
         if place is None:
             return None
-        stored = _read(stores, place, min(bytes_max, OBJECT_BYTES_MAX))
+        stored = _read(stores, place, bytes_max)
     except (OSError, IndexError, zlib.error) as error:
         raise Unsure from error
     if stored.content is not None and _id_of(stored.kind, stored.content) != object_id:
@@ -120,14 +128,14 @@ def _look_up(file: "_File", object_id: bytes) -> int | None:
         raise Unsure
     ids_at = len(_INDEX) + _FANOUT_BYTES
     bucket = file.read(ids_at + low * HASH_BYTES, (high - low) * HASH_BYTES)
-    for at in range(high - low):
-        if bucket[at * HASH_BYTES : (at + 1) * HASH_BYTES] == object_id:
-            offsets_at = ids_at + total * (HASH_BYTES + _CHECKSUM_BYTES)
-            offset = _number(file.read(offsets_at + (low + at) * _OFFSET_BYTES, _OFFSET_BYTES), 0)
-            if offset & _FAR:
-                raise Unsure
-            return offset
-    return None
+    at = bisect_left(range(high - low), object_id, key=lambda at: bucket[at * HASH_BYTES : (at + 1) * HASH_BYTES])
+    if bucket[at * HASH_BYTES : (at + 1) * HASH_BYTES] != object_id:
+        return None
+    offsets_at = ids_at + total * (HASH_BYTES + _CHECKSUM_BYTES)
+    offset = _number(file.read(offsets_at + (low + at) * _OFFSET_BYTES, _OFFSET_BYTES), 0)
+    if offset & _FAR:
+        raise Unsure
+    return offset
 
 
 def _number(table: bytes, at: int) -> int:
@@ -162,12 +170,14 @@ class _File:
 def _read(stores: Sequence[Path], place: _Place, bytes_max: int) -> Stored:
     """Read an object, the deltas that it is made of one after the other. Raises Unsure, OSError, IndexError."""
     deltas: list[bytes] = []
+    left = DELTAS_BYTES_MAX
     for _ in range(CHAIN_MAX + 1):
         with closing(_File(place.pack)) as file:
             kind, size, base, at = _head(file, place)
             if kind in _KINDS:
                 return _put_together(file, kind, size, at, deltas, bytes_max)
-            if size > OBJECT_BYTES_MAX:
+            left -= size
+            if left < 0:
                 raise Unsure
             deltas.append(_inflate(file, at, size))
         found = base if isinstance(base, _Place) else _find(stores, base)
@@ -178,10 +188,10 @@ def _read(stores: Sequence[Path], place: _Place, bytes_max: int) -> Stored:
 
 
 def _put_together(file: _File, kind: int, size: int, at: int, deltas: list[bytes], bytes_max: int) -> Stored:
-    last = _target_size(deltas[0]) if deltas else size
-    if last > bytes_max:
-        return Stored(_KINDS[kind], last, None)
-    if size > OBJECT_BYTES_MAX:
+    sizes = [*map(_target_size, deltas), size]
+    if sizes[0] > bytes_max:
+        return Stored(_KINDS[kind], sizes[0], None)
+    if sum(sizes) > (CHAIN_BYTES_MAX if deltas else OBJECT_BYTES_MAX):
         raise Unsure
     content = _inflate(file, at, size)
     for delta in reversed(deltas):
@@ -216,16 +226,11 @@ def _head(file: _File, place: _Place) -> tuple[int, int, _Place | bytes, int]:
 
 
 def _inflate(file: _File, at: int, size: int) -> bytes:
-    engine, data = zlib.decompressobj(), bytearray()
-    while not engine.eof:
-        chunk = file.some(at, _CHUNK_BYTES if size < _CHUNK_BYTES else size)
-        data += engine.decompress(chunk, size + 1 - len(data))
-        at += len(chunk)
-        if len(data) > size or not chunk:
-            raise Unsure
-    if len(data) != size:
+    engine = zlib.decompressobj()
+    data = engine.decompress(file.some(at, size + _EXCESS_BYTES_MAX), size + 1)
+    if len(data) != size or not engine.eof:
         raise Unsure
-    return bytes(data)
+    return data
 
 
 # --- deltas --------------------------------------------------------------------------------------------
@@ -235,7 +240,7 @@ def apply_delta(base: bytes, delta: bytes) -> bytes:
     """What a delta makes of its base. Raises Unsure, IndexError for one that does not fit."""
     source, at = _size(delta, 0)
     target, at = _size(delta, at)
-    if source != len(base) or target > OBJECT_BYTES_MAX:
+    if source != len(base):
         raise Unsure
     made = bytearray()
     while at < len(delta):
@@ -264,13 +269,13 @@ def _target_size(delta: bytes) -> int:
 
 def _size(delta: bytes, at: int) -> tuple[int, int]:
     """A number, its least bits first; and where it ends."""
-    size = shift = 0
-    while True:
+    size = 0
+    for shift in range(0, _SHIFT_MAX + 1, 7):
         byte, at = delta[at], at + 1
         size |= (byte & 0x7F) << shift
-        shift += 7
         if not byte & 0x80:
             return size, at
+    raise Unsure
 
 
 def _sparse(delta: bytes, at: int, present: int, count: int) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""The rollout's streams between members: packs, git's own protocol, and what was tried: asked for and served."""
+"""Streams between members: packs, git's protocol, stores, what was tried, what a device is: asked for and served."""
 
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping

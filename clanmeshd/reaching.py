@@ -1,4 +1,4 @@
-"""Streams between members: packs, git's protocol, stores, what was tried, what a device is: asked for and served."""
+"""Streams between members: packs, git's protocol, stores, what was tried, what a device is; asked and served."""
 
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping

@@ -44,7 +44,7 @@ async def say_goodbye(clan: Clan) -> tuple[int, int]:
 async def spread(clan: Clan, word: RecordId) -> frozenset[NodeId]:
     """Wait until a record of the last minute has reached all members that answer. Gives who does not have it."""
     mesh, own = clan.mesh, clan.keys.node
-    up = {peer.node for peer in mesh.peers(instant()) if peer.state == "up"}
+    up = mesh.up()
     holders: frozenset[NodeId] = frozenset()
     for _ in range(SPREAD_POLLS):
         holders = mesh.holders(word, instant())

@@ -17,7 +17,6 @@ from clanmesh_protocol.limits import DISCOVERY_BYTES
 from clanmesh_protocol.records import Kind
 from clanmeshd.core.authority import AUTHORITY_KINDS
 from clanmeshd.core.mesh import Mesh
-from clanmeshd.core.subjects import State
 from clanmeshd.core.wanted import newest_secrets
 from clanmeshd.driver import Driver, instant
 from clanmeshd.net import mdns
@@ -107,9 +106,7 @@ async def find_members(
         nursery.start_soon(driver.settle)
 
     def misses() -> bool:
-        return any(
-            peer.state is not State.UP for peer in driver.mesh.peers(instant()) if peer.node != driver.mesh.node
-        )
+        return not driver.mesh.authority.members.keys() <= driver.mesh.up()
 
     async with trio.open_nursery() as nursery:
         await mdns.run(

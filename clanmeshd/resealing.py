@@ -19,7 +19,8 @@ from clanmeshd.core.effects import Instant
 from clanmeshd.core.mesh import Mesh
 from clanmeshd.core.wanted import newest_secrets, node_record
 from clanmeshd.driver import Driver, instant
-from clanmeshd.secrets.grants import DISCOVERY_NAME, Reseal, marked, needs_discovery, rerolls, reseals
+from clanmeshd.nearby import told_secret
+from clanmeshd.secrets.grants import DISCOVERY_NAME, Onlooker, Reseal, marked, needs_discovery, rerolls, reseals
 from clanmeshd.secrets.sealing import EPOCH_STEP, SealedError, random_value, seal, seal_again, seal_anew
 
 CHECK_S: Final = 1.0  # a new member waits for its secrets about so long
@@ -36,18 +37,13 @@ async def keep_sealed(driver: Driver, keys: DeviceKeys) -> None:
     keeper = Keeper(driver.mesh, keys)
     seen: tuple[int, frozenset[NodeId], int] | None = None
     while True:
-        news, now, up = driver.news, instant(), frozenset(up_members(driver.mesh))
+        news, now, up = driver.news, instant(), driver.mesh.up()
         current = (driver.mesh.ledger.version_of(*_DEPENDS_ON), up, int(now.monotonic_s // RECHECK_S))
         if current != seen:
             if keeper.keep(up, now):
                 seen = current
             await driver.settle()
         await driver.quiet(news, RECHECK_S if seen == current else 0.0, CHECK_S)
-
-
-def up_members(mesh: Mesh) -> list[NodeId]:
-    """The members that answer, this device among them."""
-    return [peer.node for peer in mesh.peers(instant()) if peer.state == "up"]
 
 
 def sealing_keys(mesh: Mesh) -> dict[NodeId, bytes]:
@@ -63,6 +59,7 @@ class Keeper:
     mesh: Mesh
     keys: DeviceKeys
     _rerolled_s: dict[str, float] = field(default_factory=dict)  # when this device last replaced a value
+    _onlooker: Onlooker = field(default_factory=Onlooker)
 
     def keep(self, up: Collection[NodeId], now: Instant) -> bool:
         """Do all that this device is to do while `up` answer. Gives whether nothing had to wait."""
@@ -80,7 +77,10 @@ class Keeper:
         everyone = needs_discovery(items, members, **common)
         if everyone:
             self._found_discovery({node: published[node] for node in sorted(everyone)}, now)
-        done = [self._reroll(wanted, published, now) for wanted in rerolls(items, members, **common)]
+        is_outdated = self._onlooker.look(self.mesh.authority.revoked, told_secret(self.mesh, self.keys))
+        outdated = {DISCOVERY_NAME} if is_outdated else ()
+        due = rerolls(items, members, **common, outdated=outdated)
+        done = [self._reroll(wanted, published, now) for wanted in due]
         for wanted in reseals(items, members, **common):
             self._seal_again(wanted, published, now)
         return all(done)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import trio
 
 from clanmesh_protocol.control import Fault
-from clanmeshd.driver import instant
 from clanmeshd.publishing import publish
 from clanmeshd.rollout.build import read_config
 from clanmeshd.rollout.objects import Objects
@@ -49,7 +48,7 @@ async def _url(clan: "Clan", objects: Objects) -> str:
 
 def _rank(clan: "Clan") -> int:
     """How many of the members that are up come before this device."""
-    up = sorted(peer.node for peer in clan.mesh.peers(instant()) if peer.state == "up")
+    up = sorted(clan.mesh.up())
     return up.index(clan.keys.node) if clan.keys.node in up else 0
 
 

@@ -286,6 +286,11 @@ class Mesh:
             for member in self.authority.members.values()
         ]
 
+    def up(self) -> frozenset[NodeId]:
+        """The members that answer, this device among them if it is one."""
+        own = self.authority.members.keys() & {self.node}
+        return frozenset((*own, *self._membership.up()))
+
     def holders(self, record: RecordId, now: Instant) -> frozenset[NodeId]:
         """Who is known to have a record of the last minute. Those of whom it is not are asked meanwhile."""
         known = self._gossip.holders(record)

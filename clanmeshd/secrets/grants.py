@@ -10,10 +10,13 @@ Who was removed still knows what it could read. A value that a device threw dice
 of those it is for. A person's value is sealed again without the removed device, whose place among the wraps is
 kept by a mark that opens nothing: so everybody can tell that the value is exposed, until somebody sets another.
 What a removed device itself has set is not sealed again: that would make it the word of a member.
+
+The discovery secret is also told to who joins, and stands in invites: the record says nothing of those. So whoever
+looks on while a device or an invite is removed takes the value of that moment for exposed.
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from clanmesh_protocol.keys import NodeId
@@ -116,8 +119,11 @@ def rerolls(
     sealing_keys: Collection[NodeId],
     now_unix_s: float,
     revoked: Collection[NodeId],
+    outdated: Collection[str] = (),
 ) -> list[Reseal]:
     """The random values that this device, `own`, shall replace now, since a removed device knows them.
+
+    `outdated` are names of values that one may know though it is not among those they are sealed to.
 
     The lowest of those that a value is for and that are up does it: no device learns what is not meant for it, and
     no two do it unless they disagree about who is up; then one of the two values stands, and both are unexposed.
@@ -125,13 +131,30 @@ def rerolls(
     alive = {*up, own}
     found = []
     for item in items:
-        if not item.secret.random_bytes or not exposed_to(item, revoked):
+        if not item.secret.random_bytes or not (item.name in outdated or exposed_to(item, revoked)):
             continue
         everyone = recipients(Audience.of(item.secret), members, now_unix_s) & frozenset(sealing_keys)
         able = [node for node in everyone if node in alive]
         if able and min(able) == own and len(everyone) <= RECIPIENTS_MAX:
             found.append(Reseal(item, everyone))
     return found
+
+
+@dataclass(slots=True)
+class Onlooker:
+    """Sees removals, and which discovery secret was the clan's at that moment."""
+
+    _revoked: frozenset[NodeId] | None = None  # by the last look; what was removed before the first one is history
+    _value: bytes | None = field(default=None, repr=False)
+    _outdated: bytes | None = field(default=None, repr=False)
+
+    def look(self, revoked: frozenset[NodeId], value: bytes | None) -> bool:
+        """Whether the value, None where there is none, is to be replaced: since it came somebody was removed."""
+        has_removal = self._revoked is not None and not revoked <= self._revoked
+        if has_removal and value == self._value:
+            self._outdated = value
+        self._revoked, self._value = revoked, value
+        return value is not None and value == self._outdated
 
 
 def needs_discovery(

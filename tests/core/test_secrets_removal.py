@@ -17,7 +17,7 @@ from clanmeshd.core.roster import Member
 from clanmeshd.driver import Driver, instant
 from clanmeshd.nearby import FORMER_MAX, FORMER_S, former_secrets, renewed, settled_secret, told_secret
 from clanmeshd.resealing import REROLL_PAUSE_S, Keeper
-from clanmeshd.secrets.grants import DISCOVERY_NAME, MARK, MARKS_MAX, exposed_to, holders, marked
+from clanmeshd.secrets.grants import DISCOVERY_NAME, MARK, MARKS_MAX, Onlooker, exposed_to, holders, marked
 from tests.core.households import Device, Household
 from tests.core.keepers import Keepers, item_of, opened
 
@@ -254,6 +254,55 @@ async def test_a_withdrawn_invite_changes_it_too_and_later_members_get_it(house:
     told = {told_secret(device.mesh, device.keys) for device in house}
     assert len(told) == 1
     assert None not in told
+
+
+async def test_who_is_told_of_it_and_removed_before_it_is_sealed_to_them_knows_the_next_one_no_more(
+    house: Household,
+) -> None:
+    keepers = Keepers(house)
+    await keepers.rest()
+    await remove(house, "phone")
+    await keepers.rest()
+    told = told_secret(house["desk"].mesh, house["desk"].keys)
+    await house.join("guest")
+    await remove(house, "guest")
+    assert await keepers.rest() >= 1
+    [secret] = {told_secret(device.mesh, device.keys) for device in house}
+    assert secret not in (None, told)
+    assert await keepers.rest() == 0
+
+
+async def test_it_changes_with_each_invite_that_is_withdrawn(house: Household) -> None:
+    keepers = Keepers(house)
+    told: list[bytes | None] = []
+    for _ in range(3):
+        await keepers.rest()
+        told.append(told_secret(house["nas"].mesh, house["nas"].keys))
+        token = await house["desk"].call("invite")
+        await house["desk"].call("invite-revoke", id=token["id"])
+        await house.share()
+    assert len(set(told)) == 3
+    assert told[0] is None
+
+
+async def test_what_was_removed_before_a_device_looked_on_is_history(house: Household) -> None:
+    await remove(house, "phone")
+    await Keepers(house).rest()
+    assert await Keepers(house).rest() == 0, "all have restarted"
+
+
+def test_a_value_that_comes_with_the_removal_is_the_one_after_it() -> None:
+    """And one that the removed may know stays outdated until another takes its place, whatever else is seen."""
+    onlooker, out = Onlooker(), [NodeId(bytes([number]) * 32) for number in range(3)]
+    assert not onlooker.look(frozenset(out[:1]), b"first")
+    assert not onlooker.look(frozenset(out[:2]), b"second")
+    assert onlooker.look(frozenset(out), b"second")
+    assert onlooker.look(frozenset(out), b"second")
+    assert not onlooker.look(frozenset(out), b"third")
+    assert onlooker.look(frozenset(out), b"second")
+    assert not onlooker.look(frozenset(), b"third"), "a device that is back"
+    assert not onlooker.look(frozenset(out), None)
+    assert "second" not in repr(onlooker)
 
 
 async def test_names_of_our_own_are_not_set_by_people(house: Household) -> None:

@@ -22,21 +22,39 @@ def run(
 
     Without `stdin` it reads nothing; a passphrase is asked for on the terminal itself.
     """
+    with start(argv, stdin=subprocess.PIPE, directory=directory, env=env) as running:
+        return ended(running, stdin if stdin is not None else b"")
+
+
+def start(
+    argv: Sequence[str | Path],
+    *,
+    stdin: int = subprocess.DEVNULL,
+    directory: Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> "subprocess.Popen[bytes]":
+    """Let a program run beside this one. Raises Failure when it is not installed. `with` waits for its end."""
     name = os.fspath(argv[0])
     try:
-        return subprocess.run(
+        return subprocess.Popen(
             [os.fspath(word) for word in argv],
-            input=stdin if stdin is not None else b"",
-            capture_output=True,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             cwd=directory,
             env={**os.environ, **env} if env else None,
-            check=False,
         )
     except FileNotFoundError as error:
         package = PACKAGES.get(name, name)
         raise Failure(name, "it is not installed", f"install it: `sudo apt install {package}`") from error
     except PermissionError as error:
         raise Failure(name, "it may not be run", "see its mode and its path") from error
+
+
+def ended(running: "subprocess.Popen[bytes]", stdin: bytes | None = None) -> "subprocess.CompletedProcess[bytes]":
+    """Wait for what a program says, whatever its status."""
+    stdout, stderr = running.communicate(stdin)
+    return subprocess.CompletedProcess(running.args, running.returncode, stdout, stderr)
 
 
 def said(finished: "subprocess.CompletedProcess[bytes]") -> str:
@@ -53,9 +71,13 @@ def git(
     what: str = "",
 ) -> str:
     """Run git and give what it printed, without the last line break. Raises Failure with git's reason."""
-    finished = run(["git", *words], directory=directory, env=env, stdin=stdin)
+    return output(run(["git", *words], directory=directory, env=env, stdin=stdin), what or f"git {words[0]}")
+
+
+def output(finished: "subprocess.CompletedProcess[bytes]", what: str) -> str:
+    """What a program printed, without the last line break. Raises Failure with its reason if it failed."""
     if finished.returncode != 0:
-        raise Failure(what or f"git {words[0]}", said(finished), "put that right and try again")
+        raise Failure(what, said(finished), "put that right and try again")
     return finished.stdout.decode("utf-8", "replace").removesuffix("\n")
 
 

@@ -5,6 +5,7 @@ is meant for the clan.
 """
 
 import os
+import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import Any, Final
 
 from clanctl.client import CHUNK_BYTES, WORK_TIMEOUT_S, Conversation, Instance, Progress
 from clanctl.failures import Failure
-from clanctl.programs import git, git_or_none, run, said
+from clanctl.programs import ended, git, git_or_none, output, said, start
 from clanctl.render import size
 from clanctl.signing import SigningKey, configured_key, key_of, sign
 from clanmesh_protocol.heads import HEAD_NAMESPACE, head_statement
@@ -30,18 +31,21 @@ class Move:
     clan: bytes
     old: str | None
     new: str
+    objects: Path  # the folder that the commits are in
 
 
 def plan_move(info: Mapping[str, Any], source: str) -> Move:
     """Say what pushing `source` moves, and refuse what no daemon would take. Raises Failure."""
-    new = git("rev-parse", "--verify", "--end-of-options", f"{source}^{{commit}}", what=f"finding {source}")
+    with start(["git", "rev-parse", "--is-shallow-repository", "--git-path", "objects"]) as looking:
+        new = git("rev-parse", "--verify", "--end-of-options", f"{source}^{{commit}}", what=f"finding {source}")
+        shallow, _, objects = output(ended(looking), "git rev-parse").partition("\n")
     old = info.get("head")
-    if git_or_none("rev-parse", "--is-shallow-repository") == "true":
+    if shallow == "true":
         raise Failure("the push", "this clone is shallow", "complete it: `git fetch --unshallow clan`")
     if old is not None and git_or_none("merge-base", "--is-ancestor", old, new) is None:
         why = f"it does not build upon {old[:7]}, which the clan follows: its history only moves forward"
         raise Failure("the push", why, "`git pull --rebase clan main`, then push again")
-    return Move(bytes.fromhex(str(info["clan"]["id"])), old, new)
+    return Move(bytes.fromhex(str(info["clan"]["id"])), old, new, Path(objects).absolute())
 
 
 def find_key(info: Mapping[str, Any]) -> SigningKey:
@@ -66,8 +70,11 @@ def statement_of(move: Move) -> bytes:
 
 def push(where: Instance, move: Move, key: SigningKey, progress: Progress) -> None:
     """Sign and send; returns once the clan's daemon has verified and published it. Raises Failure."""
-    signature = sign(key, HEAD_NAMESPACE, statement_of(move))
-    with _bundle(move) as path:
+    with _bundle(move) as (path, packing):
+        signature = sign(key, HEAD_NAMESPACE, statement_of(move))
+        finished = ended(packing)
+        if finished.returncode != 0:
+            raise Failure("packing the commits", said(finished), "see `git fsck` in this repository")
         progress(f"sending {size(path.stat().st_size)}")
         args = {"ref": BRANCH, "old": move.old, "new": move.new, "signature": signature}
         _send(where, args, path, progress)
@@ -85,21 +92,19 @@ def _send(where: Instance, args: Mapping[str, Any], bundle: Path, progress: Prog
 
 
 @contextmanager
-def _bundle(move: Move) -> Iterator[Path]:
+def _bundle(move: Move) -> Iterator[tuple[Path, "subprocess.Popen[bytes]"]]:
     """Pack the commits from `old` to `new` into a file, under the name that the branch has in the clan.
 
     A bundle names refs, and what is pushed may be any commit: so it is made in a bare repository that has this
-    one ref and borrows the objects.
+    one ref and borrows the objects. It is whole once the program that is given with it has ended.
     """
-    objects = Path(git("rev-parse", "--git-path", "objects")).absolute()
     with tempfile.TemporaryDirectory(prefix="clanmesh-push-") as directory:
         bare, path = Path(directory) / "repo.git", Path(directory) / "bundle"
-        _make_bare(bare, objects, move.new)
+        _make_bare(bare, move.objects, move.new)
         known = [f"^{move.old}"] if move.old else []
-        finished = run(["git", f"--git-dir={bare}", "bundle", "create", "--quiet", path, REF, *known])
-        if finished.returncode != 0:
-            raise Failure("packing the commits", said(finished), "see `git fsck` in this repository")
-        yield path
+        words: list[str | Path] = ["git", f"--git-dir={bare}", "bundle", "create", "--quiet", path, REF, *known]
+        with start(words) as packing:
+            yield path, packing
 
 
 def _make_bare(bare: Path, objects: Path, commit: str) -> None:

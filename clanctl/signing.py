@@ -18,6 +18,7 @@ from clanctl.programs import git_or_none, run, said
 
 LINE_BYTES_MAX: Final = 16_384  # of a file that should hold one public key
 LITERAL_PREFIX: Final = "key::"  # git's own mark of a key that stands in user.signingkey itself
+_SETTINGS: Final = r"^(gpg\.format|gpg\.ssh\.program|user\.signingkey)$"
 OWN_KEY: Final = Path("clanmesh") / "signing_ed25519"  # under the XDG configuration directory
 
 
@@ -75,12 +76,11 @@ class SigningKey:
 
 def configured_key(directory: Path | None = None) -> SigningKey | None:
     """The SSH key that git signs with here; None when it signs with none. Raises Failure for a broken setting."""
-    if git_or_none("config", "gpg.format", directory=directory) != "ssh":
+    settings = _settings(directory)
+    text = settings.get("user.signingkey")
+    if settings.get("gpg.format") != "ssh" or not text:
         return None
-    text = git_or_none("config", "--type=path", "user.signingkey", directory=directory)
-    if not text:
-        return None
-    program = git_or_none("config", "--type=path", "gpg.ssh.program", directory=directory) or "ssh-keygen"
+    program = settings.get("gpg.ssh.program") or "ssh-keygen"
     literal = text.removeprefix(LITERAL_PREFIX)
     if literal != text or (text.startswith("ssh-") and " " in text):
         return SigningKey(None, literal, program)
@@ -89,6 +89,13 @@ def configured_key(directory: Path | None = None) -> SigningKey | None:
         remedy = "correct it: `git config user.signingkey FILE`"
         raise Failure("user.signingkey", f"there is no {path}", remedy)
     return SigningKey(path, public_line(path), program)
+
+
+def _settings(directory: Path | None) -> dict[str, str]:
+    """What git's configuration says of signing by SSH, paths in it expanded; the last word on each counts."""
+    found = git_or_none("config", "--null", "--type=path", "--get-regexp", _SETTINGS, directory=directory) or ""
+    pairs = (each.partition("\n") for each in found.split("\0") if each)
+    return {name: value for name, _, value in pairs}
 
 
 def find_or_make_key() -> tuple[SigningKey, bool]:

@@ -43,6 +43,7 @@ def _run(config: Config, store: Store) -> None:
     from clanmeshd import daemon
 
     memory.keep_little()
+    memory.search_rarely()
     try:
         trio.run(daemon.run, config, store, restrict_keyboard_interrupt_to_checkpoints=True)
     except* (OSError, StateError) as group:

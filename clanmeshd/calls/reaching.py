@@ -5,8 +5,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from clanmesh_protocol.errors import ProtocolError
-from clanmesh_protocol.streams import Purpose
 from clanmeshd.clan import Clan
 from clanmeshd.control import Conversation
 from clanmeshd.core.peers import Peer
@@ -28,7 +26,7 @@ async def reached(daemon: "Daemon", args: dict[str, Any], conversation: Conversa
 
 
 async def reach(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
-    """`reach`: open a stream to the peers that were seen last; the name of the first that proves itself.
+    """`reach`: connect to the peers that were seen last; the name of the first that proves itself.
 
     One after the other, as long as they answer soon: a commit has all devices of a clan do this at once.
     """
@@ -63,14 +61,7 @@ def _unseen_s(peer: Peer) -> float:
 
 async def _answers(clan: Clan, peer: Peer) -> bool:
     try:
-        channel = await stream.connect(
-            peer.endpoints,
-            server=peer.node,
-            seed=clan.keys.identity_seed,
-            clan=clan.membership.clan,
-            purpose=Purpose.RECORDS,
-        )
-        await channel.aclose()
-    except (OSError, ProtocolError):
+        await stream.prove(peer.endpoints, peer.node)
+    except OSError:
         return False
     return True

@@ -56,6 +56,19 @@ async def connect(
     raise _unreachable(failures, f"no answer within {timeout_s:.0f} s")
 
 
+async def prove(endpoints: Sequence[Endpoint], server: NodeId, *, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
+    """Let a member prove itself over a new connection, which ends then: it is not told who asks.
+
+    Raises Unreachable, or another OSError.
+    """
+    failures: dict[Endpoint, str] = {}
+    with trio.move_on_after(timeout_s):
+        link, _ = await _first_proven(list(dict.fromkeys(endpoints))[:ATTEMPTS_MAX], server, failures)
+        await link.aclose()
+        return
+    raise _unreachable(failures, f"no answer within {timeout_s:.0f} s")
+
+
 async def _introduce(link: Link, server: NodeId, seed: bytes, clan: ClanId, purpose: str) -> None:
     greeting = await link.receive()
     if not isinstance(greeting, Greeting) or greeting.server != server:

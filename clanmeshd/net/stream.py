@@ -1,6 +1,6 @@
 """Streams between two proven ends: what the daemon uses of `dial`, `door`, `link`, `pipe` and `ties`."""
 
-from clanmeshd.net.dial import Unreachable, connect
+from clanmeshd.net.dial import Unreachable, connect, prove
 from clanmeshd.net.door import open_listeners, serve
 from clanmeshd.net.link import Stream, StreamBroken, StreamRefused
 from clanmeshd.net.pipe import Pipe
@@ -16,6 +16,7 @@ __all__ = [
     "Unreachable",
     "connect",
     "open_listeners",
+    "prove",
     "serve",
     "server_context",
 ]

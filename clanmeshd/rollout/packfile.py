@@ -63,7 +63,7 @@ class _Place:
     offset: int
 
 
-def read_object(stores: Sequence[Path], object_id: bytes, bytes_max: int) -> Stored | None:
+def read_object(stores: Sequence["Store"], object_id: bytes, bytes_max: int) -> Stored | None:
     """Read an object of some `objects` folders; None when none of them has it. Raises Unsure.
 
     One of over `bytes_max` comes without its content, and what is said of it is not proven.
@@ -87,34 +87,54 @@ def _id_of(kind: str, content: bytes) -> bytes:
 # --- indexes -------------------------------------------------------------------------------------------
 
 
-def _find(stores: Sequence[Path], object_id: bytes) -> _Place | None:
+def _find(stores: Sequence["Store"], object_id: bytes) -> _Place | None:
     """Where an object is. Raises Unsure, OSError."""
-    for index in _indexes(stores):
-        with closing(_File(index)) as file:
-            offset = _look_up(file, object_id)
-        if offset is not None:
-            return _Place(index.with_suffix(".pack"), offset)
-    if any(_has_loose(store) for store in stores):
+    for anew in (False, True):
+        for index in _indexes(stores, anew=anew):
+            with closing(_File(index)) as file:
+                offset = _look_up(file, object_id)
+            if offset is not None:
+                return _Place(index.with_suffix(".pack"), offset)
+    if any(store.has_loose() for store in stores):
         raise Unsure
     return None
 
 
-def _indexes(stores: Sequence[Path]) -> list[Path]:
+def _indexes(stores: Sequence["Store"], *, anew: bool) -> list[Path]:
     """All of them, the newest first: what is asked for has mostly come last."""
-    found = [
-        (entry.stat().st_mtime_ns, Path(entry.path))
-        for store in stores
-        for entry in os.scandir(store / "pack")
-        if entry.name.endswith(".idx")
-    ]
+    found = [each for store in stores for each in store.indexes(anew=anew)]
     if len(found) > PACKS_MAX:
         raise Unsure
     return [path for _, path in sorted(found, reverse=True)]
 
 
-def _has_loose(store: Path) -> bool:
-    """Whether there may be objects outside of packs: each has a folder named by its first byte."""
-    return any(name not in ("pack", "info") for name in os.listdir(store))
+class Store:
+    """An `objects` folder, and which packs it has, as long as its folder of them stays as it is."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._packs = os.path.join(folder, "pack")
+        self._changed_ns = -1  # when the folder of packs had changed last, and nothing since
+        self._indexes: list[tuple[int, Path]] = []
+
+    def indexes(self, *, anew: bool) -> list[tuple[int, Path]]:
+        """When each index was written (ns), and where it is. Raises OSError.
+
+        Without `anew` one may be lacking that came in the same tick of the clock as the one before it.
+        """
+        changed_ns = os.stat(self._packs).st_mtime_ns
+        if anew or changed_ns != self._changed_ns:
+            self._changed_ns = changed_ns
+            self._indexes = [
+                (entry.stat().st_mtime_ns, Path(entry.path))
+                for entry in os.scandir(self._packs)
+                if entry.name.endswith(".idx")
+            ]
+        return self._indexes
+
+    def has_loose(self) -> bool:
+        """Whether there may be objects outside of packs: each has a folder named by its first byte."""
+        return any(name not in ("pack", "info") for name in os.listdir(self._folder))
 
 
 def _look_up(file: "_File", object_id: bytes) -> int | None:
@@ -167,7 +187,7 @@ class _File:
 # --- packs ---------------------------------------------------------------------------------------------
 
 
-def _read(stores: Sequence[Path], place: _Place, bytes_max: int) -> Stored:
+def _read(stores: Sequence["Store"], place: _Place, bytes_max: int) -> Stored:
     """Read an object, the deltas that it is made of one after the other. Raises Unsure, OSError, IndexError."""
     deltas: list[bytes] = []
     left = DELTAS_BYTES_MAX

@@ -16,7 +16,7 @@ import trio
 
 from clanmeshd import process
 from clanmeshd.rollout.git import GIT_TIMEOUT_S, HASH_BYTES, environment, one_line
-from clanmeshd.rollout.packfile import Stored, Unsure, read_object
+from clanmeshd.rollout.packfile import Store, Stored, Unsure, read_object
 
 HEADER_BYTES_MAX: Final = 512  # of an answer: an id, a type and a size, or the question with a word behind it
 QUESTION_BYTES_MAX: Final = 400
@@ -45,7 +45,7 @@ class Reader:
 
     def __init__(self, directory: Path, borrowed: Path | None = None) -> None:
         self._directory = directory
-        self._stores = [directory / "objects", *([borrowed] if borrowed is not None else [])]
+        self._stores = [Store(each) for each in (directory / "objects", borrowed) if each is not None]
         self._users = 0
         self._process: trio.Process | None = None
         self._buffer = bytearray()

@@ -59,7 +59,7 @@ async def test_refused_as_a_push(attack: Attack, tmp_path: Path, template: Path,
     assert attack.reasons[PUSH] in said
     assert "\n" not in said
     assert published(scene.device) == before
-    assert not list((scene.device.root / "rollout" / "quarantine").iterdir())
+    assert not scene.device.quarantined()
     assert not scene.marker.exists()
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from clanmeshd.rollout import packfile, reader
 from clanmeshd.rollout.git import environment
-from clanmeshd.rollout.packfile import Stored, Unsure, apply_delta, read_object
+from clanmeshd.rollout.packfile import Store, Stored, Unsure, apply_delta, read_object
 from clanmeshd.rollout.reader import Found, Reader
 
 BYTES_MAX = 1 << 20
@@ -80,28 +80,28 @@ def test_each_object_is_read_as_git_reads_it(made: Path, options: tuple[str, ...
     assert len(found) == 3 * (COMMITS + 1)
     for object_id, kind, size in found:
         expected = Stored(kind, size, _content(path, object_id, kind))
-        assert read_object([path / "objects"], object_id, BYTES_MAX) == expected
+        assert read_object([Store(path / "objects")], object_id, BYTES_MAX) == expected
 
 
 def test_what_is_too_large_is_not_read(made: Path) -> None:
     for object_id, kind, size in _all(made):
-        assert read_object([made / "objects"], object_id, size - 1) == Stored(kind, size, None)
+        assert read_object([Store(made / "objects")], object_id, size - 1) == Stored(kind, size, None)
 
 
 def test_what_is_nowhere_is_absent(made: Path, tmp_path: Path) -> None:
     """In all of several stores; one with loose objects may have it."""
     (tmp_path / "pack").mkdir()
     for first in (0, 1, 127, 255):
-        assert read_object([tmp_path, made / "objects"], bytes([first] * 20), BYTES_MAX) is None
+        assert read_object([Store(tmp_path), Store(made / "objects")], bytes([first] * 20), BYTES_MAX) is None
     (tmp_path / "5a").mkdir()
     with pytest.raises(Unsure):
-        read_object([tmp_path, made / "objects"], bytes(20), BYTES_MAX)
+        read_object([Store(tmp_path), Store(made / "objects")], bytes(20), BYTES_MAX)
 
 
 def test_a_chain_that_is_too_long_is_for_git(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packfile, "CHAIN_MAX", 1)
     with pytest.raises(Unsure):
-        read_object([made / "objects"], _some_delta(made), BYTES_MAX)
+        read_object([Store(made / "objects")], _some_delta(made), BYTES_MAX)
 
 
 @pytest.mark.parametrize("kind", ["pack", "idx"])
@@ -130,7 +130,7 @@ def test_a_damaged_pack_or_index_never_gives_another_content(made: Path, tmp_pat
 
 def _outcome(path: Path, object_id: bytes, right: Stored) -> str:
     try:
-        found = read_object([path / "objects"], object_id, BYTES_MAX)
+        found = read_object([Store(path / "objects")], object_id, BYTES_MAX)
     except Unsure:
         return "unsure"
     if found is None or found.content is None:
@@ -148,7 +148,7 @@ def test_an_older_kind_of_index_is_for_git(made: Path, tmp_path: Path) -> None:
     object_id, kind, _ = _all(path)[0]
     assert _content(path, object_id, kind) == _content(made, object_id, kind)
     with pytest.raises(Unsure):
-        read_object([path / "objects"], object_id, BYTES_MAX)
+        read_object([Store(path / "objects")], object_id, BYTES_MAX)
 
 
 def test_empty_objects_are_read(tmp_path: Path) -> None:
@@ -158,8 +158,24 @@ def test_empty_objects_are_read(tmp_path: Path) -> None:
     names = [git(path, *words).decode().strip() for words in (("hash-object", "-w", "--stdin"), ("mktree",))]
     git(path, "pack-objects", "-q", str(path / "objects/pack/pack"), stdin="\n".join([*names, ""]).encode())
     git(path, "prune-packed")
-    found = [read_object([path / "objects"], bytes.fromhex(name), 0) for name in names]
+    found = [read_object([Store(path / "objects")], bytes.fromhex(name), 0) for name in names]
     assert found == [Stored("blob", 0, b""), Stored("tree", 0, b"")]
+
+
+def test_a_pack_that_comes_in_the_same_tick_is_seen(made: Path, tmp_path: Path) -> None:
+    path = tmp_path / "repo.git"
+    subprocess.run(["cp", "-r", made, path], check=True)
+    packs, stores = path / "objects/pack", [Store(path / "objects")]
+    files = {each: each.read_bytes() for each in packs.iterdir()}
+    for each in files:
+        each.unlink()
+    os.utime(packs, ns=(7, 7))
+    object_id, kind, size = _all(made)[0]
+    assert read_object(stores, object_id, BYTES_MAX) is None
+    for each, data in files.items():
+        each.write_bytes(data)
+    os.utime(packs, ns=(7, 7))
+    assert read_object(stores, object_id, BYTES_MAX) == Stored(kind, size, _content(made, object_id, kind))
 
 
 def test_a_pack_that_goes_away_meanwhile_is_for_git(made: Path, tmp_path: Path) -> None:
@@ -168,7 +184,7 @@ def test_a_pack_that_goes_away_meanwhile_is_for_git(made: Path, tmp_path: Path) 
     for pack in (path / "objects/pack").glob("*.pack"):
         pack.unlink()
     with pytest.raises(Unsure):
-        read_object([path / "objects"], _all(made)[0][0], BYTES_MAX)
+        read_object([Store(path / "objects")], _all(made)[0][0], BYTES_MAX)
 
 
 # --- deltas --------------------------------------------------------------------------------------------
@@ -271,7 +287,7 @@ def test_what_would_keep_us_busy_is_for_git(tmp_path: Path, parts: list[bytes]) 
     git(tmp_path, "index-pack", "--stdin", "--strict", stdin=pack + hashlib.sha1(pack).digest())
     assert _content(tmp_path, _id(TARGET), "blob") == TARGET
     with pytest.raises(Unsure):
-        read_object([tmp_path / "objects"], _id(TARGET), BYTES_MAX)
+        read_object([Store(tmp_path / "objects")], _id(TARGET), BYTES_MAX)
 
 
 def test_a_bomb_ends_at_the_bound(tmp_path: Path) -> None:
@@ -330,5 +346,5 @@ def _unsure(stores: object, object_id: bytes, bytes_max: int) -> Stored | None:
 def test_descriptors_are_given_back(made: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for object_id, _, _ in _all(made):
-        read_object([made / "objects"], object_id, BYTES_MAX)
+        read_object([Store(made / "objects")], object_id, BYTES_MAX)
     assert len(os.listdir("/proc/self/fd")) == before

@@ -33,7 +33,7 @@ def _mount(root: Path, options: str) -> None:
 
 
 def _nothing_left(device: Device) -> bool:
-    return not list((device.root / "rollout" / "quarantine").iterdir())
+    return not device.quarantined()
 
 
 async def test_a_push_is_answered_with_the_cause(small: Device, author: Author, alice: Key) -> None:

@@ -310,6 +310,14 @@ class Device:
             trials=self.trials,
         )
 
+    def quarantined(self) -> list[str]:
+        """What is left of quarantines, beside the one shell that waits for the next."""
+        folder = self.root / "rollout" / "quarantine"
+        shells = list(folder.iterdir()) if folder.exists() else []
+        left = [path.relative_to(shell) for shell in shells for path in shell.rglob("*") if not path.is_dir()]
+        made = {"HEAD", "config", "objects/info/alternates"}
+        return [str(path) for path in left if str(path) not in made] + [shell.name for shell in shells[1:]]
+
     async def push(
         self, author: Author, key: Key, old: bytes | None, new: bytes, bundle: bytes | None = None
     ) -> HeadClaim:

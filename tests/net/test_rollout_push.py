@@ -39,8 +39,7 @@ def author(tmp_path: Path, alice: Key) -> Author:
 def device(tmp_path: Path, alice: Key) -> Iterator[Device]:
     device = Device(1, tmp_path / "device", (alice.line,))
     yield device
-    quarantine = device.root / "rollout" / "quarantine"
-    assert not quarantine.exists() or not list(quarantine.iterdir()), "a push left something behind"
+    assert not device.quarantined(), "a push left something behind"
 
 
 async def refused(device: Device, *arguments: object, **named: object) -> Fault:

@@ -37,7 +37,9 @@ async def test_the_next_one_finds_nothing_of_the_one_before(repository: Reposito
 
 
 @pytest.mark.parametrize("name", ["config", "HEAD", "objects/info/alternates"])
-async def test_one_in_which_something_else_was_written_is_not_used_again(repository: Repository, name: str) -> None:
+async def test_one_in_which_something_else_was_written_is_not_used_again(
+    repository: Repository, name: str
+) -> None:
     async with repository.quarantine() as first:
         (first.path / name).write_text("[core]\n\tfsmonitor = /tmp/evil\n")
     async with repository.quarantine() as second:

@@ -48,6 +48,7 @@ class Joined:
 
     membership: Membership
     records: list[Verified[Record]]
+    server: NodeId  # the member that admitted it
 
 
 async def join(config: Config, keys: DeviceKeys, token: Token, name: str, progress: Progress) -> Joined:
@@ -190,7 +191,7 @@ async def _exchange(channel: stream.Stream, keys: DeviceKeys, token: Token, name
     if not isinstance(welcome, Welcome):
         raise MalformedError("it did not answer as this version does: update both devices")
     records = open_bundle_untrusted(token, keys.node, await _receive_bundle(channel), server=channel.peer)
-    return Joined(Membership(token.clan, token.clan_name, welcome.discovery), records)
+    return Joined(Membership(token.clan, token.clan_name, welcome.discovery), records, channel.peer)
 
 
 async def _receive_bundle(channel: stream.Stream) -> list[bytes]:

@@ -68,6 +68,8 @@ async def join(daemon: "Daemon", args: dict[str, Any], conversation: Conversatio
         joined = await joining.join(daemon.config, daemon.keys, token, name, conversation.progress)
         await conversation.progress("admitted; starting the overlay")
         clan = await _begin(daemon, joined.membership, joined.records, token.authority_head)
+        clan.mesh.greet(joined.server, instant())
+        await clan.driver.settle()
     return _introduction(clan)
 
 

@@ -1,8 +1,9 @@
 """How a new record spreads: a wave of pushes, then its id told lazily.
 
 In a clan of up to eight others the author's push reaches everyone in one hop, and whoever got it from the author
-need not push again. In larger ones each node pushes what is new to it to its two neighbours on the ring of up
-members and to one at random: random peers alone would miss some, the ring alone would be slow.
+need not push again; but where a device is, it may have been able to tell one other alone. In larger ones each node
+pushes what is new to it to its two neighbours on the ring of up members and to one at random: random peers alone
+would miss some, the ring alone would be slow.
 
 What the wave missed (loss) is repaired by ids. Soon after a record came, its id goes to the ring neighbours that
 were not pushed it, which also tells whoever pushed it here that it arrived, and to two others, or in small clans
@@ -20,7 +21,7 @@ from random import Random  # noqa: TID251
 
 from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.limits import SHORT_ID_BYTES
-from clanmesh_protocol.records import Record
+from clanmesh_protocol.records import Kind, Record
 from clanmeshd.core.agenda import Agenda
 from clanmeshd.core.limits import (
     DRAWN_MAX,
@@ -85,7 +86,8 @@ class Dissemination:
         self, recent: _Recent, source: NodeId | None, author: NodeId, up: Sequence[NodeId]
     ) -> list[NodeId]:
         if len(up) <= PUSH_ALL_PEERS_MAX:
-            return [] if source == author else [node for node in up if node not in recent.holders]
+            is_told_by_author = source == author and recent.register[1] != Kind.NODE
+            return [] if is_told_by_author else [node for node in up if node not in recent.holders]
         ring = [node for node in self._neighbours(up) if node not in recent.holders]
         return ring + self._others(recent, self._drawn(up), PUSH_RANDOM, ring)
 

@@ -143,6 +143,12 @@ class Membership:
             self._revival.begin(self._standings.of(State.DOWN), now_s)
         self._change(subject, State.UP)
 
+    def greeted(self, node: NodeId, now_s: float) -> None:
+        """A hello was answered, as it seems: the next ping can be read, and need not wait. Only a few times."""
+        subject = self._subjects.get(node)
+        if subject is not None and subject.takes_greeting():
+            self._ping(subject, now_s, wide=False)
+
     def acked(self, node: NodeId, number: int, now_s: float) -> None:
         """A member answered a ping."""
         seconds = self._numbers.answered(node, number, now_s)

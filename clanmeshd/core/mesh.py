@@ -158,6 +158,12 @@ class Mesh:
                 self._membership.ping(node, now.monotonic_s, wide=True)
             self._work(now)
 
+    def greet(self, node: NodeId, now: Instant) -> None:
+        """Begin with this member: it is known to be there."""
+        if node in self._members:
+            self._membership.ping(node, now.monotonic_s, wide=True)
+            self._work(now)
+
     def _knock(self, now: Instant) -> None:
         if now.monotonic_s >= self._suggestions.next_deadline():
             record, root, admins = self._reception.own_record(), self.ledger.root(), self.authority.admins

@@ -164,6 +164,8 @@ class Reception:
         except ProtocolError as error:
             self._count(error)
             return
+        if self._traffic.has_greeted(opened.node, now_s):
+            self._membership.greeted(opened.node, now_s)
         answered = self._traffic.answer_hello(opened.node, shown, source, question_bytes, now_s)
         self._traffic.paths.hint(opened.node, source, question_bytes - answered)
 

@@ -81,10 +81,16 @@ class Subject:
 
     def greet_again(self) -> None:
         """After others reached it: if it was never heard here, count it as untried, a few times."""
-        # A link that never works must not take the turns of those that do.
-        if self.state is State.UNKNOWN and self.greeted_again < GREETINGS_AGAIN:
-            self.greeted_again += 1
+        if self.takes_greeting():
             self.tried_s = -inf
+
+    def takes_greeting(self) -> bool:
+        """Whether it may be tried out of turn, since something says that it is there; counts."""
+        # A link that never works must not take the turns of those that do.
+        if self.state is not State.UNKNOWN or self.greeted_again >= GREETINGS_AGAIN:
+            return False
+        self.greeted_again += 1
+        return True
 
     def confirmed_silent_s(self, doubt_s: float) -> float:
         """When it has been tried by ourselves for long enough that a vote is not rash.

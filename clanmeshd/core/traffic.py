@@ -32,13 +32,16 @@ class Traffic:
         self._sessions = sessions
         self._datagrams: list[SendDatagram] = []
         self._unproven_acks: Buckets[NodeId] = Buckets(UNPROVEN_ACKS_PER_S, UNPROVEN_ACKS_BURST)
-        self._hello_s: dict[NodeId, float] = {}
+        self._hello_s: dict[NodeId, float] = {}  # the last one to each, asked or not
+        self._greeted_s: dict[NodeId, float] = {}  # the last one that was no answer
 
     def retain(self, members: frozenset[NodeId]) -> None:
         """Forget all others."""
         self.paths.retain(members)
         self._unproven_acks.retain(members)
-        self._hello_s = {node: at_s for node, at_s in self._hello_s.items() if node in members}
+        for told_s in (self._hello_s, self._greeted_s):
+            for node in told_s.keys() - members:
+                del told_s[node]
 
     def drain(self) -> list[SendDatagram]:
         """Give all datagrams that wait, probes first."""
@@ -104,7 +107,7 @@ class Traffic:
         """Show a member a node record, under the identities alone. The caller keeps the pace."""
         if record is None:
             return
-        self._hello_s[node] = now_s
+        self._hello_s[node] = self._greeted_s[node] = now_s
         for endpoint in endpoints:
             data = self._sessions.seal_hello(node, RecordFrame(record.data))
             if data is not None and self.paths.spend(node, endpoint, len(data)):
@@ -121,6 +124,11 @@ class Traffic:
         surest = self.paths.surest(node)
         self.hello(node, record, [surest] if surest is not None else [], now_s)
         return True
+
+    def has_greeted(self, node: NodeId, now_s: float) -> bool:
+        """Whether a hello of a member may be its answer to one of ours, which went to where it says that it is."""
+        is_lately = now_s < self._greeted_s.get(node, -HELLO_ANSWER_INTERVAL_S) + HELLO_ANSWER_INTERVAL_S
+        return is_lately and self.paths.surest(node) is not None
 
     def answer_hello(
         self, node: NodeId, record: Record | None, source: Endpoint, question_bytes: int, now_s: float

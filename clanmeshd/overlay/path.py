@@ -1,7 +1,8 @@
 """One peer's path: what it is, what becomes of it, and when a better one is sought. Pure.
 
 - It starts on what works now: a relay is asked for while a direct path is being sought.
-- A spot becomes the path only after two answers from it; a better one only if it is clearly better.
+- A spot becomes the path after two answers from it, or one where there is no path; a better one only if it is
+  clearly better.
 - Where something is sent and nothing comes, the peer is asked for a sign of life through the tunnel; without one
   the path is dead, and the next best is taken: another proven spot, or a relay, while a new search runs.
 - There is always a reason why it is not direct, and a next try.
@@ -18,6 +19,8 @@ from clanmeshd.overlay.path_terms import (
     KEEPALIVE_S,
     LOOKED_S,
     LOOKING_S,
+    PONGS_NEEDED,
+    PONGS_WITHOUT,
     RELAY_PATIENCE_S,
     SILENT_MAX,
     SLEEP_AFTER_S,
@@ -200,6 +203,14 @@ class PeerPath:
         if self.kind is PathKind.NONE and self._relaying.endpoint is None:
             self._want_relay(now_s)
 
+    def call_again(self, now_s: float) -> bool:
+        """There is somebody more to take a call. Whether that helps: nobody could take the last one."""
+        search = self._seeking.search
+        if search is None or not search.is_unheard:
+            return False
+        search.call_again(now_s)
+        return True
+
     def not_carried(self) -> None:
         """Nobody could take the last call."""
         if self._seeking.search is not None:
@@ -216,14 +227,18 @@ class PeerPath:
 
     def proven(self, target: Endpoint, rtt_s: float, now_s: float) -> None:
         """A probe there was answered."""
-        if not self.is_asleep and self._seeking.proven(target, rtt_s, now_s):
+        if not self.is_asleep and self._seeking.proven(target, rtt_s, now_s, self._pongs_needed):
             self._choose(now_s)
 
     # --- choosing ---------------------------------------------------------------------------------------
 
+    @property
+    def _pongs_needed(self) -> int:
+        return PONGS_WITHOUT if self.kind is PathKind.NONE else PONGS_NEEDED
+
     def _choose(self, now_s: float) -> bool:
         spots = self._seeking.spots
-        best = spots.best(now_s)
+        best = spots.best(now_s, self._pongs_needed)
         if best is None:
             return False
         current = spots.get(self._endpoint) if self.is_direct and not self._is_held else None
@@ -316,7 +331,7 @@ class PeerPath:
         yields = self._fellow.address < self._around.own.address or self._is_relied_on(now_s)
         endpoint = self._relaying.adopt(candidates, yields=yields)
         spot = self._seeking.spots.get(self._endpoint) if self.is_direct else None
-        if spot is not None and spot.is_proven(now_s):
+        if spot is not None and spot.is_proven(now_s, PONGS_WITHOUT):
             self._confirm_s = min(self._confirm_s, now_s + CONFIRM_S)
             self._seeking.ask_again(spot, now_s)
             return

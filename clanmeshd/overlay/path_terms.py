@@ -15,10 +15,11 @@ from clanmesh_protocol.signalling import CallKind, Candidate, NatKind
 
 # --- Probing -------------------------------------------------------------------------------------------
 
-PROBE_PAUSES_S: Final = (0.1, 0.2, 0.4, 0.8)  # between the tries of one spot in one search: five, all lost in 1 of
-# 100,000 with a tenth lost
+PROBE_PAUSES_S: Final = (0.05, 0.15, 0.35, 0.8)  # between the tries of one spot in one search: five, all lost in 1
+# of 100,000 with a tenth lost; the first is often a moment too early, before the peer knows who probes
 BRIEF_TRIES: Final = 2  # in a search that is one of many: another one follows
 PONGS_NEEDED: Final = 2  # one may be a stray; the second, or the peer's own probe, is none
+PONGS_WITHOUT: Final = 1  # the same where nothing else leads to the peer
 PROOF_S: Final = 10.0  # within which they must come, and for which they hold where nothing else shows life
 SPOTS_MAX: Final = 16  # endpoints of one peer that are remembered: eight called, eight listed
 SEARCH_S: Final = 2.5  # from its beginning on: calls, openers and all tries have had their time

@@ -149,7 +149,10 @@ class Paths:
         return was_asleep and not path.is_asleep
 
     def answers(self, node: NodeId, now_s: float) -> None:
-        """A peer that was silent answers the core again: it may be reached without a relay now."""
+        """A peer that was silent answers the core again: it may be reached without a relay, and carry calls."""
+        for each in self._paths.values():
+            if each.call_again(now_s):
+                self._settle(each)
         path = self._paths.get(node)
         if path is not None and not path.is_direct:
             path.search_again(now_s)

@@ -45,6 +45,11 @@ class Search:
         self._calls, self._call_s = self._calls + 1, now_s + pause_s
         return True
 
+    @property
+    def is_unheard(self) -> bool:
+        """Whether it has called, and nobody could take the call."""
+        return self._calls > 0 and not self.was_carried
+
     def call_again(self, now_s: float) -> None:
         """There is something new to say."""
         self._call_s = min(self._call_s, now_s)

@@ -127,17 +127,17 @@ class Seeking:
         if spot is not None and self.search is not None and not spot.is_heard:
             spot.is_heard, spot.tries, spot.next_s = True, 0, now_s
 
-    def proven(self, target: Endpoint, rtt_s: float, now_s: float) -> bool:
-        """A probe was answered. True: often enough."""
+    def proven(self, target: Endpoint, rtt_s: float, now_s: float, needed: int) -> bool:
+        """A probe was answered. True: as often as is needed. It is asked until that would do anywhere."""
         spot = self.spots.get(target)
         if spot is None:
             return False
         spot.ponged(rtt_s, now_s)
         if not spot.is_proven(now_s):
             self._probe(spot, now_s)
-            return False
-        spot.next_s = inf
-        return True
+        else:
+            spot.next_s = inf
+        return spot.is_proven(now_s, needed)
 
     def ask_again(self, spot: Spot, now_s: float) -> None:
         """Have one spot prove itself anew, soon."""

@@ -54,10 +54,10 @@ class Spot:
         """The lowest is best."""
         return self.rtt_s + PENALTY_S[self.rank]
 
-    def is_proven(self, now_s: float) -> bool:
+    def is_proven(self, now_s: float, needed: int = PONGS_NEEDED) -> bool:
         """Whether a path may be moved here."""
         signs = self.pongs + (self.is_heard and self.pongs > 0)  # a probe of the peer's came, too
-        return signs >= PONGS_NEEDED and now_s < self.last_s + PROOF_S
+        return signs >= needed and now_s < self.last_s + PROOF_S
 
     def beats(self, other: "Spot") -> bool:
         """Whether it is so much better than one in use that it pays to move."""
@@ -136,9 +136,9 @@ class Spots:
         """When `due` gives one."""
         return min((_due_s(spot, shut_from_s) for spot in self._spots.values()), default=inf)
 
-    def best(self, now_s: float) -> Spot | None:
+    def best(self, now_s: float, needed: int = PONGS_NEEDED) -> Spot | None:
         """The best that is proven, and not only before it died under traffic."""
-        proven = [spot for spot in self._spots.values() if spot.is_proven(now_s)]
+        proven = [spot for spot in self._spots.values() if spot.is_proven(now_s, needed)]
         alive = [spot for spot in proven if now_s >= spot.died_s + AVOID_S or spot.first_s > spot.died_s]
         return min(alive, key=lambda spot: spot.score_s, default=None)
 

@@ -24,7 +24,7 @@ from clanmesh_protocol.messages import (
 from clanmesh_protocol.records import SINGLE_SLOT, Credential, Kind, Record, Revocation, Suspicion
 from clanmesh_protocol.signing import Verified, read_untrusted
 from clanmeshd.core.effects import FetchRecords, SendDatagram, StoreRecord
-from clanmeshd.core.limits import UNPROVEN_ACKS_BURST, VERIFICATIONS_BURST
+from clanmeshd.core.limits import GREETINGS_AGAIN, UNPROVEN_ACKS_BURST, VERIFICATIONS_BURST
 from clanmeshd.core.mesh import Mesh
 from tests.core.worlds import (
     START_SEQ,
@@ -238,6 +238,24 @@ class TestUnproven:
             mesh.receive(question, VICTIM, NOW)
             total += sum(len(d.data) for d in datagrams(mesh.effects()) if d.destination == VICTIM)
         assert 0 < total <= len(question)
+        assert puppet.state(NOW) == "unknown"
+
+    def test_a_hello_that_answers_one_is_pinged_at_once_but_only_where_its_sender_says_that_it_is(self) -> None:
+        mesh = started()
+        puppet = Puppet(CLAN, 1, mesh)
+        hello = puppet.sessions.seal_hello(mesh.node, RecordFrame(puppet.record))
+        assert hello is not None
+        mesh.receive(hello, puppet.at, NOW)
+        mesh.effects()
+        mesh.greet(puppet.node, NOW)
+        assert puppet.at in {d.destination for d in datagrams(mesh.effects())}
+        pings = []
+        for _ in range(20):
+            mesh.receive(hello, VICTIM, NOW)
+            effects = mesh.effects()
+            assert VICTIM not in {d.destination for d in datagrams(effects)}
+            pings += [frame for frame in puppet.read(effects) if isinstance(frame, Ping)]
+        assert len(pings) == GREETINGS_AGAIN, "it may be a recording"
         assert puppet.state(NOW) == "unknown"
 
     def test_a_hello_with_anything_else_in_it_is_refused(self) -> None:

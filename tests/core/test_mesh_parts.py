@@ -19,8 +19,9 @@ from clanmesh_protocol.messages import (
     Want,
     encode_frames,
 )
-from clanmesh_protocol.records import Kind, Record
+from clanmesh_protocol.records import SINGLE_SLOT, Kind, Record
 from clanmesh_protocol.signing import read_untrusted
+from clanmeshd.core.author import node_content
 from clanmeshd.core.buckets import Buckets, TokenBucket
 from clanmeshd.core.dissemination import Dissemination
 from clanmeshd.core.limits import (
@@ -214,6 +215,11 @@ class TestDissemination:
     def test_what_came_by_another_is_pushed_on(self) -> None:
         up = PEERS[:4]
         assert Dissemination(OWN, Random(1)).spread(record(1), PEERS[0], up, 0.0) == PEERS[1:4]
+
+    def test_where_its_author_is_it_may_have_been_able_to_tell_one_other_alone(self) -> None:
+        place = node_content(CLAN.keys[0], CLAN.id, [], 0)
+        said = read_untrusted(CLAN.sign(0, place, kind=Kind.NODE, slot=SINGLE_SLOT, seq=START_SEQ), CLAN.id).value
+        assert Dissemination(OWN, Random(1)).spread(said, CLAN.keys[0].node, PEERS[:4], 0.0) == PEERS[:4]
 
     def test_of_many_the_ring_neighbours_and_one_more(self) -> None:
         targets = Dissemination(PEERS[10], Random(1)).spread(record(1), None, PEERS[:10] + PEERS[11:], 0.0)

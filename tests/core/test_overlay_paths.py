@@ -385,8 +385,36 @@ class TestTryingAgain:
         assert one.uses[-1][1].endpoint != fast
         assert one.actions[-1][1] == Probe(other.node, fast)
 
+    def test_one_answer_is_enough_where_there_is_no_path(self) -> None:
+        net = Net()
+        one, other, _ = couple(net, "public", "public", relays=0)
+        introduce(one, other)
+        spot = Endpoint(bytes([198, 51, 100, 9]), 9)
+        one.engine._paths[other.node]._seeking._add(spot, is_shut=False)
+        one.engine.proven(other.node, spot, LEG_S, net.now_s)
+        one.perform()
+        assert [use.endpoint for _, use in one.uses] == [spot]
+        assert Probe(other.node, spot) in done(one, Probe), "it is asked once more all the same"
+
 
 class TestReasons:
+    def test_a_call_that_nobody_took_is_made_again_when_there_is_somebody(self) -> None:
+        net = Net()
+        one, other, _ = couple(net, "easy", "easy", relays=0)
+        one.has_carrier = other.has_carrier = False
+        introduce(one, other)
+        net.run(0.05)
+        calls = len(done(one, MakeCall))
+        one.has_carrier = True
+        one.engine.answers(NodeId(bytes(32)), net.now_s)
+        one.perform()
+        net.run(0.01)
+        assert len(done(one, MakeCall)) == calls + 1
+        one.engine.answers(NodeId(bytes(32)), net.now_s)
+        one.perform()
+        net.run(0.01)
+        assert len(done(one, MakeCall)) == calls + 1, "that one was taken"
+
     def test_nobody_carries(self) -> None:
         net = Net()
         one, other, _ = couple(net, "easy", "easy", relays=0)

@@ -7,6 +7,7 @@ from typing import Final
 
 import trio
 
+from clanmesh_protocol.keys import NodeId
 from clanmeshd.core.effects import SetTunnels
 from clanmeshd.overlay.backend import Backend, OverlayUnavailable, TunnelState, open_backend
 from clanmeshd.overlay.drift import Drift
@@ -30,6 +31,7 @@ class Overlay:
     remedy: str = ""
     applied: Callable[[SetTunnels], Awaitable[None]] | None = None  # hears of a private key that is in use
     seen: Callable[[Mapping[bytes, TunnelState]], None] = lambda observed: None  # hears of each look at the peers
+    held: frozenset[NodeId] = frozenset()  # whom WireGuard has, by the last state that was applied
     _observed: Mapping[bytes, TunnelState] = field(default_factory=dict)
 
     async def run(self, wanted: Latest[SetTunnels]) -> None:
@@ -53,11 +55,14 @@ class Overlay:
             try:
                 nursery.start_soon(Drift(self.interface, lambda: _prefix(wanted.newest)).run, wanted.again)
                 greeter = Greeter(backend, nursery, applied=self.applied)
-                await reconcile(
-                    wanted, greeter.apply, what="overlay", recheck_s=DRIFT_CHECK_S, report=self._report
-                )
+
+                async def apply(state: SetTunnels) -> None:
+                    await greeter.apply(state)
+                    self.held = frozenset(tunnel.node for tunnel in state.tunnels)
+
+                await reconcile(wanted, apply, what="overlay", recheck_s=DRIFT_CHECK_S, report=self._report)
             finally:
-                self.backend = None
+                self.backend, self.held = None, frozenset()
                 with trio.move_on_after(1, shield=True):
                     await backend.close()
                 nursery.cancel_scope.cancel()

@@ -267,9 +267,10 @@ class Steering:
 
     async def _follow_news(self) -> None:
         while True:
-            news = self.driver.news
+            news, pause_ends_s = self.driver.news, trio.current_time() + NEWS_S
             self._follow_peers(self.driver.mesh.peers(instant()))
-            await self.driver.quiet(news, TURN_S_MAX, NEWS_S)
+            await self.driver.quiet(news, TURN_S_MAX, 0.0)  # at once: somebody may be there to carry calls
+            await trio.sleep_until(pause_ends_s)
 
     def _follow_peers(self, peers: Sequence[Peer]) -> None:
         up = [peer for peer in peers if peer.node != self.node and peer.state == State.UP]

@@ -77,6 +77,7 @@ class Traversal:
     async def _steer(self, port: RawPort) -> None:
         probes = Probes(self.keys.node, self.keys.static_private, self.clan, os.urandom)
         probing = Probing(probes, port, self._learn)
+        probing.awaits = lambda node: node in self.overlay.held
         inside = overlay_prefix(self.clan)
         asker = Asker(
             self.reach, self, self.config.tunnel_port, inside, lambda endpoint, data: port.send(data, endpoint)

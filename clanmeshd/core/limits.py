@@ -15,8 +15,8 @@ PROBE_GREETING_INTERVAL_S: Final = 0.05  # until each member was tried once afte
 PROBE_GREETING_SOON_S: Final = 1.0  # faster in clans that would take longer, 50 members at 50 a second;
 PROBE_GREETING_INTERVAL_S_MIN: Final = 0.01  # but no faster than this, which is 20 kB/s,
 PROBE_GREETING_S: Final = 10.0  # unless it would take longer than that: in clans of over 1000
-GREETINGS_AGAIN: Final = 3  # tries of one whom others have reached, or that has answered a hello, and that was never
-# heard itself: with a tenth lost, 2 in a million need more
+GREETINGS_AGAIN: Final = 3  # tries of one whom others reach, or that answered a hello: with a tenth lost, 2 in a
+# million need more
 PROBE_TIMEOUT_S_MIN: Final = 0.2  # a LAN answers in 1 ms; a busy machine's scheduler may not
 PROBE_TIMEOUT_S_MAX: Final = 0.5  # twice the round trip to the far side of the Earth
 INDIRECT_TIMEOUT_S: Final = 0.7  # for those asked: one probe of theirs and two ways to us

@@ -29,7 +29,7 @@ from clanmeshd.core.meeting import Meeting
 from clanmeshd.core.membership import Membership
 from clanmeshd.core.notices import Notices
 from clanmeshd.core.own_records import OwnRecords
-from clanmeshd.core.peers import Peer, describe
+from clanmeshd.core.peers import Peer, describe_all
 from clanmeshd.core.reception import Reception, Worth
 from clanmeshd.core.sessions import Sessions
 from clanmeshd.core.subjects import Action, Changed, SendPing, State
@@ -154,9 +154,9 @@ class Mesh:
             self._traffic.paths.set_carried(node, is_carried=is_carried)
             self._gossip.set_carried(node, is_carried=is_carried)
             self._carriers.carried(node, now.monotonic_s, is_carried=is_carried)
-            if is_carried:
-                self._membership.ping(node, now.monotonic_s, wide=True)
             self._work(now)
+            if is_carried:
+                self.greet(node, now)
 
     def greet(self, node: NodeId, now: Instant) -> None:
         """Begin with this member: it is known to be there."""
@@ -286,16 +286,12 @@ class Mesh:
 
     def peers(self, now: Instant) -> list[Peer]:
         """Every member as it looks from here, this device too, sorted by node id."""
-        paths = self._traffic.paths
-        return [
-            describe(member, self.node, self.authority, self.ledger, self._membership, paths, now.monotonic_s)
-            for member in self.authority.members.values()
-        ]
+        parts = self.authority, self.ledger, self._membership, self._traffic.paths
+        return describe_all(self.node, *parts, now.monotonic_s)
 
     def up(self) -> frozenset[NodeId]:
         """The members that answer, this device among them if it is one."""
-        own = self.authority.members.keys() & {self.node}
-        return frozenset((*own, *self._membership.up()))
+        return frozenset((*self._membership.up(), *(self.authority.members.keys() & {self.node})))
 
     def holders(self, record: RecordId, now: Instant) -> frozenset[NodeId]:
         """Who is known to have a record of the last minute. Those of whom it is not are asked meanwhile."""

@@ -31,6 +31,14 @@ class Peer:
     is_carried: bool = False  # by a stream, in the place of datagrams
 
 
+def describe_all(
+    own: NodeId, authority: Authority, ledger: Ledger, membership: Membership, paths: Paths, now_s: float
+) -> list[Peer]:
+    """Every member, sorted by node id."""
+    members = authority.members.values()
+    return [describe(member, own, authority, ledger, membership, paths, now_s) for member in members]
+
+
 def describe(
     member: Member,
     own: NodeId,

@@ -62,7 +62,7 @@ class PeerPath:
         self._yields = False  # it slept, and was woken by the peer
         self._rings = False  # it slept, and WireGuard still sends to where it rings
         self._silence = Silence(now_s, around)
-        self._seeking = Seeking(node, fellow, around, self.actions)
+        self.seeking = Seeking(node, fellow, around, self.actions)
         self._relaying = Relaying(node, around, self.actions)
         self._why = Why.TRYING
         self._failures = 0  # searches in vain, one after the other
@@ -74,8 +74,8 @@ class PeerPath:
 
     def standing(self) -> Standing:
         """How it is, for people."""
-        spot = self._seeking.spots.get(self._endpoint) if self.is_direct else None
-        search = self._seeking.search
+        spot = self.seeking.spots.get(self._endpoint) if self.is_direct else None
+        search = self.seeking.search
         next_s = search.ends_s if search is not None else self._retry_s
         return Standing(
             self.kind,
@@ -112,26 +112,26 @@ class PeerPath:
         if fellow == self._fellow:
             return
         self._fellow = fellow
-        if self._seeking.set_fellow(fellow) and self.kind is not PathKind.LAN:
+        if self.seeking.set_fellow(fellow) and self.kind is not PathKind.LAN:
             self.search_again(now_s)
 
     def search_again(self, now_s: float) -> None:
         """Something has changed that may help: search, unless that has only just begun."""
-        if not self.is_asleep and self._seeking.may_begin(now_s):
+        if not self.is_asleep and self.seeking.may_begin(now_s):
             self._failures = 0
             self._search(now_s)
-        elif self._seeking.search is not None:
-            self._seeking.search.call_again(now_s)
+        elif self.seeking.search is not None:
+            self.seeking.search.call_again(now_s)
 
     def moved(self, now_s: float) -> None:
         """This device has other addresses, or was asleep: nothing is proven any more."""
-        self._seeking.doubt()
+        self.seeking.doubt()
         self._failures = self._deaths = 0
         if self.is_asleep:
             return
         if self.is_direct:
             self._confirm_s = now_s + CONFIRM_S
-            spot = self._seeking.spots.get(self._endpoint)
+            spot = self.seeking.spots.get(self._endpoint)
             if spot is not None and spot.is_shut:
                 self._is_held = True
                 self.actions.append(Hold(self.node))
@@ -151,7 +151,7 @@ class PeerPath:
     def sleep(self) -> None:
         """There is nothing to send, and there are many others."""
         self._relaying.drop()
-        self._seeking.end()
+        self.seeking.end()
         self._silence.bury()
         self.is_asleep, self._rings, self.kind, self._why = True, True, PathKind.NONE, Why.ASLEEP
         self._retry_s, self._confirm_s, self._is_held = inf, inf, False
@@ -175,7 +175,7 @@ class PeerPath:
 
     def _search(self, now_s: float, *, calls: bool = True) -> None:
         is_brief = self.is_direct or self._failures >= SILENT_MAX
-        self._seeking.begin(now_s, calls=calls, is_brief=is_brief)
+        self.seeking.begin(now_s, calls=calls, is_brief=is_brief)
         self._retry_s = inf
         if self.kind is PathKind.NONE:
             self._why = Why.TRYING
@@ -183,18 +183,18 @@ class PeerPath:
                 self._want_relay(now_s)
 
     def _want_relay(self, now_s: float) -> None:
-        self._relaying.want(now_s, self._seeking.nat, is_near=self._seeking.is_near)
+        self._relaying.want(now_s, self.seeking.nat, is_near=self.seeking.is_near)
 
     def called(self, kind: CallKind, nat: NatKind, candidates: tuple[Candidate, ...], now_s: float) -> None:
         """The peer called."""
         self.wake(now_s, is_called=True)
-        self._seeking.take(nat, candidates)
+        self.seeking.take(nat, candidates)
         match kind:
             case CallKind.ASK:
-                self._seeking.asked(now_s)
+                self.seeking.asked(now_s)
                 self._retry_s = inf
             case CallKind.OPENED:
-                self._seeking.opened(now_s)
+                self.seeking.opened(now_s)
                 self._retry_s = inf
             case CallKind.RELAY:
                 self._take_up(candidates, now_s)
@@ -203,31 +203,18 @@ class PeerPath:
         if self.kind is PathKind.NONE and self._relaying.endpoint is None:
             self._want_relay(now_s)
 
-    def call_again(self, now_s: float) -> bool:
-        """There is somebody more to take a call. Whether that helps: nobody could take the last one."""
-        search = self._seeking.search
-        if search is None or not search.is_unheard:
-            return False
-        search.call_again(now_s)
-        return True
-
-    def not_carried(self) -> None:
-        """Nobody could take the last call."""
-        if self._seeking.search is not None:
-            self._seeking.search.was_carried = False
-
     def heard(self, source: Endpoint, now_s: float) -> None:
         """A probe of the peer's came from here; it may be an old one that somebody recorded."""
         if self.is_direct and source == self._endpoint and self._confirm_s == inf:
             return
         self.wake(now_s, is_called=True)
-        self._seeking.heard(source, now_s)
-        if self._seeking.search is not None:
+        self.seeking.heard(source, now_s)
+        if self.seeking.search is not None:
             self._retry_s = inf
 
     def proven(self, target: Endpoint, rtt_s: float, now_s: float) -> None:
         """A probe there was answered."""
-        if not self.is_asleep and self._seeking.proven(target, rtt_s, now_s, self._pongs_needed):
+        if not self.is_asleep and self.seeking.proven(target, rtt_s, now_s, self._pongs_needed):
             self._choose(now_s)
 
     # --- choosing ---------------------------------------------------------------------------------------
@@ -237,7 +224,7 @@ class PeerPath:
         return PONGS_WITHOUT if self.kind is PathKind.NONE else PONGS_NEEDED
 
     def _choose(self, now_s: float) -> bool:
-        spots = self._seeking.spots
+        spots = self.seeking.spots
         best = spots.best(now_s, self._pongs_needed)
         if best is None:
             return False
@@ -252,12 +239,12 @@ class PeerPath:
         self._relaying.linger(now_s)
         self._use(best.endpoint, KEEPALIVE_S if best.rank is Rank.DIRECT else 0, now_s)
         if self.kind is PathKind.LAN:
-            self._seeking.end()  # nothing is better
+            self.seeking.end()  # nothing is better
             self._retry_s = inf
         return True
 
     def _use(self, endpoint: Endpoint, keepalive_s: int, now_s: float) -> None:
-        self._endpoint = self._seeking.keep = endpoint
+        self._endpoint = self.seeking.keep = endpoint
         self._used_s, self._confirm_s, self._is_held, self._rings = now_s, inf, False, False
         # Both ways are open by now, so it need not be the side that probes first; and that depends on what is not
         # known of the other where nobody called: two handshakes that cross cost five seconds.
@@ -281,7 +268,7 @@ class PeerPath:
         self._deaths += 1
         self._silence.bury()
         self._confirm_s, self._is_held = inf, False
-        spot = self._seeking.spots.get(self._endpoint) if self.is_direct else None
+        spot = self.seeking.spots.get(self._endpoint) if self.is_direct else None
         if spot is not None:
             spot.died_s = now_s
             spot.doubt()
@@ -323,17 +310,17 @@ class PeerPath:
             return
         self.kind = PathKind.RELAY
         self._use(endpoint, KEEPALIVE_S, now_s)
-        if self._seeking.search is None and self._retry_s == inf:
+        if self.seeking.search is None and self._retry_s == inf:
             self._retry(now_s)
 
     def _take_up(self, candidates: tuple[Candidate, ...], now_s: float) -> None:
         """The peer has a relay: it has no direct path, or has one no more, or just had none yet."""
         yields = self._fellow.address < self._around.own.address or self._is_relied_on(now_s)
         endpoint = self._relaying.adopt(candidates, yields=yields)
-        spot = self._seeking.spots.get(self._endpoint) if self.is_direct else None
+        spot = self.seeking.spots.get(self._endpoint) if self.is_direct else None
         if spot is not None and spot.is_proven(now_s, PONGS_WITHOUT):
             self._confirm_s = min(self._confirm_s, now_s + CONFIRM_S)
-            self._seeking.ask_again(spot, now_s)
+            self.seeking.ask_again(spot, now_s)
             return
         if endpoint is not None:
             self._use_relay(endpoint, now_s)
@@ -356,7 +343,7 @@ class PeerPath:
     def next_deadline(self) -> float:
         """When `handle_deadline` has something to do; infinity for never."""
         return min(
-            self._seeking.next_deadline(),
+            self.seeking.next_deadline(),
             self._relaying.next_deadline(),
             self._retry_s,
             self._confirm_s,
@@ -368,7 +355,7 @@ class PeerPath:
         self._watch(now_s)
         if now_s >= self._retry_s:
             self._search(now_s, calls=not self.is_direct)
-        search = self._seeking.go_on(now_s)
+        search = self.seeking.go_on(now_s)
         if search is not None:
             self._end(search, now_s)
         if now_s >= self._relaying.wanted_s and self.kind is PathKind.NONE and not self._deaths:
@@ -390,19 +377,16 @@ class PeerPath:
         if now_s >= self._confirm_s or (self._deaths < DEATHS_MAX and self._silence.is_over(now_s)):
             self._die(now_s)
         elif self._deaths < DEATHS_MAX:
-            if self._silence.takes_echo(now_s):
-                self.actions.append(Echo(self.node))
-            if self._silence.takes_look(now_s):
-                self.actions.append(Look(self.node))
+            self.actions += self._silence.questions(self.node, now_s)
 
     def _end(self, search: Search, now_s: float) -> None:
         if self.is_direct:
-            spot = self._seeking.spots.get(self._endpoint)
+            spot = self.seeking.spots.get(self._endpoint)
             if spot is not None and max(spot.last_s, self._silence.heard_s) < search.began_s:
                 self._die(now_s)
                 return
         else:
-            self._why = self._seeking.reason(search)
+            self._why = self.seeking.reason(search)
             self._failures += 1
             if self._rings:
                 self._rings = False

@@ -112,7 +112,7 @@ class Paths:
     def not_carried(self, node: NodeId) -> None:
         """There was nobody to take the last call to a peer."""
         if node in self._paths:
-            self._paths[node].not_carried()
+            self._paths[node].seeking.not_carried()
 
     def heard(self, node: NodeId, source: Endpoint, now_s: float) -> None:
         """A probe of a peer's came from somewhere; it may be a recording."""
@@ -151,7 +151,7 @@ class Paths:
     def answers(self, node: NodeId, now_s: float) -> None:
         """A peer that was silent answers the core again: it may be reached without a relay, and carry calls."""
         for each in self._paths.values():
-            if each.call_again(now_s):
+            if each.seeking.call_again(now_s):
                 self._settle(each)
         path = self._paths.get(node)
         if path is not None and not path.is_direct:

@@ -30,11 +30,13 @@ Learnt: TypeAlias = Heard | Proven
 class Probing:
     """One device's probing. Close it in the end.
 
-    `counters` counts what was refused of what came, by the codes of ProtocolErrors.
+    `counters` counts what was refused of what came, by the codes of ProtocolErrors. `awaits` says whether
+    WireGuard here would take a member's handshake: before that an answer would promise too much.
     """
 
     def __init__(self, probes: Probes, port: RawPort, learn: Callable[[Learnt], None]) -> None:
         self.counters: Counter[str] = Counter()
+        self.awaits: Callable[[NodeId], bool] = lambda node: True
         self._probes = probes
         self._port = port
         self._learn = learn
@@ -86,7 +88,7 @@ class Probing:
         except ProtocolError as error:
             self.counters[error.code] += 1
             return
-        if isinstance(learnt, Heard) and learnt.answer is not None:
+        if isinstance(learnt, Heard) and learnt.answer is not None and self.awaits(learnt.node):
             self._port.send(learnt.answer, arrival.source, local=arrival.local)
         self._learn(learnt)
 

@@ -68,6 +68,11 @@ class Search:
         return min(self._call_s, self.ends_s)
 
 
+def is_even(one: NatKind, other: NatKind) -> bool:
+    """Whether neither side's router is the harder one: then it does not matter who probes first."""
+    return HARDNESS[one] == HARDNESS[other]
+
+
 def begins(own: tuple[NatKind, bytes], other: tuple[NatKind, bytes]) -> bool:
     """Whether the own side probes first: the one with the harder router; of equals, the lower overlay address."""
     mine, theirs = HARDNESS[own[0]], HARDNESS[other[0]]

@@ -20,7 +20,7 @@ from clanmeshd.overlay.path_terms import (
     Rank,
     Why,
 )
-from clanmeshd.overlay.searching import Search, begins, reason
+from clanmeshd.overlay.searching import Search, begins, is_even, reason
 from clanmeshd.overlay.spots import Spot, Spots
 
 
@@ -87,6 +87,18 @@ class Seeking:
         """Whether what somebody else does may begin a search again."""
         return now_s >= self._begun_s + ASKED_AGAIN_S
 
+    def not_carried(self) -> None:
+        """Nobody could take the last call."""
+        if self.search is not None:
+            self.search.was_carried = False
+
+    def call_again(self, now_s: float) -> bool:
+        """There is somebody more to take a call. Whether that helps: nobody could take the last one."""
+        if self.search is None or not self.search.is_unheard:
+            return False
+        self.search.call_again(now_s)
+        return True
+
     def reason(self, search: Search) -> Why:
         """Why a search found nothing."""
         was_answered = search.opened_s < inf
@@ -152,7 +164,7 @@ class Seeking:
         """When `go_on` has something to do."""
         if self.search is None:
             return inf
-        return min(self.search.next_deadline(), self.spots.next_s(self.search.shut_from_s(begins=self.begins)))
+        return min(self.search.next_deadline(), self.spots.next_s(self._shut_from_s(self.search)))
 
     def go_on(self, now_s: float) -> Search | None:
         """Call and probe what is due. Gives the search when it is over."""
@@ -162,12 +174,16 @@ class Seeking:
         if search.takes_call(now_s):
             search.was_carried = True
             self._actions.append(MakeCall(self._node, CallKind.ASK, self._around.own.candidates))
-        for spot in self.spots.due(now_s, search.shut_from_s(begins=self.begins)):
+        for spot in self.spots.due(now_s, self._shut_from_s(search)):
             self._probe(spot, now_s)
         if now_s < search.ends_s:
             return None
         self.search = None
         return search
+
+    def _shut_from_s(self, search: Search) -> float:
+        """From when on spots behind routers are probed: where it is even, by who knows first that both are open."""
+        return search.shut_from_s(begins=self.begins or is_even(self._around.own.nat, self.nat))
 
     def _probe(self, spot: Spot, now_s: float) -> None:
         spot.tried(now_s)

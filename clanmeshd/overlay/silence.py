@@ -10,7 +10,8 @@ In a crowd, where idle peers sleep, what WireGuard sends to keep a tunnel up is 
 from math import inf
 from typing import Final
 
-from clanmeshd.overlay.path_terms import DEAD_S, ECHO_S, LOOK_S, SILENCE_S, Around
+from clanmesh_protocol.keys import NodeId
+from clanmeshd.overlay.path_terms import DEAD_S, ECHO_S, LOOK_S, SILENCE_S, Action, Around, Echo, Look
 from clanmeshd.overlay.wireguard_packets import DATA_BYTES_MIN, INITIATION_BYTES, RESPONSE_BYTES
 
 # Between two looks: up to two keepalives and a handshake, as its one side or the other. Data are larger than a
@@ -70,6 +71,11 @@ class Silence:
     def is_waiting(self) -> bool:
         """Whether something was sent that nothing came back for."""
         return self._since_s is not None
+
+    def questions(self, node: NodeId, now_s: float) -> list[Action]:
+        """What is to be asked now."""
+        asked: list[Action] = [Echo(node)] if self.takes_echo(now_s) else []
+        return [*asked, Look(node)] if self.takes_look(now_s) else asked
 
     def takes_echo(self, now_s: float) -> bool:
         """Whether to ask for a sign of life now."""

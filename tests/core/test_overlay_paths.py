@@ -356,7 +356,7 @@ class TestTryingAgain:
         dice = Random(4)
         # A second address of the same host, as far away: both are probed again and again, with noise.
         path = other.engine._paths[one.node]
-        path._seeking._add(seconds, is_shut=False)
+        path.seeking._add(seconds, is_shut=False)
         end_s = net.now_s + 600.0
         while net.now_s < end_s:
             net.run(0.5)
@@ -369,7 +369,7 @@ class TestTryingAgain:
     def test_a_clearly_faster_spot_is_taken(self) -> None:
         net, one, other = direct()
         fast = Endpoint(bytes([198, 51, 100, 9]), 9)
-        one.engine._paths[other.node]._seeking._add(fast, is_shut=False)
+        one.engine._paths[other.node].seeking._add(fast, is_shut=False)
         for _ in range(2):
             one.engine.proven(other.node, fast, LEG_S, net.now_s)
         one.perform()
@@ -378,7 +378,7 @@ class TestTryingAgain:
     def test_one_answer_is_not_enough(self) -> None:
         net, one, other = direct()
         fast = Endpoint(bytes([198, 51, 100, 9]), 9)
-        one.engine._paths[other.node]._seeking._add(fast, is_shut=False)
+        one.engine._paths[other.node].seeking._add(fast, is_shut=False)
         one.engine.proven(other.node, fast, LEG_S, net.now_s)
         one.engine.proven(other.node, Endpoint(bytes([198, 51, 100, 10]), 9), LEG_S, net.now_s)
         one.perform()
@@ -390,7 +390,7 @@ class TestTryingAgain:
         one, other, _ = couple(net, "public", "public", relays=0)
         introduce(one, other)
         spot = Endpoint(bytes([198, 51, 100, 9]), 9)
-        one.engine._paths[other.node]._seeking._add(spot, is_shut=False)
+        one.engine._paths[other.node].seeking._add(spot, is_shut=False)
         one.engine.proven(other.node, spot, LEG_S, net.now_s)
         one.perform()
         assert [use.endpoint for _, use in one.uses] == [spot]
@@ -461,7 +461,7 @@ class TestBounds:
                 assert (standing.why is Why.NOTHING) == (standing.kind in (PathKind.LAN, PathKind.DIRECT))
                 if standing.kind in (PathKind.NONE, PathKind.RELAY):
                     assert standing.next_try_s is not None
-                assert len(list(paths._paths[node]._seeking.spots)) <= SPOTS_MAX
+                assert len(list(paths._paths[node].seeking.spots)) <= SPOTS_MAX
         assert actions < 100 * 3000
         assert paths.next_deadline() < inf
 
@@ -479,7 +479,7 @@ class TestBounds:
             case 1:
                 paths.heard(node, where, now_s)
             case 2 | 3:
-                known = [spot.endpoint for spot in paths._paths[node]._seeking.spots]
+                known = [spot.endpoint for spot in paths._paths[node].seeking.spots]
                 paths.proven(node, dice.choice(known) if known else where, dice.random(), now_s)
             case 4 | 5:
                 sent, received = dice.randrange(10**6), dice.randrange(10**6)

@@ -6,7 +6,7 @@ versions agree on which operations stand. The checkpoint is older than that rule
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Final, Self, TypeAlias
+from typing import ClassVar, Final, Self, TypeAlias, get_args
 
 from clanmesh_protocol.encoding import UINT32_MAX, Fields
 from clanmesh_protocol.errors import MalformedError
@@ -269,22 +269,7 @@ AuthorityOp: TypeAlias = (
     | Setting
     | Resolution
 )
-AUTHORITY_OPS: Final[dict[int, type[AuthorityOp]]] = {
-    op.OP: op
-    for op in (
-        Genesis,
-        SignerAdd,
-        SignerRemove,
-        Checkpoint,
-        AdminAdd,
-        AdminRemove,
-        AdminReplace,
-        Thresholds,
-        RecoveryReplace,
-        Setting,
-        Resolution,
-    )
-}
+AUTHORITY_OPS: Final[dict[int, type[AuthorityOp]]] = {op.OP: op for op in get_args(AuthorityOp)}
 
 
 def is_routine(operation: int) -> bool:

@@ -9,7 +9,7 @@ about truth: only `signing.verify_untrusted` makes a record believable. What pay
 import re
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, get_args
 
 from clanmesh_protocol.authority import (
     Acknowledgement,
@@ -248,24 +248,6 @@ class Unknown:
     payload: bytes
 
 
-Content: TypeAlias = (
-    AuthorityOp
-    | Credential
-    | Revocation
-    | Status
-    | Node
-    | Head
-    | Secret
-    | Suspicion
-    | Invite
-    | Redemption
-    | Approval
-    | Acknowledgement
-    | Equivocation
-    | Directive
-    | Tombstone
-    | Unknown
-)
 Publishable: TypeAlias = (
     Credential
     | Revocation
@@ -281,25 +263,9 @@ Publishable: TypeAlias = (
     | Equivocation
     | Directive
 )
+Content: TypeAlias = AuthorityOp | Publishable | Tombstone | Unknown
 
-_CONTENTS: Final[dict[int, type[Publishable]]] = {
-    content.KIND: content
-    for content in (
-        Credential,
-        Revocation,
-        Status,
-        Node,
-        Head,
-        Secret,
-        Suspicion,
-        Invite,
-        Redemption,
-        Approval,
-        Acknowledgement,
-        Equivocation,
-        Directive,
-    )
-}
+_CONTENTS: Final[dict[int, type[Publishable]]] = {content.KIND: content for content in get_args(Publishable)}
 
 
 def decode_content_untrusted(record: Record) -> Content:

@@ -1,13 +1,42 @@
-"""What sockets of several rooms have in common: large buffers, and names of what fails."""
+"""What sockets of several rooms have in common: their beginning and end, large buffers, names of what fails."""
 
 import errno
 import socket
-from contextlib import suppress
-from typing import Final
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import Final, Self
 
 # Each with the option by which root may pass the system's limit: Linux's, and not in the socket module.
 RECEIVED: Final = (socket.SO_RCVBUF, 33)
 SENT: Final = (socket.SO_SNDBUF, 32)
+
+
+class Closing(ABC):
+    """What has sockets, and closes them at the end of its context."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close them."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@contextmanager
+def prepared(opened: socket.socket) -> Iterator[socket.socket]:
+    """Make a new socket ready within: it stays open, unless that raises OSError."""
+    try:
+        yield opened
+    except OSError:
+        opened.close()
+        raise
 
 
 def enlarge(opened: socket.socket, size: int, *buffers: tuple[int, int]) -> None:

@@ -12,8 +12,7 @@ import struct
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import trio
 
@@ -21,6 +20,7 @@ from clanmeshd.core.buckets import TokenBucket
 from clanmeshd.filters import ABOUT, INSTRUCTION, IS_EQUAL, LOAD_WORD, PASS, RETURN, attach_filter
 from clanmeshd.naming.messages import QUERY_BYTES_MAX
 from clanmeshd.naming.trouble import NamesUnavailable
+from clanmeshd.sockets import Closing
 
 PORT: Final = 53
 OWN_PER_S: Final = 1000.0  # a tenth of a core; a browser that opens a page asks 50 at once
@@ -47,7 +47,7 @@ _KINDS: Final = {"WireGuard, or any tunnel of IP": 0xFFFE, "loopback": 772}
 Respond = Callable[[bytes, bool], bytes | None]
 
 
-class Resolver:
+class Resolver(Closing):
     """Answers by `respond`, which gets a message and whether it came over a stream. Use it as a context.
 
     `prefix` are the leading bytes of all addresses that are heard. `counters` counts by name what was not
@@ -75,12 +75,8 @@ class Resolver:
             self._packets.close()
             raise
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Answer no more."""
         self._packets.close()
         self._listener.close()
 

@@ -11,8 +11,7 @@ import struct
 from collections.abc import Callable, Sequence
 from itertools import chain, repeat
 from math import inf
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import trio
 
@@ -34,6 +33,7 @@ from clanmeshd.net.services import (
     question,
     told_untrusted,
 )
+from clanmeshd.sockets import Closing, prepared
 
 PORT: Final = 5353
 GROUP_IPV4: Final = "224.0.0.251"
@@ -61,7 +61,7 @@ _IP_MULTICAST_ALL: Final = 49  # Linux; 0: only what the socket itself has joine
 _IPV6_MULTICAST_ALL: Final = 29
 
 
-class Radio:
+class Radio(Closing):
     """Speaks and listens on some networks. Use it as a context, and let `run` run in it.
 
     Services whose tag matches one of the secrets arrive in `sightings`; `dropped` counts those it had no room for.
@@ -111,14 +111,6 @@ class Radio:
             self._tell(goodbye(self._service))
         for voice in self._voices:
             voice.socket.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _tell(self, message: bytes) -> None:
         for voice in self._voices:
@@ -272,15 +264,11 @@ def _open_ipv6(index: int) -> _Voice:
 def _bound(
     family: socket.AddressFamily, level: int, options: Sequence[tuple[int, bytes]], group: tuple[str | int, ...]
 ) -> _Voice:
-    opened = socket.socket(family, socket.SOCK_DGRAM)
-    try:
+    with prepared(socket.socket(family, socket.SOCK_DGRAM)) as opened:
         opened.setblocking(False)
         for shared in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):  # avahi and resolved may be there, too
             opened.setsockopt(socket.SOL_SOCKET, shared, 1)
         for option, value in options:
             opened.setsockopt(level, option, value)
         opened.bind(group)
-    except OSError:
-        opened.close()
-        raise
-    return _Voice(opened, group)
+        return _Voice(opened, group)

@@ -11,7 +11,6 @@ import errno
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from types import TracebackType
 from typing import Any, Final, Self
 
 import trio
@@ -21,7 +20,7 @@ from clanmesh_protocol.limits import DATAGRAM_BYTES_MAX
 from clanmeshd.net.pace import Allowance
 from clanmeshd.net.ports import PortInUse, refuse_port
 from clanmeshd.net.strangers import Strangers
-from clanmeshd.sockets import RECEIVED, enlarge, errno_name
+from clanmeshd.sockets import RECEIVED, Closing, enlarge, errno_name, prepared
 
 BATCH_DATAGRAMS_MAX: Final = 256  # one turn of the driver: 256 verifications are 12 ms
 PROMPT_TURNS_PER_S: Final = 200.0  # loop turns (0.3 ms each) for arriving datagrams before reads are put together
@@ -41,7 +40,7 @@ Batch = list[tuple[bytes, Endpoint]]
 __all__ = ["Batch", "DatagramPort", "PortInUse"]
 
 
-class DatagramPort:
+class DatagramPort(Closing):
     """One port in both families. Close it when `run` has ended.
 
     `counters` counts by name what did not get through: `oversize`, `empty`, `source-port`, `copy`, `no-family`,
@@ -155,14 +154,6 @@ class DatagramPort:
         for opened in self._sockets.values():
             opened.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 class Copies:
     """Which datagrams came lately, by a hash that nobody outside can aim at; the oldest are forgotten.
@@ -209,17 +200,13 @@ def _bind_both(port: int) -> dict[int, socket.socket]:
 
 
 def _bind(family: int, port: int) -> socket.socket:
-    opened = socket.socket(family, socket.SOCK_DGRAM)
-    try:
+    with prepared(socket.socket(family, socket.SOCK_DGRAM)) as opened:
         opened.setblocking(False)
         if family == socket.AF_INET6:
             opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         enlarge(opened, RECEIVE_BUFFER_BYTES, RECEIVED)
         opened.bind(("", port))
-    except OSError:
-        opened.close()
-        raise
-    return opened
+        return opened
 
 
 def _calm_datagrams(pause_s: float) -> int:

@@ -17,6 +17,7 @@ import trio
 from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.keys import NodeId
 from clanmeshd.overlay.wireguard_packets import DATA, INITIATION, INITIATION_BYTES, fits, mac1_key
+from clanmeshd.sockets import prepared
 
 BATCH_MAX: Final = 16  # packets of one turn; a handshake costs 1 us for each peer that there is
 PAUSE_S: Final = 0.005  # between two turns: hundreds that are pinged at once are seen within a tenth of a second
@@ -36,12 +37,9 @@ class Doorbell:
         self._tunnel_port = tunnel_port
         self._keys: dict[bytes, NodeId] = {}  # of mac1
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        try:
+        with prepared(self._socket):
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
             self._socket.bind((_LOOPBACK, 0))
-        except OSError:
-            self._socket.close()
-            raise
         self.endpoint = Endpoint(socket.inet_aton(_LOOPBACK), int(self._socket.getsockname()[1]))
 
     def set_peers(self, nodes: Mapping[bytes, NodeId]) -> None:

@@ -13,6 +13,8 @@ from typing import Final
 
 import trio
 
+from clanmeshd.sockets import prepared
+
 HEADERS_BYTES: Final = 48  # of IPv6 and of an echo
 NONCE_BYTES: Final = 8
 ECHO_BYTES_MIN: Final = HEADERS_BYTES + NONCE_BYTES  # in the tunnel, headers and all
@@ -65,12 +67,9 @@ def _open(interface: str) -> socket.socket:
     except PermissionError:
         # Where the system lets everybody ping (net.ipv4.ping_group_range) it picks the answers by itself.
         opened = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, socket.IPPROTO_ICMPV6)
-    try:
+    with prepared(opened):
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
         opened.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)
-    except OSError:
-        opened.close()
-        raise
     return opened
 
 
@@ -82,10 +81,7 @@ def _filter(passed: int) -> bytes:
 
 
 def _open_raw(kept_away: bytes) -> socket.socket:
-    opened = socket.socket(socket.AF_INET6, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_ICMPV6)
-    try:
+    raw = socket.socket(socket.AF_INET6, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_ICMPV6)
+    with prepared(raw) as opened:
         opened.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, kept_away)
-    except OSError:
-        opened.close()
-        raise
-    return opened
+        return opened

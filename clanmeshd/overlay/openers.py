@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.keys import NodeId
 from clanmeshd.core.sightings import is_outer
+from clanmeshd.sockets import prepared
 
 TTL_MIN: Final = 2  # a router at home
 TTL_MAX: Final = 5  # two more of a carrier's, and one at random: beyond it the other side may be near
@@ -68,13 +69,10 @@ class Openers:
 
 def open_died_socket() -> socket.socket:
     """A raw socket that hears of IPv4 packets that died under way, and of nothing else. Raises OSError."""
-    opened = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_ICMP)
-    try:
+    raw = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_ICMP)
+    with prepared(raw) as opened:
         opened.setsockopt(_SOL_RAW, _ICMP_FILTER, struct.pack("=I", 0xFFFF_FFFF ^ 1 << _TIME_EXCEEDED))
-    except OSError:
-        opened.close()
-        raise
-    return opened
+        return opened
 
 
 def read_died_untrusted(packet: bytes, port: int) -> Died | None:

@@ -6,8 +6,7 @@ The shared port, what its packets prove, and how far openers go are parts of the
 import socket
 from collections import Counter
 from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Final, Self, TypeAlias
+from typing import Final, TypeAlias
 
 import trio
 
@@ -19,6 +18,7 @@ from clanmeshd.overlay.openers import Openers, open_died_socket, read_died_untru
 from clanmeshd.overlay.probes import Heard, Probes, Proven
 from clanmeshd.overlay.rawpackets import Arrival
 from clanmeshd.overlay.rawport import Listener, RawPort
+from clanmeshd.sockets import Closing
 
 DIED_PER_S: Final = 50.0  # words of routers that are read; 8 openers of a search have 24 at most
 DIED_BURST: Final = 100.0
@@ -99,7 +99,7 @@ class Probing:
             self.open(node, died.destination)
 
 
-class Ears:
+class Ears(Closing):
     """What is heard as long as `run` runs. Close it then."""
 
     def __init__(
@@ -137,11 +137,3 @@ class Ears:
         """Hear no more."""
         self._listener.close()
         self._died.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -17,8 +17,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple
 
 import trio
 
@@ -35,7 +34,7 @@ from clanmeshd.overlay.rawpackets import (
     read_ipv6_untrusted,
     udp_packet,
 )
-from clanmeshd.sockets import errno_name
+from clanmeshd.sockets import Closing, errno_name, prepared
 
 RECEIVED_PER_S: Final = 500.0  # packets of our shape for our id, 30 us each: 1.5 % of a core
 RECEIVED_BURST: Final = 200.0  # a clan of 100 that looks for paths to us at once
@@ -54,7 +53,7 @@ class NoRawPort(NamedTuple):
     remedy: str
 
 
-class RawPort:
+class RawPort(Closing):
     """WireGuard's port, shared. Close it in the end, and what listens to it before.
 
     `counters` counts by name what did not get through: `no-family`, `malformed` and errno names, those of reading
@@ -95,16 +94,8 @@ class RawPort:
         for opened in self._senders.values():
             opened.close()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class Listener:
+class Listener(Closing):
     """Hears what the filter passes. Close it when `run` has ended."""
 
     def __init__(self, port: int, counters: Counter[str], receivers: Sequence[socket.socket]) -> None:
@@ -154,14 +145,6 @@ class Listener:
         for opened in self._receivers:
             opened.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 def open_raw_port(port: int, node: NodeId) -> RawPort | NoRawPort:
     """Share WireGuard's port, for packets to this device. Opens no port; WireGuard may come and go."""
@@ -184,26 +167,22 @@ def open_raw_port(port: int, node: NodeId) -> RawPort | NoRawPort:
 
 def _open_sender(family: socket.AddressFamily, nowhere: str) -> socket.socket:
     """A raw socket that the kernel passes over when packets come: it is connected, to where none come from."""
-    opened = socket.socket(family, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_UDP)
-    try:
+    with prepared(_open(family)) as opened:
         opened.connect((nowhere, 0))
-    except OSError:
-        opened.close()
-        raise
-    return opened
+        return opened
 
 
 def _open_receiver(family: socket.AddressFamily, port: int, node: NodeId) -> socket.socket:
-    opened = socket.socket(family, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_UDP)
-    try:
+    with prepared(_open(family)) as opened:
         attach_filter(opened, probe_filter(family, port, node))
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
         if family == socket.AF_INET6:
             opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-    except OSError:
-        opened.close()
-        raise
-    return opened
+        return opened
+
+
+def _open(family: socket.AddressFamily) -> socket.socket:
+    return socket.socket(family, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_UDP)
 
 
 def _source_towards(destination: Endpoint) -> bytes:

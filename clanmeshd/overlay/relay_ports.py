@@ -25,7 +25,7 @@ from clanmeshd.overlay.relay_filter import guarded_filter, port_filter
 from clanmeshd.overlay.relay_guard import Guard, Rules
 from clanmeshd.overlay.relay_pair import Address, Pair
 from clanmeshd.overlay.relay_sending import Sender
-from clanmeshd.sockets import RECEIVED, SENT, enlarge, errno_name
+from clanmeshd.sockets import RECEIVED, SENT, enlarge, errno_name, prepared
 
 BATCH_PACKETS_MAX: Final = 128  # of one port in a turn: 1 ms
 TURN_PORTS_MAX: Final = 4  # in a turn: the daemon's other tasks wait 4 ms at most
@@ -227,12 +227,9 @@ def _bind(port: int) -> socket.socket:
         opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     except OSError:
         opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    try:
+    with prepared(opened):
         opened.setblocking(False)
         enlarge(opened, BUFFER_BYTES, RECEIVED, SENT)
         attach_filter(opened, port_filter())
         opened.bind(("", port))
-    except OSError:
-        opened.close()
-        raise
     return opened

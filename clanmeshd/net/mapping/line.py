@@ -4,14 +4,14 @@ import ipaddress
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import trio
 
 from clanmeshd.net.mapping.http import ANSWER_BYTES_MAX, is_whole_untrusted
 from clanmeshd.net.mapping.pcp import ANNOUNCEMENT_PORT, PORT
 from clanmeshd.net.mapping.terms import Ask, Datagram, Link, Search
+from clanmeshd.sockets import Closing
 
 HTTP_S: Final = 5.0  # for one answer; routers' processors are slow
 HTTP_READS_MAX: Final = 1000  # of one answer: more are drops from somebody who wants us busy
@@ -25,7 +25,7 @@ UPNP_GROUP: Final = ("239.255.255.250", 1900)
 _Address = tuple[str, int] | tuple[str, int, int, int]
 
 
-class Line:
+class Line(Closing):
     """What is spoken with one router: on connected sockets, or with a look at who answers."""
 
     def __init__(self, link: Link) -> None:
@@ -37,12 +37,8 @@ class Line:
         self._turn = trio.Lock()  # answers on the one socket are for whoever asked last
         self._searching: trio.socket.SocketType | None = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Speak no more."""
         for opened in (self._port, self._searching):
             if opened is not None:
                 opened.close()

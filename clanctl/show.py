@@ -4,7 +4,7 @@ import base64
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -48,6 +48,14 @@ def _bytes(value: object) -> str:
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     raise TypeError(f"{type(value).__name__} has no place in an answer")
+
+
+def answer(value: Any, text: str | Callable[[Any], str], *, in_json: bool) -> None:
+    """Print a result as it came, or in words: those given, or those made of it."""
+    if in_json:
+        as_json(value)
+    else:
+        lines(text if isinstance(text, str) else text(value))
 
 
 def lines(text: str) -> None:

@@ -62,10 +62,7 @@ def pending(where: Instance, as_json: bool) -> None:
 def approve(where: Instance, proposal: str, as_json: bool) -> None:
     """Put this admin's name under a proposal. It cannot be taken back."""
     result = call(where, "admin-approve", {"id": proposal}, timeout_s=WORK_TIMEOUT_S)
-    if as_json:
-        show.as_json(result)
-    else:
-        show.lines(render_admins.decision_text(result))
+    show.answer(result, render_admins.decision_text, in_json=as_json)
 
 
 @admin.command()

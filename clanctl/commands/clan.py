@@ -114,7 +114,4 @@ def leave(where: Instance, force: bool, yes: bool, as_json: bool) -> None:
     confirm("Shall this device leave its clan, and its key never come back?", "leaving", yes=yes)
     with show.progress("leaving") as progress:
         result = call(where, "leave", {"force": force}, progress=progress, timeout_s=WORK_TIMEOUT_S)
-    if as_json:
-        show.as_json(result)
-    else:
-        show.lines(left_text(result))
+    show.answer(result, left_text, in_json=as_json)

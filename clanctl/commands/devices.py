@@ -33,10 +33,9 @@ def remove(where: Instance, node: str, reason: str | None, distrust: str | None,
     confirm(f"Remove {name}?", f"removing {name}", yes=yes)
     with show.progress(f"removing {name}") as progress:
         result = call(where, "remove", args, progress=progress, timeout_s=WORK_TIMEOUT_S)
-    if as_json:
-        show.as_json(result)
-    else:
-        show.lines(render_members.removal_text(result, clan, unaware_of(result, before)))
+    show.answer(
+        result, lambda _: render_members.removal_text(result, clan, unaware_of(result, before)), in_json=as_json
+    )
 
 
 def _explain(before: Mapping[str, Any], plan: Mapping[str, Any], clan: str) -> None:
@@ -60,10 +59,7 @@ def unaware_of(result: Mapping[str, Any], before: Mapping[str, Any]) -> Sequence
 def rename(where: Instance, node: str, name: str, as_json: bool) -> None:
     """Give NODE another NAME; its address and its keys stay."""
     result = call(where, "rename", {"node": node, "name": name})
-    if as_json:
-        show.as_json(result)
-    else:
-        show.lines(f"{result.get('before')} is called {result.get('name')} now\n")
+    show.answer(result, f"{result.get('before')} is called {result.get('name')} now\n", in_json=as_json)
 
 
 # A minus sign begins a tag here: only the long option asks for help, and no option is unknown.
@@ -79,10 +75,7 @@ def tag(where: Instance, node: str, changes: tuple[str, ...], as_json: bool) -> 
     """
     added, removed = changes_of(changes)
     result = call(where, "tag", {"node": node, "add": added, "remove": removed})
-    if as_json:
-        show.as_json(result)
-    else:
-        show.lines(render_members.tagged_text(result))
+    show.answer(result, render_members.tagged_text, in_json=as_json)
 
 
 def changes_of(changes: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -108,7 +101,4 @@ def renew(where: Instance, node: str, days: int | None, for_ever: bool, as_json:
     if for_ever and days is not None:
         raise click.UsageError("--days and --for-ever exclude each other")
     result = call(where, "renew", {"node": node, "days": 0 if for_ever else days})
-    if as_json:
-        show.as_json(result)
-    else:
-        show.lines(render_members.renewed_text(result))
+    show.answer(result, render_members.renewed_text, in_json=as_json)

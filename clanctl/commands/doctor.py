@@ -26,17 +26,10 @@ def doctor(where: Instance, as_json: bool) -> int:
     except Failure as failure:
         if failure.kind != STOPPED:
             raise
-        _print(_without_daemon(where, failure), as_json=as_json)
+        show.answer(_without_daemon(where, failure), render_doctor.text, in_json=as_json)
         return EXIT_UNREACHABLE
-    _print(result, as_json=as_json)
+    show.answer(result, render_doctor.text, in_json=as_json)
     return EXIT_UNHEALTHY if render_doctor.has_problem(result) else EXIT_DONE
-
-
-def _print(result: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        show.as_json(result)
-    else:
-        show.lines(render_doctor.text(result))
 
 
 def _without_daemon(where: Instance, failure: Failure) -> dict[str, Any]:

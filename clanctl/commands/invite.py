@@ -1,6 +1,6 @@
 """`invite`: tokens with which devices join, and what became of them."""
 
-from typing import Any, Final
+from typing import Final
 
 import click
 from click.core import ParameterSource
@@ -104,7 +104,7 @@ def revoke(where: Instance, invite_id: str, yes: bool, as_json: bool) -> None:
     if dropped:
         who = ", ".join(dropped)
         asking.confirm(f"Withdraw it, and put {who} out with it?", f"withdrawing invite {invite_id}", yes=yes)
-    _print(call(where, "invite-revoke", {"id": invite_id}), render_members.withdrawn_text, as_json=as_json)
+    show.answer(call(where, "invite-revoke", {"id": invite_id}), render_members.withdrawn_text, in_json=as_json)
 
 
 @invite.command()
@@ -118,11 +118,4 @@ def confirm(where: Instance, invite_id: str, node: str, as_json: bool) -> None:
     When more devices came by an invite than it allows, somebody else had the token, and all of them wait.
     """
     args = {"id": invite_id, "node": node}
-    _print(call(where, "invite-confirm", args), render_members.confirmed_text, as_json=as_json)
-
-
-def _print(result: dict[str, Any], view: Any, *, as_json: bool) -> None:
-    if as_json:
-        show.as_json(result)
-    else:
-        show.lines(view(result))
+    show.answer(call(where, "invite-confirm", args), render_members.confirmed_text, in_json=as_json)

@@ -17,7 +17,4 @@ def rotate(where: Instance, as_json: bool) -> None:
     (`clanctl admin propose setting`) says how often.
     """
     result = call(where, "rotate", timeout_s=WORK_TIMEOUT_S)
-    if as_json:
-        show.as_json(result)
-    else:
-        show.lines(render_members.rotated_text(result))
+    show.answer(result, render_members.rotated_text, in_json=as_json)

@@ -61,10 +61,8 @@ def ping(where: Instance, node: str, count: int, interval: float, deadline: int 
         failure = error
     if who and (answers or failure is None):
         summary = render_ping.summary(answers)
-        if as_json:
-            show.as_json({**who, "answers": answers, **summary})
-        else:
-            show.lines(render_ping.summary_text(who, summary))
+        whole = {**who, "answers": answers, **summary}
+        show.answer(whole, lambda _: render_ping.summary_text(who, summary), in_json=as_json)
     if failure is not None:
         raise failure
     return EXIT_DONE if any(item.get("rtt_ms") is not None for item in answers) else EXIT_UNREACHABLE

@@ -31,10 +31,7 @@ def clan_name(where: Instance) -> str:
 def ask(where: Instance, operation: str, *, as_json: bool, **args: Any) -> None:
     """Make a proposal and show how far it is. Raises Failure."""
     result = call(where, "admin-propose", {"operation": operation, **args}, timeout_s=WORK_TIMEOUT_S)
-    if as_json:
-        show.as_json(result)
-    else:
-        show.lines(render_admins.proposal_text(result))
+    show.answer(result, render_admins.proposal_text, in_json=as_json)
 
 
 @propose.command()

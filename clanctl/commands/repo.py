@@ -77,10 +77,8 @@ def offer(where: Instance, remote: str, commit: str, as_json: bool) -> None:
     text = statement + sign(key, HEAD_NAMESPACE, statement)
     blob = git("hash-object", "-w", "--stdin", stdin=text, what="keeping the signed head")
     git("push", "--quiet", "--", remote, f"{move.new}:refs/heads/{BRANCH}", f"+{blob}:{OFFERED}", what="the push")
-    if as_json:
-        show.as_json({"remote": remote, "commit": move.new, "old": move.old})
-    else:
-        show.lines(f"{remote} has {render.short_commit(move.new)} as the clan's next head, signed")
+    done = f"{remote} has {render.short_commit(move.new)} as the clan's next head, signed"
+    show.answer({"remote": remote, "commit": move.new, "old": move.old}, done, in_json=as_json)
 
 
 def take_or_make(path: Path) -> Path:

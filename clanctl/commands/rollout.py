@@ -24,10 +24,7 @@ def rollout() -> None:
 def status(where: Instance, as_json: bool) -> None:
     """Show what is wanted, what runs, and why they differ."""
     result = call(where, "rollout-status")
-    if as_json:
-        show.as_json(result)
-    else:
-        show.lines(render.rollout_text(result))
+    show.answer(result, render.rollout_text, in_json=as_json)
 
 
 @rollout.command()
@@ -56,10 +53,7 @@ def log(where: Instance, node: str | None, commit: str | None, as_json: bool) ->
         node, commit = None, node
     whole = full_commit(where, commit, node) if commit else None
     result = call(where, "rollout-log", {"node": node, "commit": whole})
-    if as_json:
-        show.as_json(result)
-    else:
-        show.lines(str(result.get("text") or "nothing was said"))
+    show.answer(result, str(result.get("text") or "nothing was said"), in_json=as_json)
 
 
 def _is_member(where: Instance, name: str) -> bool:
@@ -94,7 +88,7 @@ def retry(where: Instance, everywhere: bool, as_json: bool) -> None:
     again = (
         f"{render.short_commit(result.get('commit'))} is tried again everywhere" if everywhere else "trying again"
     )
-    _print(result, f"{again}; see `clanctl rollout status`", as_json=as_json)
+    show.answer(result, f"{again}; see `clanctl rollout status`", in_json=as_json)
 
 
 @rollout.command()
@@ -107,7 +101,7 @@ def pause(where: Instance, reason: str, as_json: bool) -> None:
     What is being activated at this moment is taken to its end.
     """
     result = call(where, "rollout-pause", {"reason": reason})
-    _print(result, "paused on every device; `clanctl rollout resume` ends it", as_json=as_json)
+    show.answer(result, "paused on every device; `clanctl rollout resume` ends it", in_json=as_json)
 
 
 @rollout.command()
@@ -116,7 +110,7 @@ def pause(where: Instance, reason: str, as_json: bool) -> None:
 def resume(where: Instance, as_json: bool) -> None:
     """End a pause, whichever admin's it was."""
     result = call(where, "rollout-resume")
-    _print(result, "it goes on" if result.get("state") == "resumed" else "it was not paused", as_json=as_json)
+    show.answer(result, "it goes on" if result.get("state") == "resumed" else "it was not paused", in_json=as_json)
 
 
 @rollout.command()
@@ -126,7 +120,7 @@ def resume(where: Instance, as_json: bool) -> None:
 def promote(where: Instance, commit: str | None, as_json: bool) -> None:
     """Let every device run the wanted commit without waiting for rings; COMMIT says which one is meant."""
     result = call(where, "rollout-promote", {"commit": commit})
-    _print(result, f"{render.short_commit(result.get('commit'))} waits for no ring", as_json=as_json)
+    show.answer(result, f"{render.short_commit(result.get('commit'))} waits for no ring", in_json=as_json)
 
 
 @rollout.command()
@@ -145,14 +139,4 @@ def resolve(where: Instance, head: str, yes: bool, as_json: bool) -> None:
     if left:
         confirm(f"Leave {' and '.join(left)} for ever?", "ending the fork", yes=yes)
     result = call(where, "rollout-resolve", {"head": head})
-    if as_json:
-        show.as_json(result)
-    else:
-        show.lines(render_admins.decisions_text(result))
-
-
-def _print(result: dict[str, object], text: str, *, as_json: bool) -> None:
-    if as_json:
-        show.as_json(result)
-    else:
-        show.lines(text)
+    show.answer(result, render_admins.decisions_text, in_json=as_json)

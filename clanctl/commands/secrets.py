@@ -94,10 +94,8 @@ def remove_secret(where: Instance, name: str, yes: bool, as_json: bool) -> None:
         raise Failure(f"secret {name!r}", "the clan has none of that name", "see `clanctl secrets list`")
     confirm(f"take the secret {name} away from every device?", f"removing the secret {name}", yes=yes)
     result = call(where, "secrets-remove", {"name": name})
-    if as_json:
-        show.as_json(result)
-    else:
-        show.lines(f"the secret {name} is gone; whoever could read it may know its value still")
+    gone = f"the secret {name} is gone; whoever could read it may know its value still"
+    show.answer(result, gone, in_json=as_json)
 
 
 def _names(where: Instance) -> list[str]:

@@ -15,10 +15,7 @@ from clanmesh_protocol.version import version_text
 def status(where: Instance, as_json: bool) -> int:
     """Show this device, what is wrong with it, and what to do. Exits with 4 when something is."""
     result = call(where, "status")
-    if as_json:
-        show.as_json(result)
-    else:
-        show.lines(render.status_text(result))
+    show.answer(result, render.status_text, in_json=as_json)
     return EXIT_DONE if result.get("healthy") else EXIT_UNHEALTHY
 
 
@@ -34,7 +31,5 @@ def version(where: Instance, as_json: bool) -> None:
         if failure.status != EXIT_UNREACHABLE:
             raise
         daemon = None
-    if as_json:
-        show.as_json({"clanctl": own, "clanmeshd": daemon})
-    else:
-        show.lines(f"clanctl    {own}\nclanmeshd  {daemon or 'not running'}")
+    text = f"clanctl    {own}\nclanmeshd  {daemon or 'not running'}"
+    show.answer({"clanctl": own, "clanmeshd": daemon}, text, in_json=as_json)

@@ -34,19 +34,14 @@ async def reach(daemon: "Daemon", args: dict[str, Any], conversation: Conversati
     candidates = _candidates(clan)
     found: list[str] = []
 
-    async def attempt(peer: Peer, failed: trio.Event) -> None:
+    async def attempt(peer: Peer) -> bool:
         if await _answers(clan, peer):
             found.append(peer.name)
-            nursery.cancel_scope.cancel()
-        failed.set()
+            return True
+        return False
 
     with trio.move_on_after(REACH_TIMEOUT_S):
-        async with trio.open_nursery() as nursery:
-            for peer in candidates:
-                failed = trio.Event()
-                nursery.start_soon(attempt, peer, failed)
-                with trio.move_on_after(HEAD_START_S):
-                    await failed.wait()
+        await stream.first_of(candidates, attempt, HEAD_START_S)
     return {"reached": found[0] if found else None, "tried": len(candidates)}
 
 

@@ -5,8 +5,8 @@ taken, and `Stream.peer` is the identity that it has proven. What that is worth 
 """
 
 import os
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Final, TypeVar
 
 import trio
 
@@ -25,8 +25,32 @@ STAGGER_S: Final = 0.25  # RFC 8305's pause before the next endpoint is tried as
 ATTEMPTS_MAX: Final = 2 * ENDPOINTS_MAX  # those of the record and those that were observed
 
 
+Choice = TypeVar("Choice")
+
+
 class Unreachable(OSError):
     """No endpoint led to the peer. The text says what happened at each."""
+
+
+async def first_of(
+    choices: Iterable[Choice], attempt: Callable[[Choice], Awaitable[bool]], head_start_s: float
+) -> None:
+    """Attempt one after the other until one succeeds, which ends all that are under way.
+
+    The next one begins when the last one has failed, or has had its head start.
+    """
+
+    async def begin(choice: Choice, failed: trio.Event) -> None:
+        if await attempt(choice):
+            nursery.cancel_scope.cancel()
+        failed.set()
+
+    async with trio.open_nursery() as nursery:
+        for choice in choices:
+            failed = trio.Event()
+            nursery.start_soon(begin, choice, failed)
+            with trio.move_on_after(head_start_s):
+                await failed.wait()
 
 
 async def connect(
@@ -45,7 +69,7 @@ async def connect(
     """
     failures: dict[Endpoint, str] = {}
     with trio.move_on_after(timeout_s) as scope:
-        link, peer = await _first_proven(list(dict.fromkeys(endpoints))[:ATTEMPTS_MAX], server, failures)
+        link, peer = await _first_proven(endpoints, server, failures)
         try:
             await _introduce(link, peer, seed, clan, purpose)
         except BaseException:
@@ -63,7 +87,7 @@ async def prove(endpoints: Sequence[Endpoint], server: NodeId, *, timeout_s: flo
     """
     failures: dict[Endpoint, str] = {}
     with trio.move_on_after(timeout_s):
-        link, _ = await _first_proven(list(dict.fromkeys(endpoints))[:ATTEMPTS_MAX], server, failures)
+        link, _ = await _first_proven(endpoints, server, failures)
         await link.aclose()
         return
     raise _unreachable(failures, f"no answer within {timeout_s:.0f} s")
@@ -80,31 +104,26 @@ async def _introduce(link: Link, server: NodeId, seed: bytes, clan: ClanId, purp
 
 
 async def _first_proven(
-    endpoints: list[Endpoint], server: NodeId | None, failures: dict[Endpoint, str]
+    endpoints: Sequence[Endpoint], server: NodeId | None, failures: dict[Endpoint, str]
 ) -> tuple[Link, NodeId]:
     """Race the endpoints; the first where the server proves itself wins and the others are closed."""
     proven: list[tuple[Link, NodeId]] = []
 
-    async def attempt(endpoint: Endpoint, failed: trio.Event) -> None:
+    async def attempt(endpoint: Endpoint) -> bool:
         try:
             with trio.fail_after(ATTEMPT_TIMEOUT_S):
                 proven.append(await _prove(endpoint, server))
-            nursery.cancel_scope.cancel()
+            return True
         except trio.TooSlowError:
             failures[endpoint] = "no answer"
         except OSError as error:
             failures[endpoint] = os.strerror(error.errno) if error.errno else str(error)
         except ProtocolError as error:
             failures[endpoint] = f"another device answers there: {error}"
-        failed.set()
+        return False
 
     try:
-        async with trio.open_nursery() as nursery:
-            for endpoint in endpoints:
-                failed = trio.Event()
-                nursery.start_soon(attempt, endpoint, failed)
-                with trio.move_on_after(STAGGER_S):
-                    await failed.wait()
+        await first_of(list(dict.fromkeys(endpoints))[:ATTEMPTS_MAX], attempt, STAGGER_S)
     except BaseException:
         for link, _ in proven:
             await link.aclose()

@@ -1,6 +1,6 @@
 """Streams between two proven ends: what the daemon uses of `dial`, `door`, `link`, `pipe` and `ties`."""
 
-from clanmeshd.net.dial import Unreachable, connect, prove
+from clanmeshd.net.dial import Unreachable, connect, first_of, prove
 from clanmeshd.net.door import open_listeners, serve
 from clanmeshd.net.link import Stream, StreamBroken, StreamRefused
 from clanmeshd.net.pipe import Pipe
@@ -15,6 +15,7 @@ __all__ = [
     "Ties",
     "Unreachable",
     "connect",
+    "first_of",
     "open_listeners",
     "prove",
     "serve",

@@ -174,19 +174,22 @@ class _Search:
         return _nobody(self._token, self._failures)
 
 
+def make_join(token: Token, keys: DeviceKeys, name: str) -> Join:
+    """What a device asks a member with: that it has the token, and that the key is its own."""
+    statement = redemption_input(token.clan, token.invite_id, keys.node, name)
+    return Join(
+        invite=token.invite_id,
+        invite_key=signing_public(token.invite_seed),
+        node=keys.node,
+        name=name,
+        invite_proof=sign_detached(token.invite_seed, statement),
+        node_proof=sign_detached(keys.identity_seed, statement),
+    )
+
+
 async def _exchange(channel: stream.Stream, keys: DeviceKeys, token: Token, name: str) -> Joined:
     """Ask one member, and check its answer. Raises OSError or ProtocolError, StreamRefused among them."""
-    statement = redemption_input(token.clan, token.invite_id, keys.node, name)
-    await channel.send(
-        Join(
-            invite=token.invite_id,
-            invite_key=signing_public(token.invite_seed),
-            node=keys.node,
-            name=name,
-            invite_proof=sign_detached(token.invite_seed, statement),
-            node_proof=sign_detached(keys.identity_seed, statement),
-        )
-    )
+    await channel.send(make_join(token, keys, name))
     welcome = await channel.receive()
     if not isinstance(welcome, Welcome):
         raise MalformedError("it did not answer as this version does: update both devices")

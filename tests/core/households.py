@@ -16,10 +16,9 @@ import trio
 
 from clanmesh_protocol.control import Fault, Request
 from clanmesh_protocol.endpoints import Endpoint, endpoint
-from clanmesh_protocol.keys import DeviceKeys, make_device_keys, sign_detached, signing_public
-from clanmesh_protocol.records import Record, redemption_input
+from clanmesh_protocol.keys import DeviceKeys, make_device_keys
+from clanmesh_protocol.records import Record
 from clanmesh_protocol.signing import Verified, read_untrusted
-from clanmesh_protocol.streams import Join
 from clanmesh_protocol.tokens import Token, decode_token_untrusted
 from clanmeshd import calls
 from clanmeshd.clan import Clan
@@ -27,6 +26,7 @@ from clanmeshd.config import Config
 from clanmeshd.core.mesh import Mesh
 from clanmeshd.driver import Driver, instant
 from clanmeshd.founding import Founded, found
+from clanmeshd.joining import make_join
 from clanmeshd.net.strangers import Strangers
 from clanmeshd.status import OwnStatus
 from clanmeshd.store import Membership, Store
@@ -163,7 +163,7 @@ class Household:
         """Let a device join at a member, which need not be who invited."""
         keys = make_device_keys(os.urandom, int(instant().unix_s))
         member = self[at]
-        member.mesh.admit(join_of(token, keys, name), instant())
+        member.mesh.admit(make_join(token, keys, name), instant())
         records = [read_untrusted(data, token.clan) for data in member.mesh.ledger.bundle()]
         return self._add(name, keys, self.founded.membership, records)
 
@@ -202,16 +202,3 @@ class Household:
                     await device.call("admin-approve", id=decision["id"])
                     await self.share()
             assert self["desk"].mesh.authority.is_admin(self[name].keys.node)
-
-
-def join_of(token: Token, keys: DeviceKeys, name: str) -> Join:
-    """What a joining device sends."""
-    statement = redemption_input(token.clan, token.invite_id, keys.node, name)
-    return Join(
-        invite=token.invite_id,
-        invite_key=signing_public(token.invite_seed),
-        node=keys.node,
-        name=name,
-        invite_proof=sign_detached(token.invite_seed, statement),
-        node_proof=sign_detached(keys.identity_seed, statement),
-    )

@@ -12,7 +12,8 @@ from clanmesh_protocol.tokens import Token, decode_token_untrusted
 from clanmeshd.admitting import admit
 from clanmeshd.core.admission import open_bundle_untrusted
 from clanmeshd.driver import instant
-from tests.core.households import Device, Household, join_of
+from clanmeshd.joining import make_join
+from tests.core.households import Device, Household
 
 
 class Channel:
@@ -51,7 +52,7 @@ async def invite(house: Household, **args: Any) -> Token:
 
 async def asked(device: Device, token: Token, keys: DeviceKeys, name: str = "tv") -> list[Frame]:
     """What a member answers to a device that asks."""
-    channel = Channel(join_of(token, keys, name), keys)
+    channel = Channel(make_join(token, keys, name), keys)
     await admit(device.clan.driver, device.clan.membership, channel)  # type: ignore[arg-type]
     return channel.sent
 
@@ -123,7 +124,7 @@ async def test_a_removed_device_does_not_come_back_by_any_member(house: Househol
 
 async def test_a_join_in_anothers_name_is_malformed(house: Household) -> None:
     token, keys, other = await invite(house), fresh_keys(), fresh_keys()
-    channel = Channel(join_of(token, keys, "tv"), other)
+    channel = Channel(make_join(token, keys, "tv"), other)
     await admit(house["nas"].clan.driver, house["nas"].clan.membership, channel)  # type: ignore[arg-type]
     [frame] = channel.sent
     assert isinstance(frame, Refuse)

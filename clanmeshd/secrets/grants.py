@@ -128,16 +128,28 @@ def rerolls(
     The lowest of those that a value is for and that are up does it: no device learns what is not meant for it, and
     no two do it unless they disagree about who is up; then one of the two values stands, and both are unexposed.
     """
-    alive = {*up, own}
     found = []
     for item in items:
         if not item.secret.random_bytes or not (item.name in outdated or exposed_to(item, revoked)):
             continue
-        everyone = recipients(Audience.of(item.secret), members, now_unix_s) & frozenset(sealing_keys)
-        able = [node for node in everyone if node in alive]
-        if able and min(able) == own and len(everyone) <= RECIPIENTS_MAX:
+        everyone = _whom_to_tell(Audience.of(item.secret), members, own, up, sealing_keys, now_unix_s)
+        if everyone:
             found.append(Reseal(item, everyone))
     return found
+
+
+def _whom_to_tell(
+    audience: Audience,
+    members: Mapping[NodeId, Member],
+    own: NodeId,
+    up: Collection[NodeId],
+    sealing_keys: Collection[NodeId],
+    now_unix_s: float,
+) -> frozenset[NodeId]:
+    """Whom this device shall seal a new value to: all whom it is for; nobody where another one does it."""
+    everyone = recipients(audience, members, now_unix_s) & frozenset(sealing_keys)
+    able = [node for node in everyone if node in up or node == own]
+    return everyone if able and min(able) == own and len(everyone) <= RECIPIENTS_MAX else frozenset()
 
 
 @dataclass(slots=True)
@@ -174,6 +186,4 @@ def needs_discovery(
     """
     if not revoked or any(item.name == DISCOVERY_NAME for item in items):
         return frozenset()
-    everyone = recipients(EVERYONE, members, now_unix_s) & frozenset(sealing_keys)
-    able = [node for node in everyone if node in up or node == own]
-    return everyone if able and min(able) == own and len(everyone) <= RECIPIENTS_MAX else frozenset()
+    return _whom_to_tell(EVERYONE, members, own, up, sealing_keys, now_unix_s)

@@ -119,23 +119,8 @@ def seal_again(
     marks: tuple[Wrap, ...] = (),
 ) -> Secret:
     """Seal the same value under the next epoch, with this device as its author. Raises SealedError."""
-    before = item.secret
-    return seal(
-        clan=clan,
-        author=keys.node,
-        name=item.name,
-        epoch=before.epoch + 1,
-        predecessor=item.record_id,
-        value=open_secret(keys, clan, item),
-        owner=before.owner,
-        group=before.group,
-        mode=before.mode,
-        audience=Audience.of(before),
-        recipients=recipients,
-        entropy=entropy,
-        random_bytes=before.random_bytes,
-        marks=marks,
-    )
+    value, count = open_secret(keys, clan, item), item.secret.random_bytes
+    return _seal_next(keys.node, clan, item, 1, value, recipients, entropy, count, marks)
 
 
 def seal_anew(
@@ -151,12 +136,27 @@ def seal_anew(
 
     The old value, sealed again by a holder at this moment, is an epoch behind, and loses.
     """
+    return _seal_next(author, clan, item, EPOCH_STEP, value, recipients, entropy, random_bytes)
+
+
+def _seal_next(
+    author: NodeId,
+    clan: ClanId,
+    item: WantedSecret,
+    epoch_step: int,
+    value: bytes,
+    recipients: Mapping[NodeId, bytes],
+    entropy: Entropy,
+    random_bytes: int,
+    marks: tuple[Wrap, ...] = (),
+) -> Secret:
+    """Seal what takes a secret's place: under its name, for whom and where it was. Raises SealedError."""
     before = item.secret
     return seal(
         clan=clan,
         author=author,
         name=item.name,
-        epoch=before.epoch + EPOCH_STEP,
+        epoch=before.epoch + epoch_step,
         predecessor=item.record_id,
         value=value,
         owner=before.owner,
@@ -166,6 +166,7 @@ def seal_anew(
         recipients=recipients,
         entropy=entropy,
         random_bytes=random_bytes,
+        marks=marks,
     )
 
 

@@ -22,7 +22,7 @@ import trio
 
 from clanmesh_protocol.control import Fault
 from clanmeshd import process
-from clanmeshd.files import Files, RealFiles
+from clanmeshd.files import Files, RealFiles, sync_directory
 from clanmeshd.rollout.git import (
     FSCK_TOLERATED,
     GitFailed,
@@ -314,8 +314,4 @@ def _move_packs(source: Path, repository: Path) -> None:
             part = index.with_suffix(suffix)
             if part.exists():
                 part.rename(target / part.name)
-    descriptor = os.open(target, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_directory(target)

@@ -8,7 +8,10 @@ from tests.vectors.chains import (
     CARA,
     DAN,
     EVE,
+    FIVE,
+    FOUR,
     NEXT_RECOVERY,
+    THREE,
     Said,
     Story,
     recovery,
@@ -20,9 +23,6 @@ from tests.vectors.chains import (
 from tests.vectors.form import Vector
 from tests.vectors.people import RECOVERY
 
-THREE = ((ANN, 1), (BEN, 1), (CARA, 1))
-FOUR = (*THREE, (DAN, 1))
-FIVE = (*FOUR, (EVE, 1))
 OWNERS = [(BEN, 1), (CARA, 1)]  # who is left where the recovery key threw Ann out
 
 

@@ -8,9 +8,12 @@ from tests.vectors.chains import (
     CARA,
     DAN,
     EVE,
+    FIVE,
     MALLORY,
     NAS,
     NEXT_RECOVERY,
+    THREE,
+    TWO,
     Story,
     adding,
     recovery,
@@ -22,9 +25,6 @@ from tests.vectors.chains import (
 from tests.vectors.form import Vector
 from tests.vectors.people import RECOVERY, secret
 
-TWO = ((ANN, 1), (BEN, 1))
-THREE = (*TWO, (CARA, 1))
-FIVE = (*THREE, (DAN, 1), (EVE, 1))
 THIEF = secret("thief of the recovery key")
 
 

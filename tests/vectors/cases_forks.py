@@ -8,8 +8,11 @@ from tests.vectors.chains import (
     CARA,
     DAN,
     EVE,
+    FIVE,
+    FOUR,
     MALLORY,
     NEXT_RECOVERY,
+    THREE,
     Story,
     adding,
     recovery,
@@ -20,10 +23,6 @@ from tests.vectors.chains import (
 )
 from tests.vectors.form import Vector
 from tests.vectors.people import RECOVERY, SEQ
-
-THREE = ((ANN, 1), (BEN, 1), (CARA, 1))
-FOUR = (*THREE, (DAN, 1))
-FIVE = (*FOUR, (EVE, 1))
 
 
 def all_cases() -> Iterator[Vector]:

@@ -10,6 +10,9 @@ from tests.vectors.chains import (
     EVE,
     NAS,
     NEXT_RECOVERY,
+    ONE,
+    THREE,
+    TWO,
     Said,
     Story,
     adding,
@@ -23,9 +26,6 @@ from tests.vectors.chains import (
 from tests.vectors.form import Vector
 from tests.vectors.people import RECOVERY, secret
 
-ONE = ((ANN, 1),)
-TWO = ((ANN, 1), (BEN, 1))
-THREE = (*TWO, (CARA, 1))
 CROWD = tuple((secret(f"admin {number}"), 1) for number in range(32))
 SETTINGS_MAX = 64
 

@@ -11,8 +11,11 @@ from tests.vectors.chains import (
     EVE,
     MALLORY,
     NAS,
+    ONE,
     PHONE,
+    THREE,
     TOKEN,
+    TWO,
     Said,
     Story,
     adding,
@@ -24,10 +27,6 @@ from tests.vectors.chains import (
 )
 from tests.vectors.form import Vector
 from tests.vectors.people import RECOVERY, SEQ
-
-ONE = ((ANN, 1),)
-TWO = ((ANN, 1), (BEN, 1))
-THREE = (*TWO, (CARA, 1))
 
 
 def all_cases() -> Iterator[Vector]:

@@ -1,13 +1,13 @@
 """Vectors of what ends when an admin is one no more, and of what it is then: layer `authority`."""
 
 from collections.abc import Iterator
+from typing import Any
 
-from tests.vectors.cases_roster import THREE, clan, unnamed
-from tests.vectors.chains import ANN, BEN, CARA, DAN, NAS, PHONE, TABLET, Story, removing
+from tests.vectors.cases_roster import clan, unnamed
+from tests.vectors.chains import ANN, BEN, CARA, DAN, NAS, PHONE, TABLET, THREE, Story, removing
 from tests.vectors.form import Vector
 
 ALL = {"ann": ANN, "ben": BEN, "cara": CARA}
-REMOVED = {"admins": [(ANN, 1), (CARA, 1)], "pinned": [BEN]}
 
 
 def all_cases() -> Iterator[Vector]:
@@ -17,27 +17,29 @@ def all_cases() -> Iterator[Vector]:
     yield from vouching()
 
 
+def without_ben(story: Story, name: str, comment: str, **what: Any) -> Vector:
+    """What a story comes to that ends with Ben being removed by the two others."""
+    removal = story.operation(ANN, removing(BEN), story.genesis, CARA)
+    return story.ends(name, comment, removal, admins=[(ANN, 1), (CARA, 1)], pinned=[BEN], **what)
+
+
 def former_admins() -> Iterator[Vector]:
     """What a removed admin is."""
     story = clan(*THREE)
     story.revocation(ANN, BEN)
-    removal = story.operation(ANN, removing(BEN), story.genesis, CARA)
-    yield story.ends(
+    yield without_ben(
+        story,
         "admin-removed-and-revoked",
         "the revocation that was void counts as soon as its subject is no admin",
-        removal,
-        **REMOVED,
         members={"ann": ANN, "cara": CARA},
         revoked=[BEN],
     )
 
     story = clan(*THREE)
-    removal = story.operation(ANN, removing(BEN), story.genesis, CARA)
-    yield story.ends(
+    yield without_ben(
+        story,
         "admin-removed-stays-member",
         "no admin, but a member by another's credential",
-        removal,
-        **REMOVED,
         members=ALL,
         revoked=[],
     )
@@ -48,12 +50,10 @@ def revocations() -> Iterator[Vector]:
     story = clan(*THREE)
     story.credential(ANN, NAS, "nas")
     story.revocation(BEN, NAS)
-    removal = story.operation(ANN, removing(BEN), story.genesis, CARA)
-    yield story.ends(
+    yield without_ben(
+        story,
         "lapse-revocation",
         "a revocation by a removed admin",
-        removal,
-        **REMOVED,
         members={**ALL, "nas": NAS},
         revoked=[],
     )
@@ -62,10 +62,7 @@ def revocations() -> Iterator[Vector]:
     story.credential(ANN, NAS, "nas")
     story.revocation(BEN, NAS)
     story.revocation(CARA, NAS)
-    removal = story.operation(ANN, removing(BEN), story.genesis, CARA)
-    yield story.ends(
-        "lapse-revocation-repeated", "another admin said it too", removal, **REMOVED, members=ALL, revoked=[NAS]
-    )
+    yield without_ben(story, "lapse-revocation-repeated", "another admin said it too", members=ALL, revoked=[NAS])
 
 
 def vouching() -> Iterator[Vector]:
@@ -74,12 +71,10 @@ def vouching() -> Iterator[Vector]:
     story.credential(BEN, NAS, "nas")
     story.credential(BEN, PHONE, "phone")
     story.credential(CARA, PHONE, "mobile")
-    removal = story.operation(ANN, removing(BEN), story.genesis, CARA)
-    yield story.ends(
+    yield without_ben(
+        story,
         "lapse-credential",
         "who has no other admin's word is no member",
-        removal,
-        **REMOVED,
         members={**ALL, "mobile": PHONE},
         revoked=[],
     )
@@ -87,20 +82,17 @@ def vouching() -> Iterator[Vector]:
     story = clan(*THREE)
     invite = story.invite(BEN)
     story.redemption(ANN, invite, PHONE, "phone")
-    removal = story.operation(ANN, removing(BEN), story.genesis, CARA)
-    yield story.ends("lapse-invite", "nobody comes by it any more", removal, **REMOVED, members=ALL)
+    yield without_ben(story, "lapse-invite", "nobody comes by it any more", members=ALL)
 
     story = clan(*THREE)
     old = story.credential(CARA, NAS, "nas")
     story.credential(BEN, NAS, "attic", replaces=[old])
     story.credential(BEN, TABLET, "tablet", succeeds=PHONE)
     story.credential(CARA, PHONE, "phone")
-    removal = story.operation(ANN, removing(BEN), story.genesis, CARA)
-    yield story.ends(
+    yield without_ben(
+        story,
         "lapse-replacement",
         "what it replaced or succeeded stands again",
-        removal,
-        **REMOVED,
         members={**ALL, "nas": NAS, "phone": PHONE},
         revoked=[],
     )

@@ -8,7 +8,10 @@ from tests.vectors.chains import (
     CARA,
     DAN,
     EVE,
+    FIVE,
     NEXT_RECOVERY,
+    THREE,
+    TWO,
     Story,
     adding,
     recovery,
@@ -20,9 +23,6 @@ from tests.vectors.chains import (
 from tests.vectors.form import Vector
 from tests.vectors.people import RECOVERY, SIGNER
 
-TWO = ((ANN, 1), (BEN, 1))
-THREE = (*TWO, (CARA, 1))
-FIVE = (*THREE, (DAN, 1), (EVE, 1))
 SIGNERS_MAX = 64
 CHECKPOINTS_MAX = 16
 

@@ -13,15 +13,14 @@ from tests.vectors.chains import (
     OTHER_TOKEN,
     PHONE,
     TABLET,
+    THREE,
     TOKEN,
+    TWO,
     Story,
     key,
 )
 from tests.vectors.form import Vector
 from tests.vectors.people import SEQ
-
-TWO = ((ANN, 1), (BEN, 1))
-THREE = (*TWO, (CARA, 1))
 
 
 def all_cases() -> Iterator[Vector]:

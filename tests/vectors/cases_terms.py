@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from clanmesh_protocol.keys import fingerprint_slot
-from tests.vectors.cases_roster import PEOPLE, TWO, clan, unnamed
+from tests.vectors.cases_roster import PEOPLE, clan, unnamed
 from tests.vectors.chains import (
     ANN,
     BEN,
@@ -13,6 +13,7 @@ from tests.vectors.chains import (
     PHONE,
     TABLET,
     TOKEN,
+    TWO,
     Story,
     adding,
     key,

@@ -16,6 +16,11 @@ from tests.vectors.people import RECOVERY, SEQ, SIGNER, UNIX_S, id_of, secret, s
 
 ANN, BEN, CARA, DAN, EVE, MALLORY = (secret(name) for name in ("ann", "ben", "cara", "dan", "eve", "mallory"))
 NAS, PHONE, TABLET = (secret(name) for name in ("nas", "phone", "tablet"))  # devices of no admin
+ONE = ((ANN, 1),)  # admins with their weights, the most senior first
+TWO = (*ONE, (BEN, 1))
+THREE = (*TWO, (CARA, 1))
+FOUR = (*THREE, (DAN, 1))
+FIVE = (*FOUR, (EVE, 1))
 NEXT_RECOVERY = secret("next recovery")
 TOKEN, OTHER_TOKEN = secret("token"), secret("other token")  # seeds of invites
 EXPIRES = UNIX_S + 3600  # of invites

@@ -10,7 +10,7 @@ from clanmesh_protocol.keys import fingerprint_slot, sign_detached, signing_publ
 from clanmesh_protocol.records import RecordId, redemption_input
 from clanmesh_protocol.streams import Join, encode_frame
 from tests.vectors.cases_content import CREDENTIAL, MEMBER_SLOT
-from tests.vectors.form import Vector
+from tests.vectors.form import Vector, framed
 from tests.vectors.people import (
     CLAN,
     FOUNDER,
@@ -69,8 +69,7 @@ def all_cases() -> Iterator[Vector]:
 def case(name: str, expect: str, comment: str, join: Join, *records: bytes, now: int = UNIX_S) -> Vector:
     """Make a vector of this layer."""
     parts = (GENESIS_DATA, *records, encode_frame(join)[4:])
-    data = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
-    return Vector(f"join/{name}", expect, comment, data, {"clan": CLAN.hex(), "now": str(now)})
+    return Vector(f"join/{name}", expect, comment, framed(parts), {"clan": CLAN.hex(), "now": str(now)})
 
 
 def first_cases() -> Iterator[Vector]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from clanmesh_protocol.keys import fingerprint_slot, signing_public
 from tests.vectors.cases_content import CREDENTIAL, MEMBER_SLOT, REVOCATION
-from tests.vectors.form import Vector
+from tests.vectors.form import Vector, framed
 from tests.vectors.people import (
     CLAN,
     FOUNDER,
@@ -46,8 +46,7 @@ def all_cases() -> Iterator[Vector]:
 
 def case(name: str, expect: str, comment: str, *records: bytes) -> Vector:
     """Make a vector of the ledger."""
-    data = b"".join(len(record).to_bytes(4, "big") + record for record in records)
-    return Vector(f"ledger/{name}", expect, comment, data, {"clan": CLAN.hex()})
+    return Vector(f"ledger/{name}", expect, comment, framed(records), {"clan": CLAN.hex()})
 
 
 def ledgers() -> Iterator[Vector]:

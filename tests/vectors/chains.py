@@ -11,7 +11,7 @@ from clanmesh_protocol.encoding import encode
 from clanmesh_protocol.keys import ClanId, NodeId, RecordId, fingerprint_slot, sign_detached, signing_public
 from clanmesh_protocol.records import Admin, Genesis, redemption_input
 from clanmesh_protocol.signing import sign_genesis
-from tests.vectors.form import Vector
+from tests.vectors.form import Vector, framed
 from tests.vectors.people import RECOVERY, SEQ, SIGNER, UNIX_S, id_of, secret, sign_body
 
 ANN, BEN, CARA, DAN, EVE, MALLORY = (secret(name) for name in ("ann", "ben", "cara", "dan", "eve", "mallory"))
@@ -217,15 +217,13 @@ class Story:
             "pending": hexes(each.id for each in pending),
         }
         keys |= {what: _SPELLINGS[what](value) for what, value in more.items()}
-        return Vector(f"authority/{name}", "ok", comment, _framed(reversed(self._said)), keys)
+        return Vector(f"authority/{name}", "ok", comment, framed(said.data for said in reversed(self._said)), keys)
 
     def judged(self, name: str, expect: str, comment: str) -> Vector:
         """Whether a node that has all the others, told in order, keeps the last record."""
-        return Vector(f"ledger/{name}", expect, comment, _framed(self._said), {"clan": self.clan.hex()})
-
-
-def _framed(several: Iterable[Said]) -> bytes:
-    return b"".join(len(said.data).to_bytes(4, "big") + said.data for said in several)
+        return Vector(
+            f"ledger/{name}", expect, comment, framed(said.data for said in self._said), {"clan": self.clan.hex()}
+        )
 
 
 def hexes(keys: Iterable[bytes]) -> str:

@@ -4,6 +4,7 @@
 `fill` appends that many zero bytes to the hex, for inputs that are refused for their size.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +29,7 @@ EXPECTATIONS = frozenset(
     }
 )
 _HEX_PER_LINE = 64
+_LENGTH_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,21 @@ class Vector:
     def bytes_of(self, key: str) -> bytes:
         """A parameter as bytes."""
         return bytes.fromhex(self.parameters[key])
+
+
+def framed(parts: Iterable[bytes]) -> bytes:
+    """Records, and whatever follows them, as the input of a layer that takes several: each behind its length."""
+    return b"".join(len(part).to_bytes(_LENGTH_BYTES, "big") + part for part in parts)
+
+
+def unframed(data: bytes) -> list[bytes]:
+    """Cut such an input apart."""
+    parts = []
+    while data:
+        size = int.from_bytes(data[:_LENGTH_BYTES], "big")
+        parts.append(data[_LENGTH_BYTES : _LENGTH_BYTES + size])
+        data = data[_LENGTH_BYTES + size :]
+    return parts
 
 
 def write(vector: Vector) -> str:

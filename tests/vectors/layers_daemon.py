@@ -39,7 +39,7 @@ from clanmeshd.net.certificate import identity_of_certificate_untrusted
 from clanmeshd.net.discovery import nonce_of_tag_untrusted
 from clanmeshd.overlay.probes import Heard, Probes, direction_key
 from clanmeshd.secrets.sealing import SealedError, open_secret
-from tests.vectors.form import Vector
+from tests.vectors.form import Vector, unframed
 from tests.vectors.layers import Derived, must_pass
 from tests.vectors.people import MEMBER
 
@@ -97,7 +97,7 @@ def opened_by_the_letter(vector: Vector) -> bytes:
 def ledger(vector: Vector) -> Derived:
     """Take records in, one after another; the verdict is the last one's."""
     clan = ClanId(vector.bytes_of("clan"))
-    *basis, last = _records(vector.input)
+    *basis, last = unframed(vector.input)
     kept = Ledger(clan)
     with must_pass(vector):
         for data in basis:
@@ -117,21 +117,12 @@ def _take_in(kept: Ledger, verified: Verified) -> None:
         raise StaleError("the register holds a higher id of the same seq")
 
 
-def _records(data: bytes) -> list[bytes]:
-    records = []
-    while data:
-        size = int.from_bytes(data[:4], "big")
-        records.append(data[4 : 4 + size])
-        data = data[4 + size :]
-    return records
-
-
 def authority(vector: Vector) -> Derived:
     """Fold a record set; neither the order makes a difference, nor to go on from the result with what is kept."""
     clan = ClanId(vector.bytes_of("clan"))
     final = RecordId(vector.bytes_of("final")) if "final" in vector.parameters else None
     with must_pass(vector):
-        verified = [read_untrusted(data, clan) for data in _records(vector.input)]
+        verified = [read_untrusted(data, clan) for data in unframed(vector.input)]
     kept, backwards = Ledger(clan), Ledger(clan)
     for record in verified:
         kept.apply(record)
@@ -194,7 +185,7 @@ class Refused(ProtocolError):
 def join(vector: Vector) -> Derived:
     """Answer a device that wants to come in."""
     clan = ClanId(vector.bytes_of("clan"))
-    *basis, last = _records(vector.input)
+    *basis, last = unframed(vector.input)
     kept = Ledger(clan)
     with must_pass(vector):
         for data in basis:

@@ -35,7 +35,7 @@ from tests.vectors.chains import (
     signer,
     thresholds,
 )
-from tests.vectors.form import Vector, read_folder
+from tests.vectors.form import Vector, read_folder, unframed
 from tests.vectors.people import RECOVERY
 from tests.vectors.roster_by_the_letter import roster
 
@@ -54,20 +54,10 @@ GOVERNING: tuple[Callable[[Random], list[Any]], ...] = (
 )
 
 
-def framed(data: bytes) -> list[bytes]:
-    """Records behind their lengths."""
-    records = []
-    while data:
-        size = int.from_bytes(data[:4], "big")
-        records.append(data[4 : 4 + size])
-        data = data[4 + size :]
-    return records
-
-
 def of_vector(vector: Vector) -> History:
     """The history that a vector's records come to, by the letter."""
     final = vector.bytes_of("final") if "final" in vector.parameters else None
-    return history(framed(vector.input), ClanId(vector.bytes_of("clan")), final)
+    return history(unframed(vector.input), ClanId(vector.bytes_of("clan")), final)
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.name)
@@ -94,7 +84,7 @@ def test_a_vector_by_the_letter(vector: Vector) -> None:
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.name)
 def test_a_roster_by_the_letter(vector: Vector) -> None:
     admins = [bytes.fromhex(each.partition(":")[0]) for each in vector.parameters["admins"].split(",")]
-    told = roster(framed(vector.input), ClanId(vector.bytes_of("clan")), admins)
+    told = roster(unframed(vector.input), ClanId(vector.bytes_of("clan")), admins)
     now = int(vector.parameters.get("now", "0"))
     members = sorted((key.hex(), name, tags) for key, (name, tags, _) in told.members.items())
     derived = {
@@ -156,7 +146,7 @@ def test_a_history_by_dice(told_by: Callable[[Random], tuple[Story, list[Said]]]
     for seed in range(SEEDS):
         dice = Random(f"{seed} {final}")
         story, operations = told_by(dice)
-        records = framed(story.judged("of dice", "ok", "").input)
+        records = unframed(story.judged("of dice", "ok", "").input)
         held = dice.choice(operations).id if final else None
         ledger = Ledger(story.clan)
         for data in records:
@@ -218,7 +208,7 @@ def test_a_roster_by_dice() -> None:
     suspended = 0
     for seed in range(SEEDS):
         story = of_people(Random(f"people {seed}"))
-        records = framed(story.judged("of dice", "ok", "").input)
+        records = unframed(story.judged("of dice", "ok", "").input)
         ledger = Ledger(story.clan)
         for data in records:
             ledger.apply(read_untrusted(data, story.clan))

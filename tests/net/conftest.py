@@ -11,7 +11,7 @@ from tests.net.rollout_world import Author, Device, Key, make_key
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Key]:
     directory = tmp_path_factory.mktemp("keys")
-    return {name: make_key(directory, name) for name in ("alice", "bob")}
+    return {name: make_key(directory, name) for name in ("alice", "bob", "mallory")}
 
 
 @pytest.fixture

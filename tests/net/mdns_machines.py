@@ -150,3 +150,13 @@ def name(machine: Machine, *addresses: str) -> None:
     """Give a machine addresses on the cable."""
     for address in addresses:
         machine.ip("address", "add", address, "dev", "lan", *(["nodad"] if ":" in address else []))
+
+
+@contextmanager
+def neighbours() -> Iterator[tuple[Machine, Machine]]:
+    """Two machines on one cable, where they are 192.0.2.1 and 192.0.2.2."""
+    with machines(2) as (one, other):
+        wire(one, other)
+        name(one, "192.0.2.1/24")
+        name(other, "192.0.2.2/24")
+        yield one, other

@@ -17,7 +17,7 @@ from clanmeshd.net.discovery import (
     make_tag,
     nonce_of_tag_untrusted,
 )
-from tests.net.mdns_machines import OTHER_SECRET, PORT, SECRET, STOPPED_WITHIN_S, machines, name, wire
+from tests.net.mdns_machines import OTHER_SECRET, PORT, SECRET, STOPPED_WITHIN_S, machines, name, neighbours, wire
 
 # --- tags and memory, without a network ----------------------------------------------------------------
 
@@ -105,10 +105,8 @@ def test_the_memory_is_bounded_and_forgets_the_most_silent() -> None:
 
 
 def test_two_machines_find_each_other_and_stop_at_once() -> None:
-    with machines(2) as (one, other):
-        wire(one, other)
-        name(one, "192.0.2.1/24", "2001:db8::1/64")
-        name(other, "192.0.2.2/24")
+    with neighbours() as (one, other):
+        name(one, "2001:db8::1/64")
         one.run()
         other.run()
         one.until("suggest", f"192.0.2.2:{PORT}")
@@ -124,10 +122,7 @@ def test_two_machines_find_each_other_and_stop_at_once() -> None:
 
 
 def test_another_clan_on_the_same_lan_stays_unknown() -> None:
-    with machines(2) as (one, other):
-        wire(one, other)
-        name(one, "192.0.2.1/24")
-        name(other, "192.0.2.2/24")
+    with neighbours() as (one, other):
         one.run()
         other.run(OTHER_SECRET)
         assert other.hears_nothing("suggest", for_s=2.0)
@@ -137,10 +132,7 @@ def test_another_clan_on_the_same_lan_stays_unknown() -> None:
 
 
 def test_one_that_was_away_when_the_secret_changed_is_heard_and_hears_nothing_new() -> None:
-    with machines(2) as (member, away):
-        wire(member, away)
-        name(member, "192.0.2.1/24")
-        name(away, "192.0.2.2/24")
+    with neighbours() as (member, away):
         member.run(OTHER_SECRET, b"older" * 3 + b"!", SECRET)
         away.run(SECRET)
         member.until("suggest", f"192.0.2.2:{PORT}")
@@ -148,10 +140,7 @@ def test_one_that_was_away_when_the_secret_changed_is_heard_and_hears_nothing_ne
 
 
 def test_a_joiner_finds_members_and_announces_nothing() -> None:
-    with machines(2) as (member, joiner):
-        wire(member, joiner)
-        name(member, "192.0.2.1/24")
-        name(joiner, "192.0.2.2/24")
+    with neighbours() as (member, joiner):
         member.run()
         joiner("find", secret=SECRET.hex(), timeout_s=3.0)
         joiner.until("found", f"192.0.2.1:{PORT}", within_s=3.0)
@@ -179,10 +168,7 @@ def test_without_a_network_it_says_why_and_works_once_there_is_one() -> None:
 
 
 def test_a_new_address_is_announced_under_a_new_tag() -> None:
-    with machines(2) as (one, other):
-        wire(one, other)
-        name(one, "192.0.2.1/24")
-        name(other, "192.0.2.2/24")
+    with neighbours() as (one, other):
         one.run()
         other.run()
         other.until("suggest", f"192.0.2.1:{PORT}")

@@ -3,7 +3,7 @@
 import json
 
 from clanmeshd.net.discovery import make_tag
-from tests.net.mdns_machines import PORT, SECRET, machines, name, wire
+from tests.net.mdns_machines import PORT, SECRET, name, neighbours
 
 HEARS = """
 import json, time, zeroconf
@@ -40,10 +40,8 @@ time.sleep(30)
 
 
 def test_the_library_hears_all_that_we_tell() -> None:
-    with machines(2) as (ours, theirs):
-        wire(ours, theirs)
-        name(ours, "192.0.2.1/24", "2001:db8::1/64")
-        name(theirs, "192.0.2.2/24")
+    with neighbours() as (ours, theirs):
+        name(ours, "2001:db8::1/64")
         ours.run()
         assert ours.hears_nothing("suggest", for_s=4.0)  # its announcements are over: what comes now is an answer
         for port, addresses, tag in json.loads(theirs.python(HEARS)):
@@ -53,10 +51,9 @@ def test_the_library_hears_all_that_we_tell() -> None:
 
 
 def test_we_hear_what_the_library_answers() -> None:
-    with machines(2) as (ours, theirs):
-        wire(ours, theirs)
-        name(ours, "192.0.2.1/24")
-        name(theirs, "192.0.2.2/24")
-        with theirs.running(SPEAKS.format(port=PORT, tag=make_tag(SECRET, bytes(8)))):
-            ours.run()
-            ours.until("suggest", f"192.0.2.2:{PORT}")
+    with (
+        neighbours() as (ours, theirs),
+        theirs.running(SPEAKS.format(port=PORT, tag=make_tag(SECRET, bytes(8)))),
+    ):
+        ours.run()
+        ours.until("suggest", f"192.0.2.2:{PORT}")

@@ -17,23 +17,12 @@ from clanmeshd.rollout import fetching
 from clanmeshd.rollout.attempt import Attempt
 from tests.net.rollout_devices import deploy, make_devices, running, wait_until
 from tests.net.rollout_world import (
-    CLAN_TOML,
     Author,
     Device,
     Key,
     claim,
     relay_claim,
 )
-
-FAILING = "#!/bin/sh\necho 'the service is not there' >&2\nexit 3\n"
-HANGING = "#!/bin/sh\nsleep 1000 &\nsleep 1000\n"
-GATE = """#!/bin/sh
-touch "$CLAN_RUNTIME_DIR/checking"
-while [ ! -e "$CLAN_RUNTIME_DIR/go" ]; do sleep 0.02; done
-"""
-ESCAPING = "#!/bin/sh\nsetsid sleep 1000 &\nsleep 1000\n"  # out of its process group
-QUICK = CLAN_TOML.replace("timeout_s = 5", "timeout_s = 1")
-
 
 # --- forks and refused claims ------------------------------------------------------------------------------
 

@@ -14,25 +14,9 @@ from clanmeshd.rollout import receiving, repository
 from tests.net.rollout_world import CLAN, CLAN_TOML, Author, Device, Key, make_key, no_progress, run_program
 
 
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Key]:
-    directory = tmp_path_factory.mktemp("keys")
-    return {name: make_key(directory, name) for name in ("alice", "bob", "mallory")}
-
-
-@pytest.fixture
-def alice(keys: dict[str, Key]) -> Key:
-    return keys["alice"]
-
-
 @pytest.fixture
 def mallory(keys: dict[str, Key]) -> Key:
     return keys["mallory"]
-
-
-@pytest.fixture
-def author(tmp_path: Path, alice: Key) -> Author:
-    return Author(tmp_path / "author", alice)
 
 
 @pytest.fixture

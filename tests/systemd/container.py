@@ -9,12 +9,12 @@ import re
 import shutil
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from clanctl.demo.processes import wait_until
 from clanmeshd.rollout import asking
 
 CHECKOUT: Final = Path(__file__).resolve().parent.parent.parent
@@ -22,7 +22,6 @@ LOG_SHOWN_MAX: Final = 2000
 BOOT_TIMEOUT_S: Final = 180.0  # half a second on an idle machine; it may have to go back from a revision
 COMMAND_TIMEOUT_S: Final = 120.0
 END_TIMEOUT_S: Final = 60.0  # a second on an idle machine
-POLL_S: Final = 0.05
 ASK_TIMEOUT_S: Final = 10.0
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
 IDENTITY: Final = {  # of who commits
@@ -70,16 +69,6 @@ def folder_of_wheels() -> Path:
         subprocess.run([CHECKOUT / "tools/install", "wheels", "--wheels", directory], check=True)
         (directory / "complete").touch()
     return directory
-
-
-def wait_until(holds: Callable[[], bool], timeout_s: float) -> bool:
-    """Poll until something holds; False when it does not within the time."""
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(POLL_S)
-    return True
 
 
 class Container:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.systemd.container import IDENTITY, Container, wait_until
+from clanctl.demo.processes import wait_until
+from tests.systemd.container import IDENTITY, Container
 
 UNIT = "clanmeshd.service"
 REPOSITORY = "/root/config"

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from clanctl.demo.processes import wait_until
 from tests.systemd import network_manager
-from tests.systemd.container import Container, wait_until
+from tests.systemd.container import Container
 from tools.console import Impossible
 
 UNIT = "clanmeshd.service"

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from clanctl.demo.processes import wait_until
 from tests.systemd import resolved
-from tests.systemd.container import Container, wait_until
+from tests.systemd.container import Container
 from tools.console import Impossible
 
 UNIT = "clanmeshd.service"

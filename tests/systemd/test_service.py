@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.systemd.container import Container, wait_until
+from clanctl.demo.processes import wait_until
+from tests.systemd.container import Container
 
 UNIT = "clanmeshd.service"
 SOCKET = "/run/clanmesh/control.sock"

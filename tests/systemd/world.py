@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from tests.systemd.container import IDENTITY, Container, wait_until
+from clanctl.demo.processes import wait_until
+from tests.systemd.container import IDENTITY, Container
 from tests.systemd.disk import Disk
 
 UNIT: Final = "clanmeshd.service"

@@ -184,23 +184,28 @@ def test_admins_confirm_what_members_admitted_once(family: Family) -> None:
 # --- the joiner ----------------------------------------------------------------------------------------
 
 
-def bundle(family: Family) -> tuple[Token, list[bytes]]:
-    """A token of the desk's, and what the desk hands to the nas when it joins."""
-    desk = family["desk"]
-    operation = desk.operation(SignerAdd("ssh-ed25519 AAAA"), family.authority())
-    records = [desk.credential(desk), operation, invite := desk.invite(SEED)]
-    token = Token(
+def token_of(family: Family, invite: Verified[Record], head: Verified[Record]) -> Token:
+    """The desk's token for an invite, made when an operation was the head."""
+    return Token(
         clan=family.clan,
         clan_name="family",
         invite_seed=SEED,
         invite_id=invite.value.id,
-        authority_head=operation.value.id,
-        inviter=desk.node,
+        authority_head=head.value.id,
+        inviter=family["desk"].node,
         floor=invite.value.seq,
         discovery=bytes(16),
         expires_unix_s=NOW_UNIX_S + 3600,
         endpoints=(),
     )
+
+
+def bundle(family: Family) -> tuple[Token, list[bytes]]:
+    """A token of the desk's, and what the desk hands to the nas when it joins."""
+    desk = family["desk"]
+    operation = desk.operation(SignerAdd("ssh-ed25519 AAAA"), family.authority())
+    records = [desk.credential(desk), operation, invite := desk.invite(SEED)]
+    token = token_of(family, invite, operation)
     ledger = family.ledger(*records, desk.redemption(invite, SEED, family["nas"]))
     return token, [record.data for record in ledger.records()]
 
@@ -291,18 +296,7 @@ def test_a_joiner_refuses_a_history_in_which_its_token_was_not_made() -> None:
     records = [family.genesis, lost, kept, invite, desk.redemption(invite, SEED, family["nas"])]
     data = [record.value.data for record in records]
     for head, is_followed in ((kept, True), (lost, False)):
-        token = Token(
-            clan=family.clan,
-            clan_name="family",
-            invite_seed=SEED,
-            invite_id=invite.value.id,
-            authority_head=head.value.id,
-            inviter=desk.node,
-            floor=invite.value.seq,
-            discovery=bytes(16),
-            expires_unix_s=NOW_UNIX_S + 3600,
-            endpoints=(),
-        )
+        token = token_of(family, invite, head)
         if is_followed:
             assert open_bundle_untrusted(token, family["nas"].node, data)
         else:

@@ -2,7 +2,8 @@
 
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -106,10 +107,17 @@ def _pair(tmp_path: Path, wire: Wire) -> list[tuple[Driver, WatchedStore, Device
     return made
 
 
-async def _until_up(drivers: list[Driver]) -> None:
-    with trio.fail_after(30):
-        while any(peer.state != "up" for driver in drivers for peer in driver.mesh.peers(instant())):
-            await trio.sleep(0.05)
+@asynccontextmanager
+async def _up(*drivers: Driver) -> AsyncIterator[None]:
+    """They run, and have seen each other."""
+    async with trio.open_nursery() as nursery:
+        for driver in drivers:
+            nursery.start_soon(driver.run)
+        with trio.fail_after(30):
+            while any(peer.state != "up" for driver in drivers for peer in driver.mesh.peers(instant())):
+                await trio.sleep(0.05)
+        yield
+        nursery.cancel_scope.cancel()
 
 
 async def _until_equal(one: Driver, two: Driver) -> None:
@@ -129,10 +137,7 @@ async def _until_heard(driver: Driver, record: Record) -> None:
 async def test_a_record_is_durable_before_it_is_sent(tmp_path: Path) -> None:
     wire = Wire()
     (one, store, _), (two, _, _) = _pair(tmp_path, wire)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.run)
-        nursery.start_soon(two.run)
-        await _until_up([one, two])
+    async with _up(one, two):
         await _until_equal(one, two)
         wire.happened.clear()
         published = one.mesh.withdraw(Kind.SECRET, "gone", instant())
@@ -141,16 +146,12 @@ async def test_a_record_is_durable_before_it_is_sent(tmp_path: Path) -> None:
         assert own[:2] == ["stored", "send"]
         assert published.data in store.load_records().records
         await _until_heard(two, published)
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_full_disk_silences_until_it_has_room(tmp_path: Path) -> None:
     wire = Wire()
     (one, store, _), (two, _, _) = _pair(tmp_path, wire)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.run)
-        nursery.start_soon(two.run)
-        await _until_up([one, two])
+    async with _up(one, two):
         await wait_all_tasks_blocked()
         store.failures = 1
         published = one.mesh.withdraw(Kind.SECRET, "gone", instant())
@@ -160,7 +161,6 @@ async def test_a_full_disk_silences_until_it_has_room(tmp_path: Path) -> None:
         assert own.count("full") == 1
         assert published.data in store.load_records().records
         await _until_heard(two, published)
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_full_inbox_drops_and_counts(tmp_path: Path) -> None:
@@ -177,10 +177,7 @@ async def test_datagrams_of_one_moment_share_a_sync(tmp_path: Path) -> None:
     """Group commit: a node that is behind catches up, since its disk is asked once a turn, not once a record."""
     wire = Wire()
     (one, store, _), (two, _, keys) = _pair(tmp_path, wire)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.run)
-        nursery.start_soon(two.run)
-        await _until_up([one, two])
+    async with _up(one, two):
         await wait_all_tasks_blocked()
         wire.happened.clear()
         for number in range(20):
@@ -192,7 +189,6 @@ async def test_datagrams_of_one_moment_share_a_sync(tmp_path: Path) -> None:
         await one.settle()
         assert len(store.load_records().records) >= 20
         assert wire.happened.count("stored") <= 6  # two of them at least: one a side
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_cancelled_caller_loses_nothing(tmp_path: Path) -> None:
@@ -255,13 +251,9 @@ async def test_who_sends_junk_is_blamed_and_a_member_never(tmp_path: Path) -> No
     wire = Wire()
     (one, _, _), (two, _, _) = _pair(tmp_path, wire)
     member, stranger = endpoint("192.0.2.2", 51871), endpoint("198.51.100.1", 1)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.run)
-        nursery.start_soon(two.run)
-        await _until_up([one, two])
+    async with _up(one, two):
         await one.deliver([(b"junk", at) for at in (member, stranger) for _ in range(JUNK_MAX)])
         await wait_all_tasks_blocked()
-        nursery.cancel_scope.cancel()
     strangers = wire.ports[endpoint("192.0.2.1", 51871)].strangers
     assert [strangers.lets_in(stranger.ip) for _ in range(LET_THROUGH)].count(True) == 1
     assert all(strangers.lets_in(member.ip) for _ in range(LET_THROUGH))

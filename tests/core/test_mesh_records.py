@@ -23,6 +23,7 @@ from clanmesh_protocol.streams import Join
 from clanmeshd.core.admission import Refusal
 from clanmeshd.core.effects import FetchRecords, StoreRecord
 from clanmeshd.core.limits import PARKED_RECORDS_MAX
+from clanmeshd.core.mesh import Mesh
 from tests.core.worlds import (
     START_SEQ,
     UNIX_S,
@@ -165,12 +166,17 @@ class TestOrderOfArrival:
         word = clan.sign(0, content, slot=fingerprint_slot(node), seq=START_SEQ + 900)
         return clan.sign(index, secret(10), slot="wifi", seq=START_SEQ), word
 
-    def test_in_one_datagram(self) -> None:
+    def met(self) -> tuple[Clan, Mesh, Puppet]:
+        """A clan whose last device is no member yet, the core of a member, and another that has met it."""
         clan = found(4, credentialed=3)
         mesh = make_mesh(clan, 2)
         mesh.set_endpoints([endpoint_of(2)], instant(0.0))
         puppet = Puppet(clan, 1, mesh)
         puppet.meet(instant(1.0))
+        return clan, mesh, puppet
+
+    def test_in_one_datagram(self) -> None:
+        clan, mesh, puppet = self.met()
         data, word = self.stranger(clan)
         puppet.send(RecordFrame(data), RecordFrame(word), now=instant(1.0))
         assert mesh.ledger.get(clan.keys[3].node, Kind.SECRET, "wifi") is not None
@@ -201,11 +207,7 @@ class TestOrderOfArrival:
 
     def test_repair_brings_them_though_they_were_refused_before(self) -> None:
         # What was refused is not asked for again for a while; a new authority must end that.
-        clan = found(4, credentialed=3)
-        mesh = make_mesh(clan, 2)
-        mesh.set_endpoints([endpoint_of(2)], instant(0.0))
-        puppet = Puppet(clan, 1, mesh)
-        puppet.meet(instant(1.0))
+        clan, mesh, puppet = self.met()
         data, word = self.stranger(clan)
         for number in range(2 * PARKED_RECORDS_MAX):
             filler = clan.sign(3, None, kind=Kind.SECRET, slot=f"s{number}", seq=START_SEQ)

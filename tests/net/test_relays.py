@@ -141,6 +141,14 @@ async def until(holds: Callable[[], bool]) -> None:
         await trio.sleep(0.005)
 
 
+async def ask(stream: Stream, peer: NodeId = BOB, *, carried: bool = False) -> Relayed:
+    """Ask for a pair with a peer; `carried`: its packets shall pass on this stream."""
+    await stream.send(WantRelay(peer, carried))
+    answer = await stream.receive()
+    assert isinstance(answer, Relayed)
+    return answer
+
+
 # --- asking --------------------------------------------------------------------------------------------
 
 
@@ -149,9 +157,7 @@ async def test_two_get_one_port_and_packets_pass() -> None:
         ports = []
         for seed, peer in (("a", BOB), ("b", ALICE)):
             async with await made.visit(seed) as stream:
-                await stream.send(WantRelay(peer, False))
-                answer = await stream.receive()
-                assert isinstance(answer, Relayed)
+                answer = await ask(stream, peer)
                 assert answer.lifetime_s == LIFETIME_S
                 ports += answer.endpoints
         assert len(set(ports)) == 1
@@ -171,9 +177,7 @@ async def test_two_get_one_port_and_packets_pass() -> None:
 async def test_junk_wakes_nobody_and_is_not_answered() -> None:
     async with house() as made:
         async with await made.visit() as stream:
-            await stream.send(WantRelay(BOB, False))
-            answer = await stream.receive()
-        assert isinstance(answer, Relayed)
+            answer = await ask(stream)
         pair = made.service.relay.pairs[frozenset((ALICE, BOB))]
         stranger = await Socket().open()
         for junk in (
@@ -198,9 +202,7 @@ async def test_junk_wakes_nobody_and_is_not_answered() -> None:
 async def test_a_bind_is_answered() -> None:
     async with house() as made:
         async with await made.visit() as stream:
-            await stream.send(WantRelay(BOB, False))
-            answer = await stream.receive()
-        assert isinstance(answer, Relayed)
+            answer = await ask(stream)
         alice = await Socket().open()
         await alice.send(make_bind(answer.token, 1), answer.endpoints[0])
         bound = read_bound_untrusted(answer.token, await alice.receive())
@@ -224,8 +226,7 @@ async def test_whom_it_does_not_relay_for(peer: NodeId, code: str) -> None:
 async def test_one_that_is_not_willing_refuses_and_ends_what_there_is() -> None:
     async with house() as made:
         async with await made.visit() as stream:
-            await stream.send(WantRelay(BOB, False))
-            await stream.receive()
+            await ask(stream)
             made.is_willing = False
             await stream.send(WantRelay(BOB, False))
             with pytest.raises(StreamRefused, match="unwilling"):
@@ -236,8 +237,7 @@ async def test_one_that_is_not_willing_refuses_and_ends_what_there_is() -> None:
 
 async def test_a_pair_is_given_back() -> None:
     async with house() as made, await made.visit() as stream:
-        await stream.send(WantRelay(BOB, False))
-        await stream.receive()
+        await ask(stream)
         await stream.send(Release(BOB))
         assert await stream.receive() == End()
         assert not made.service.relay.pairs
@@ -251,10 +251,8 @@ async def test_ports_that_others_have_are_passed_over() -> None:
         taken = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         taken.bind(("127.0.0.1", FIRST_PORT))
         async with await made.visit() as stream:
-            await stream.send(WantRelay(BOB, False))
-            answer = await stream.receive()
+            answer = await ask(stream)
         taken.close()
-        assert isinstance(answer, Relayed)
         assert answer.endpoints[0].port == FIRST_PORT + 1
 
 
@@ -371,9 +369,7 @@ async def test_who_is_removed_is_cut_off_and_so_is_its_pair() -> None:
 async def test_who_leaves_the_stream_has_to_ask_again_in_time() -> None:
     async with house() as made:
         stream, outside = await made.visit(), await Socket().open()
-        await stream.send(WantRelay(BOB, True))
-        answer = await stream.receive()
-        assert isinstance(answer, Relayed)
+        answer = await ask(stream, carried=True)
         pair = next(iter(made.service.relay.pairs.values()))
         await until(lambda: isinstance(pair.side(ALICE).address, Carrier))
         await outside.send(make_bind(answer.token, 1), endpoint("127.0.0.1", pair.port))
@@ -387,9 +383,7 @@ async def test_who_leaves_the_stream_has_to_ask_again_in_time() -> None:
 async def test_a_stream_that_is_not_read_is_left_and_holds_little() -> None:
     async with house() as made:
         stream = await made.visit()
-        await stream.send(WantRelay(BOB, True))
-        answer = await stream.receive()
-        assert isinstance(answer, Relayed)
+        await ask(stream, carried=True)
         pair = next(iter(made.service.relay.pairs.values()))
         await until(lambda: pair.side(ALICE).address is not None)
         carrier = pair.side(ALICE).address

@@ -9,7 +9,7 @@ import pytest
 
 from clanctl.demo.lab import Lab, Node
 from clanctl.demo.processes import wait_until
-from tests.net.home_router import LAN, PATIENCE_S, WAN, HomeRouter, device, liar, program
+from tests.net.home_router import LAN, PATIENCE_S, WAN, Device, HomeRouter, device, liar, program
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root: run `sudo make test`"),
@@ -57,6 +57,15 @@ def is_unmapped(line: dict[str, Any]) -> bool:
     return line.get("family") == "ipv4" and line["reason"] not in ("searching", None)
 
 
+def let_arrive(router: HomeRouter, running: Device, external: dict[str, str]) -> None:
+    """Send to each mapped port from outside, by where it is there, until the device says that all came."""
+    for port in ("51871", "51872"):
+        router.send("hello", external[port])
+        running.until(lambda line, port=port: line.get("arrived") == f"udp {port} hello")
+    router.send("hello", external["51871"], tcp=True)
+    running.until(lambda line: line.get("arrived") == "tcp 51871 hello")
+
+
 @pytest.mark.parametrize("name", SPOKEN)
 def test_packets_arrive_from_outside_until_it_stops(lab: Lab, router: HomeRouter, home: Node, name: str) -> None:
     router.start(name)
@@ -65,11 +74,7 @@ def test_packets_arrive_from_outside_until_it_stops(lab: Lab, router: HomeRouter
         assert line["by"] == name
         assert line["external"] == {"51871": f"{WAN}:51871", "51872": f"{WAN}:51872"}
         assert router.forwards() == OURS
-        for port in ("51871", "51872"):
-            router.send("hello", line["external"][port])
-            running.until(lambda line, port=port: line.get("arrived") == f"udp {port} hello")
-        router.send("hello", line["external"]["51871"], tcp=True)
-        running.until(lambda line: line.get("arrived") == "tcp 51871 hello")
+        let_arrive(router, running, line["external"])
         running.stop()
         assert router.forwards() == set()
         running.until(lambda line: "stopped" in line)
@@ -167,11 +172,7 @@ def test_the_firewall_lets_ipv6_in(lab: Lab, router: HomeRouter, other: Node) ->
         line = running.until(lambda line: line.get("family") == "ipv6" and len(line["external"]) == 2)
         assert line["by"] == "PCP"
         assert line["external"] == {"51871": f"[{address}]:51871", "51872": f"[{address}]:51872"}
-        for port in ("51871", "51872"):
-            router.send("hello", line["external"][port])
-            running.until(lambda line, port=port: line.get("arrived") == f"udp {port} hello")
-        router.send("hello", line["external"]["51871"], tcp=True)
-        running.until(lambda line: line.get("arrived") == "tcp 51871 hello")
+        let_arrive(router, running, line["external"])
         running.stop()
     router.stop()
 

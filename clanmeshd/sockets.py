@@ -1,4 +1,4 @@
-"""What sockets of several rooms have in common: their beginning and end, large buffers, names of what fails."""
+"""What sockets of several rooms have in common: families, beginning and end, large buffers, names of faults."""
 
 import errno
 import socket
@@ -37,6 +37,11 @@ def prepared(opened: socket.socket) -> Iterator[socket.socket]:
     except OSError:
         opened.close()
         raise
+
+
+def family_of(address: bytes) -> socket.AddressFamily:
+    """The family of a packed address of 4 or 16 bytes."""
+    return socket.AF_INET if len(address) == 4 else socket.AF_INET6
 
 
 def enlarge(opened: socket.socket, size: int, *buffers: tuple[int, int]) -> None:

@@ -18,6 +18,7 @@ from clanmesh_protocol.streams import Accept, Greeting, make_hello
 from clanmeshd.net.certificate import check_certificate_untrusted, identity_of_certificate_untrusted
 from clanmeshd.net.link import Link, Stream
 from clanmeshd.net.tls import client_context
+from clanmeshd.sockets import family_of
 
 CONNECT_TIMEOUT_S: Final = 10.0  # over all endpoints, to the server's answer
 ATTEMPT_TIMEOUT_S: Final = 5.0  # one endpoint, to the end of TLS: two lost segments are 3 s
@@ -136,8 +137,7 @@ async def _first_proven(
 
 
 async def _prove(endpoint: Endpoint, server: NodeId | None) -> tuple[Link, NodeId]:
-    family = trio.socket.AF_INET if len(endpoint.ip) == 4 else trio.socket.AF_INET6
-    opened = trio.socket.socket(family, trio.socket.SOCK_STREAM)
+    opened = trio.socket.socket(family_of(endpoint.ip), trio.socket.SOCK_STREAM)
     try:
         await opened.connect((endpoint.host, endpoint.port))
         link = Link(trio.SSLStream(trio.SocketStream(opened), client_context()))

@@ -34,7 +34,7 @@ from clanmeshd.overlay.rawpackets import (
     read_ipv6_untrusted,
     udp_packet,
 )
-from clanmeshd.sockets import Closing, errno_name, prepared
+from clanmeshd.sockets import Closing, errno_name, family_of, prepared
 
 RECEIVED_PER_S: Final = 500.0  # packets of our shape for our id, 30 us each: 1.5 % of a core
 RECEIVED_BURST: Final = 200.0  # a clan of 100 that looks for paths to us at once
@@ -187,7 +187,7 @@ def _open(family: socket.AddressFamily) -> socket.socket:
 
 def _source_towards(destination: Endpoint) -> bytes:
     """The own address that the route to it begins with. Sends nothing. Raises OSError where there is no route."""
-    family = socket.AF_INET if len(destination.ip) == 4 else socket.AF_INET6
+    family = family_of(destination.ip)
     with socket.socket(family, socket.SOCK_DGRAM) as scout:
         scout.connect((destination.host, destination.port))
         return socket.inet_pton(family, scout.getsockname()[0])

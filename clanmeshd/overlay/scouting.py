@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Final
 
 from clanmesh_protocol.endpoints import Endpoint
-from clanmeshd.sockets import prepared
+from clanmeshd.sockets import family_of, prepared
 
 # Linux; not in the socket module. By the length of an address: level and option.
 _MTU_DISCOVER: Final = {4: (socket.IPPROTO_IP, 10), 16: (socket.IPPROTO_IPV6, 23)}
@@ -38,7 +38,6 @@ def send_ahead(endpoint: Endpoint, outer_bytes: int) -> None:
 
 
 def _open(endpoint: Endpoint) -> socket.socket:
-    family = socket.AF_INET if len(endpoint.ip) == 4 else socket.AF_INET6
-    with prepared(socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)) as opened:
+    with prepared(socket.socket(family_of(endpoint.ip), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)) as opened:
         opened.connect((endpoint.host, endpoint.port))
         return opened

@@ -11,6 +11,7 @@ from typing import Final
 from clanmesh_protocol.endpoints import MAPPED_PREFIX, Endpoint
 from clanmeshd.overlay.device import Network, Peer, WireGuard
 from clanmeshd.overlay.plan import Configure, SetPeer
+from clanmeshd.sockets import family_of
 
 GET: Final = b"get=1\n\n"
 END: Final = b"\n\n"  # of a request and of an answer
@@ -170,8 +171,7 @@ def _network(value: str) -> Network:
 
 
 def _network_text(network: Network) -> str:
-    family = socket.AF_INET6 if len(network.ip) == 16 else socket.AF_INET
-    return f"{socket.inet_ntop(family, network.ip)}/{network.bits}"
+    return f"{socket.inet_ntop(family_of(network.ip), network.ip)}/{network.bits}"
 
 
 @lru_cache(maxsize=_TEXTS_CACHED_MAX)

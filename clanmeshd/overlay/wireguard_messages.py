@@ -20,6 +20,7 @@ from clanmesh_protocol.endpoints import Endpoint
 from clanmeshd.overlay.device import Network, Peer, WireGuard
 from clanmeshd.overlay.netlink import parse_attributes, parse_list
 from clanmeshd.overlay.plan import Configure, SetPeer
+from clanmeshd.sockets import family_of
 
 PEERS_PER_MESSAGE: Final = 64  # about 9 KB; all peers are one attribute, which can't be larger than 64 KiB
 
@@ -181,10 +182,9 @@ def _peer(peer: SetPeer) -> dict[str, Any]:
 
 
 def _allowed_ip(network: Network) -> dict[str, Any]:
-    family = socket.AF_INET6 if len(network.ip) == 16 else socket.AF_INET
     return {
         "attrs": [
-            ("WGALLOWEDIP_A_FAMILY", int(family)),
+            ("WGALLOWEDIP_A_FAMILY", int(family_of(network.ip))),
             ("WGALLOWEDIP_A_IPADDR", network.ip),
             ("WGALLOWEDIP_A_CIDR_MASK", network.bits),
         ]

@@ -11,7 +11,7 @@ import trio
 from clanmeshd.net.mapping.http import ANSWER_BYTES_MAX, is_whole_untrusted
 from clanmeshd.net.mapping.pcp import ANNOUNCEMENT_PORT, PORT
 from clanmeshd.net.mapping.terms import Ask, Datagram, Link, Search
-from clanmeshd.sockets import Closing
+from clanmeshd.sockets import Closing, family_of
 
 HTTP_S: Final = 5.0  # for one answer; routers' processors are slow
 HTTP_READS_MAX: Final = 1000  # of one answer: more are drops from somebody who wants us busy
@@ -30,7 +30,7 @@ class Line(Closing):
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        self._family = socket.AF_INET if len(link.own) == 4 else socket.AF_INET6
+        self._family = family_of(link.own)
         self._gateway = str(ipaddress.ip_address(link.gateway))
         self._own = str(ipaddress.ip_address(link.own))
         self._port: trio.socket.SocketType | None = None

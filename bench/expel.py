@@ -9,14 +9,13 @@ its daemon says so, and has *cut* when the last probe passed between it and the 
 """
 
 import argparse
-import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bench.figures import Figure, median, run
+from bench.figures import Figure, load, median, over, rounded, run
 from bench.probes import INTERVAL_S, Probes, between
 from bench.world import clan, enter
 from clanctl.demo.lab import Lab, Node
@@ -55,10 +54,10 @@ class Parting:
 
 def measure(arguments: argparse.Namespace) -> list[Figure]:
     """Remove one device from a whole clan, and another one from a parted one."""
-    load = Figure("load of the machine before", round(os.getloadavg()[0], 1), "")
+    busy = load("before")
     stubborn = names(arguments.nodes)[-EXPELLED:]
     with clan(arguments.nodes, programs=dict.fromkeys(stubborn, "bench.stubborn")) as (lab, nodes):
-        addresses = {node.name: str(lab.call(node, "status")["address"]) for node in nodes}
+        addresses = {node.name: lab.address(node) for node in nodes}
         members, (later, first) = nodes[:-EXPELLED], nodes[-EXPELLED:]
         with between(first, [*members, later], addresses, PORTS[0]) as of_first:
             figures = _from_the_whole(lab, [*members, later], first, of_first)
@@ -68,7 +67,7 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
                 ended += of_later.count()
                 figures += _gossip_cut(lab, members, [first, later])
                 strays = of_first.count() + of_later.count() - ended
-    return [*figures, Figure("packets that passed after a stream had ended", strays, "", 0), load]
+    return [*figures, Figure("packets that passed after a stream had ended", strays, "", 0), busy]
 
 
 def _from_the_whole(lab: Lab, nodes: Sequence[Node], expelled: Node, probes: Probes) -> list[Figure]:
@@ -166,7 +165,7 @@ def _whole_s(lab: Lab, nodes: Sequence[Node], begun: Moment) -> float | None:
     """From the healing to the last time that somebody came up for somebody."""
     events = [event for node in nodes for event in lab.call(node, "events", {})["events"]]
     ups = [e["at_unix_s"] - begun.unix_s for e in events if e["kind"] == "member-up"]
-    return _rounded(max(ups)) if ups and max(ups) > 0 else None
+    return rounded(max(ups)) if ups and max(ups) > 0 else None
 
 
 def _secrets(lab: Lab, node: Node) -> set[str]:
@@ -185,21 +184,12 @@ def _figures(label: str, partings: Sequence[Parting], target_s: float) -> list[F
         if parting.cut_s is not None and parting.learnt_s is not None
     ]
     return [
-        Figure(f"{label}: learnt, median of {len(learnt)} nodes", _over(learnt, median), "s"),
-        Figure(f"{label}: learnt, worst", _over(learnt, max), "s"),
-        Figure(f"{label}: from learnt to the last packet, worst", _over(behind, max), "s"),
-        Figure(f"{label}: last packet, median of {len(cut)} nodes", _over(cut, median), "s"),
-        Figure(f"{label}: last packet, worst", _over(cut, max), "s", target_s),
+        Figure(f"{label}: learnt, median of {len(learnt)} nodes", over(learnt, median), "s"),
+        Figure(f"{label}: learnt, worst", over(learnt, max), "s"),
+        Figure(f"{label}: from learnt to the last packet, worst", over(behind, max), "s"),
+        Figure(f"{label}: last packet, median of {len(cut)} nodes", over(cut, median), "s"),
+        Figure(f"{label}: last packet, worst", over(cut, max), "s", target_s),
     ]
-
-
-def _over(values: Sequence[float | None], judge: Callable[[Sequence[float]], float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return _rounded(judge(known)) if known and len(known) == len(values) else None
-
-
-def _rounded(value: float | None) -> float | None:
-    return round(value, 3) if value is not None else None
 
 
 def _since(monotonic_s: float) -> float:

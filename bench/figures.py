@@ -9,7 +9,9 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
+
+DIGITS: Final = 3  # of seconds: milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,24 @@ class Figure:
 def median(values: Sequence[float]) -> float | None:
     """The median, or None of nothing."""
     return statistics.median(values) if values else None
+
+
+def rounded(value: float | None, digits: int = DIGITS) -> float | None:
+    """A value as it is quoted, if there is one."""
+    return round(value, digits) if value is not None else None
+
+
+def over(
+    values: Sequence[float | None], judge: Callable[[Sequence[float]], float | None], digits: int = DIGITS
+) -> float | None:
+    """Judge values, and round that. None of nothing, and where one is missing, which spoils it."""
+    known = [value for value in values if value is not None]
+    return rounded(judge(known), digits) if known and len(known) == len(values) else None
+
+
+def load(moment: str) -> Figure:
+    """How busy the machine is at a moment, `before` or `after`: processes, over the last minute."""
+    return Figure(f"load of the machine {moment}", round(os.getloadavg()[0], 1), "")
 
 
 def machine() -> dict[str, Any]:

@@ -10,12 +10,11 @@ import sys
 import time
 from collections.abc import Sequence
 
-from bench.figures import Figure, median, run
+from bench.figures import Figure, median, rounded, run
 from bench.processes import Usage, read_usage
 from bench.world import clan, enter
 from clanctl.demo.lab import Lab, Node
 from clanctl.demo.network import INTERFACE
-from clanctl.demo.processes import child_of
 
 SETTLE_S = 30.0  # mDNS announces itself three times, the newest records still travel
 IDLE_S = 30.0
@@ -43,7 +42,7 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
 
 
 def _idle(nodes: Sequence[Node], seconds: float) -> list[Figure]:
-    pids = [child_of(node.daemon.pid) for node in nodes if node.daemon is not None]
+    pids = [node.daemon_pid for node in nodes]
     before = [read_usage(pid, INTERFACE) for pid in pids]
     begun = time.monotonic()
     time.sleep(seconds)
@@ -77,7 +76,7 @@ def _ready(lab: Lab, node: Node) -> Figure:
         begun = time.monotonic()
         lab.start_daemon(node)
         times.append(time.monotonic() - begun)
-    return Figure("daemon start to ready", _rounded(median(times)), "s", READY_S_TARGET)
+    return Figure("daemon start to ready", rounded(median(times)), "s", READY_S_TARGET)
 
 
 def _peers(lab: Lab, node: Node) -> Figure:
@@ -86,11 +85,7 @@ def _peers(lab: Lab, node: Node) -> Figure:
         begun = time.monotonic()
         lab.ctl(node, "peers")
         times.append(time.monotonic() - begun)
-    return Figure("clanctl peers", _rounded(median(times)), "s", PEERS_S_TARGET)
-
-
-def _rounded(value: float | None) -> float | None:
-    return round(value, 3) if value is not None else None
+    return Figure("clanctl peers", rounded(median(times)), "s", PEERS_S_TARGET)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from bench.record_logs import RecordLogs
 from bench.world import all_up, clan, enter
 from clanctl.demo.lab import Lab, Node
 from clanctl.demo.network import INTERFACE, names
-from clanctl.demo.processes import child_of, wait_until
+from clanctl.demo.processes import wait_until
 from clanmesh_protocol.keys import ClanId
 from clanmesh_protocol.limits import PORT_DEFAULT
 
@@ -73,8 +73,7 @@ class Exchange:
 
     def watch(self, seconds: float) -> Watched:
         """Let them, for some seconds. The CPU is the third one's."""
-        assert self.target.daemon is not None
-        pid = child_of(self.target.daemon.pid)
+        pid = self.target.daemon_pid
         seen, begun, before_ns = Watched(), time.monotonic(), read_usage(pid, INTERFACE).cpu_ns
         dropped = _dropped(pid)
         due_s = begun

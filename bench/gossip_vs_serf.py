@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Final
 
 from bench import serf_package
-from bench.figures import Figure, run
+from bench.figures import Figure, load, run
 from bench.overlay_cost import overlay_cost
 from bench.serf_measures import (
     AGREE_TIMEOUT_S,
@@ -75,7 +75,7 @@ TARGETS: Final = {
 
 def measure(arguments: argparse.Namespace) -> list[Figure]:
     """Measure all sides one after the other; then what an overlay costs on top."""
-    load = Figure("load of the machine before", round(os.getloadavg()[0], 1), "")
+    busy = load("before")
     _say(f"seed {arguments.seed}")
     program = serf_package.fetch()
     plan = Plan(
@@ -92,7 +92,7 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
         agents = partial(serf, arguments.nodes, program, profile)
         theirs[f"serf ({profile})"] = measure_side(agents, plan.with_kills(arguments.serf_kills))
     own = measure_side(partial(ours, arguments.nodes), plan, secrets)
-    figures = [*_judged(own, *next(iter(theirs.items()))), *_quoted(own, theirs), load]
+    figures = [*_judged(own, *next(iter(theirs.items()))), *_quoted(own, theirs), busy]
     if arguments.overlay:
         figures += overlay_cost(arguments.overlay, arguments.settle, arguments.seconds, _say)
     return figures

@@ -8,7 +8,7 @@ from typing import Final
 
 from bench.world import clan
 from clanctl.demo.lab import Lab, Node
-from clanctl.demo.processes import child_of, wait_until
+from clanctl.demo.processes import wait_until
 
 PATH_TIMEOUT_S: Final = 20.0
 _CLAN: Final = 5
@@ -35,8 +35,8 @@ def lines_of_clan() -> Iterator[tuple[Lab, dict[str, Line]]]:
         yield (
             lab,
             {
-                "direct": Line(one, other, _address(lab, other), (_daemon(one), _daemon(other))),
-                "relayed": Line(first, second, _address(lab, second), (_daemon(relay),)),
+                "direct": Line(one, other, lab.address(other), (one.daemon_pid, other.daemon_pid)),
+                "relayed": Line(first, second, lab.address(second), (relay.daemon_pid,)),
             },
         )
 
@@ -50,12 +50,3 @@ def path(lab: Lab, node: Node, other: Node) -> str:
 def _await_path(lab: Lab, node: Node, other: Node, kind: str) -> None:
     if not wait_until(lambda: path(lab, node, other) == kind, PATH_TIMEOUT_S):
         sys.exit(f"{node.name} reaches {other.name} by {path(lab, node, other)}, not by {kind}")
-
-
-def _address(lab: Lab, node: Node) -> str:
-    return str(lab.call(node, "status")["address"])
-
-
-def _daemon(node: Node) -> int:
-    assert node.daemon is not None
-    return child_of(node.daemon.pid)

@@ -7,13 +7,12 @@ through the tunnel, and until WireGuard speaks directly on both sides.
 
 import argparse
 import itertools
-import os
 import sys
 from typing import Final
 
 import trio
 
-from bench.figures import Figure, median, run
+from bench.figures import Figure, load, median, over, rounded, run
 from bench.nat_pairs import Pair, Times, measure_pair
 from bench.world import enter
 from clanctl.demo.processes import LabError
@@ -55,7 +54,7 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
         figures += _measure_probes(arguments)
     if "daemons" in arguments.parts:
         figures += _measure_daemons(arguments)
-    return [*figures, Figure("load of the machine after", round(os.getloadavg()[0], 1), "")]
+    return [*figures, load("after")]
 
 
 # --- probes --------------------------------------------------------------------------------------------
@@ -71,15 +70,15 @@ def _measure_probes(arguments: argparse.Namespace) -> list[Figure]:
     direct = list(itertools.chain.from_iterable(found.values()))
     return [
         *(
-            Figure(f"probes: {one.value} x {other.value}", _rounded(median(found[one, other])), "s")
+            Figure(f"probes: {one.value} x {other.value}", rounded(median(found[one, other])), "s")
             for one, other in took
             if punchable(one, other)
         ),
         Figure("probes: pairs with a path where none can be, or none where one can", wrong, "", 0),
         Figure(
-            "probes: path proven, median of all that can be", _rounded(median(direct)), "s", DIRECT_MEDIAN_S_TARGET
+            "probes: path proven, median of all that can be", rounded(median(direct)), "s", DIRECT_MEDIAN_S_TARGET
         ),
-        Figure("probes: the same, worst", _rounded(_worst_of([*direct])), "s", DIRECT_S_TARGET),
+        Figure("probes: the same, worst", over(direct, max), "s", DIRECT_S_TARGET),
     ]
 
 
@@ -112,10 +111,10 @@ def _measure_daemons(arguments: argparse.Namespace) -> list[Figure]:
 
 
 def _of_pair(pair: Pair, times: list[Times]) -> list[Figure]:
-    first = Figure(f"{pair.name}: first reply", _rounded(_median_of([each.first_s for each in times])), "s")
+    first = Figure(f"{pair.name}: first reply", rounded(_median_of([each.first_s for each in times])), "s")
     if not pair.is_punchable:
         return [first]
-    return [first, Figure(f"{pair.name}: direct", _rounded(_median_of([each.direct_s for each in times])), "s")]
+    return [first, Figure(f"{pair.name}: direct", rounded(_median_of([each.direct_s for each in times])), "s")]
 
 
 def _of_all(times: dict[Pair, list[Times]]) -> list[Figure]:
@@ -124,11 +123,11 @@ def _of_all(times: dict[Pair, list[Times]]) -> list[Figure]:
     relayed = [first_s for pair, first_s in others if not pair.is_blocked]
     blocked = [first_s for pair, first_s in others if pair.is_blocked]
     return [
-        Figure("direct where it can be, median", _rounded(_median_of(direct)), "s", DIRECT_MEDIAN_S_TARGET),
-        Figure("direct where it can be, worst", _rounded(_worst_of(direct)), "s", DIRECT_S_TARGET),
+        Figure("direct where it can be, median", rounded(_median_of(direct)), "s", DIRECT_MEDIAN_S_TARGET),
+        Figure("direct where it can be, worst", over(direct, max), "s", DIRECT_S_TARGET),
         Figure("never direct where it can be", sum(each is None for each in direct), "", 0),
-        Figure("first reply by a relay, worst", _rounded(_worst_of(relayed)), "s", RELAYED_S_TARGET),
-        Figure("first reply where UDP is blocked, worst", _rounded(_worst_of(blocked)), "s", BLOCKED_S_TARGET),
+        Figure("first reply by a relay, worst", over(relayed, max), "s", RELAYED_S_TARGET),
+        Figure("first reply where UDP is blocked, worst", over(blocked, max), "s", BLOCKED_S_TARGET),
     ]
 
 
@@ -136,16 +135,6 @@ def _median_of(values: list[float | None]) -> float | None:
     """The median, where more than half have a value: none is longer than any."""
     found = median([float("inf") if each is None else each for each in values])
     return None if found == float("inf") else found
-
-
-def _worst_of(values: list[float | None]) -> float | None:
-    """The longest, or None if one has no value, or there are none."""
-    known = [each for each in values if each is not None]
-    return max(known) if known and len(known) == len(values) else None
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 3)
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ class _Watch:
         self.began_s = time.time()
         self._world = world
         self._sides = ((one, other), (other, one))
-        self._address = {node.name: str(world.call(node, "status")["address"]) for node in (one, other)}
+        self._address = {node.name: world.address(node) for node in (one, other)}
         self._pings = (one, self._address[other.name])
 
     def times(self, *, may_be_direct: bool) -> Times:

@@ -12,7 +12,6 @@ from bench.serf_measures import ip_bytes
 from bench.world import clan
 from clanctl.demo.lab import Node
 from clanctl.demo.network import INTERFACE
-from clanctl.demo.processes import child_of
 
 _MB: Final = 1e6
 
@@ -57,8 +56,7 @@ def _cost(size: int, configuration: str, settle_s: float, seconds: float) -> Cos
 
 def _used(node: Node) -> tuple[int, int, int]:
     """Bytes sent so far, CPU ns so far, PSS bytes."""
-    assert node.daemon is not None
-    usages = [read_usage(pid, INTERFACE) for pid in _family(child_of(node.daemon.pid))]
+    usages = [read_usage(pid, INTERFACE) for pid in _family(node.daemon_pid)]
     return (
         ip_bytes(usages[0]),
         sum(usage.cpu_ns for usage in usages),

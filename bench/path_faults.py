@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from bench.figures import Figure, median, run
+from bench.figures import Figure, median, over, run
 from bench.lying_relay import DROP, GARBLE, ONE_WAY, ORDER
 from bench.nat_world import NatWorld, nat_world
 from bench.pings import Pings, back_s
 from bench.wireguards import peer_at
 from bench.world import enter, show_ended
 from clanctl.demo.lab import Node
-from clanctl.demo.processes import LabError, child_of, wait_until
+from clanctl.demo.processes import LabError, wait_until
 from clanctl.failures import Failure
 from clanmesh_protocol.limits import TUNNEL_PORT_DEFAULT
 from tests.net.nat_lab import RTT_S, NatLab, Site
@@ -37,6 +37,7 @@ WATCH_S: Final = 12.0
 STEADY_S: Final = 2.0  # of answers, before a fault
 FORM_TIMEOUT_S: Final = 30.0
 POLL_S: Final = 0.05
+HUNDREDTHS: Final = 2  # digits: a ping passes each 0.05 s
 RELAYS: Final = ("left", "right")
 
 
@@ -133,9 +134,7 @@ def _cut_off(scene: Scene) -> None:
 
 
 def _stall(scene: Scene) -> None:
-    daemon = _used(scene).daemon
-    assert daemon is not None
-    os.kill(child_of(daemon.pid), signal.SIGSTOP)
+    os.kill(_used(scene).daemon_pid, signal.SIGSTOP)
 
 
 def _lie(order: str) -> Callable[[Scene], None]:
@@ -197,23 +196,18 @@ def figures_of(fault: Fault, outcomes: list[Outcome]) -> list[Figure]:
     """The worst of all rounds counts."""
     backs = [outcome.back_s for outcome in outcomes]
     figures = [
-        Figure(f"{fault.name}: traffic back, worst", _worst(backs), "s", fault.back_s),
+        Figure(f"{fault.name}: traffic back, worst", over(backs, max, HUNDREDTHS), "s", fault.back_s),
         Figure(f"{fault.name}: the same, median", _middle(backs), "s"),
     ]
     if fault.seen_s is not None:
         left = [outcome.left_s for outcome in outcomes]
-        figures.append(Figure(f"{fault.name}: path left, worst", _worst(left), "s", fault.seen_s))
+        figures.append(Figure(f"{fault.name}: path left, worst", over(left, max, HUNDREDTHS), "s", fault.seen_s))
     return figures
-
-
-def _worst(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return round(max(known), 2) if len(known) == len(values) else None
 
 
 def _middle(values: list[float | None]) -> float | None:
     middle = median([value if value is not None else WATCH_S for value in values])
-    return round(middle, 2) if middle is not None else None
+    return round(middle, HUNDREDTHS) if middle is not None else None
 
 
 def _measure(fault: Fault) -> Outcome:
@@ -243,7 +237,7 @@ def _scene(fault: Fault) -> Iterator[Scene]:
         nodes = [founder, *relays, one, other]
         try:
             _form(world, nodes, relays)
-            addresses = {node.name: str(world.call(node, "status")["address"]) for node in nodes}
+            addresses = {node.name: world.address(node) for node in nodes}
             yield Scene(world, one, other, relays, addresses, (nats.site(Model.EASY), nats.site(Model.EASY)))
         except (Failure, LabError):
             show_ended(world, nodes)

@@ -11,7 +11,6 @@ device ran, and since when, is read from its own history. In turn:
 
 import argparse
 import json
-import os
 import random
 import sys
 import time
@@ -20,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench.figures import Figure, median, run
+from bench.figures import Figure, load, median, rounded, run
 from bench.world import all_up, clan, enter, show_ended
 from clanctl.demo.lab import Lab, Node
 from clanctl.demo.network import INTERFACE
@@ -154,7 +153,7 @@ class Bench:
 
 def measure(arguments: argparse.Namespace) -> list[Figure]:
     """All of it, in one clan."""
-    load = Figure("load of the machine before", round(os.getloadavg()[0], 1), "")
+    busy = load("before")
     with clan(arguments.nodes, 'overlay = "none"\n') as (lab, nodes):
         bench = Bench(lab, nodes, arguments.rest)
         try:
@@ -165,7 +164,7 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
         except LabError as error:
             show_ended(lab, list(nodes))
             sys.exit(f"bench.rollout: {error}")
-    return [*figures, load]
+    return [*figures, busy]
 
 
 def _pushes(bench: Bench, runs: int) -> list[Figure]:
@@ -184,7 +183,7 @@ def _pushes(bench: Bench, runs: int) -> list[Figure]:
             PUSH_S_TARGET,
         ),
         Figure("the same, worst", max(known, default=None), "s"),
-        Figure("the same on one device, median", _rounded(median(nodes)), "s"),
+        Figure("the same on one device, median", rounded(median(nodes)), "s"),
         Figure("`git push` itself, median", median([push.command_s for push in pushes]), "s"),
         Figure("first push, of 1 MB, to activated on all", first.worst_s(bench.nodes), "s"),
         Figure("copies of that which its author sent", round(copies, 2), "", COPIES_TARGET),
@@ -213,7 +212,7 @@ def _cut_off(bench: Bench) -> list[Figure]:
     bench.whole()
     return [
         Figure("author cut off once one other has it: devices without it", missing, "", 0),
-        Figure("the same: from the cut to activated on all others", _rounded(since_cut_s), "s"),
+        Figure("the same: from the cut to activated on all others", rounded(since_cut_s), "s"),
     ]
 
 
@@ -232,7 +231,7 @@ def _parted(bench: Bench) -> list[Figure]:
     bench.lab.plug(bench.author, up=False)
     times = bench.activated(commit, bench.others, begun)
     worst = max(times.values()) if len(times) == len(bench.others) else None
-    figure = Figure("parts meet, author off: to activated on all", _rounded(worst), "s", CONTACT_S_TARGET)
+    figure = Figure("parts meet, author off: to activated on all", rounded(worst), "s", CONTACT_S_TARGET)
     return [figure]
 
 
@@ -246,7 +245,7 @@ def _late(bench: Bench) -> list[Figure]:
     head = _text(bench.admin.instance.state_directory / "rollout" / "repo.git" / "refs" / "heads" / "main").strip()
     times = bench.activated(head, [node], begun)
     return [
-        Figure("late joiner with an empty disk: to activated", _rounded(times.get("late")), "s", CONTACT_S_TARGET)
+        Figure("late joiner with an empty disk: to activated", rounded(times.get("late")), "s", CONTACT_S_TARGET)
     ]
 
 
@@ -255,10 +254,6 @@ def _text(path: Path) -> str:
         return path.read_text()
     except FileNotFoundError:
         return ""
-
-
-def _rounded(value: float | None) -> float | None:
-    return round(value, 3) if value is not None else None
 
 
 def _options() -> argparse.ArgumentParser:

@@ -6,7 +6,6 @@ All are told to rotate at once; a ping is lost when it was not answered within t
 
 import argparse
 import itertools
-import os
 import re
 import signal
 import subprocess
@@ -16,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-from bench.figures import Figure, median, run
+from bench.figures import Figure, load, median, run
 from bench.world import clan, enter
 from clanctl.demo.lab import Lab, Node
 from clanctl.demo.processes import wait_until
@@ -37,9 +36,9 @@ Pair = tuple[Node, Node]
 
 def measure(arguments: argparse.Namespace) -> list[Figure]:
     """Rotate the keys of a whole clan at once, several times, under a load of pings."""
-    load = Figure("load of the machine before", round(os.getloadavg()[0], 1), "")
+    busy = load("before")
     with clan(arguments.nodes) as (lab, nodes):
-        addresses = {node.name: str(lab.call(node, "status")["address"]) for node in nodes}
+        addresses = {node.name: lab.address(node) for node in nodes}
         _await_flow(lab, nodes, addresses)
         rounds = [_round(lab, nodes, addresses) for _ in range(arguments.rounds)]
     lost = [max(each.values()) for each, _, _ in rounds]
@@ -49,7 +48,7 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
         Figure("pings lost by all streams of a rotation, median", median(total), ""),
         Figure("slowest ping of a rotation, worst", round(max(slowest for _, slowest, _ in rounds), 1), "ms"),
         Figure("from the command to the last new key, worst", round(max(each for *_, each in rounds), 1), "s"),
-        load,
+        busy,
     ]
 
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Final, TypeAlias, TypeVar
 
+from bench.figures import over
 from bench.processes import Usage, read_usage
 from bench.serf_sides import Ours, Side
 from clanctl.demo.lab import Node
 from clanctl.demo.network import INTERFACE
-from clanctl.demo.processes import LabError, child_of
+from clanctl.demo.processes import LabError
 
 Values: TypeAlias = dict[str, float | None]  # by the names below; None: could not be measured
 Face = TypeVar("Face", bound=Side)
@@ -105,8 +106,8 @@ def measure_side(make: Callable[[], AbstractContextManager[Face]], plan: Plan, *
         for measure in (_updates, *more, _deaths):
             values |= measure(side, plan)
     agreed = [each[AGREED] for each in formed]
-    joined = _over([each[JOINED] for each in formed], statistics.median)
-    return {AGREED: _over(agreed, statistics.median), AGREED_WORST: _over(agreed, max), JOINED: joined, **values}
+    joined = over([each[JOINED] for each in formed], statistics.median)
+    return {AGREED: over(agreed, statistics.median), AGREED_WORST: over(agreed, max), JOINED: joined, **values}
 
 
 def _rest(side: Side, plan: Plan) -> Values:
@@ -149,8 +150,8 @@ def _agreed_s(side: Side) -> float | None:
 
 def _updates(side: Side, plan: Plan) -> Values:
     times = [_update_s(side, number, plan) for number in range(plan.rounds)]
-    plan.say(f"{side.label}: an update is everywhere after {_over(times, statistics.median)} s")
-    return {UPDATE_MEDIAN: _over(times, statistics.median), UPDATE_WORST: _over(times, max)}
+    plan.say(f"{side.label}: an update is everywhere after {over(times, statistics.median)} s")
+    return {UPDATE_MEDIAN: over(times, statistics.median), UPDATE_WORST: over(times, max)}
 
 
 def _update_s(side: Side, number: int, plan: Plan) -> float | None:
@@ -169,7 +170,7 @@ def _update_s(side: Side, number: int, plan: Plan) -> float | None:
 def secrets(side: Ours, plan: Plan) -> Values:
     """As updates, but of secrets for one node: how soon each has stored it."""
     times = [_secret_s(side, f"secret-{number}", plan) for number in range(plan.rounds)]
-    return {SECRET_MEDIAN: _over(times, statistics.median), SECRET_WORST: _over(times, max)}
+    return {SECRET_MEDIAN: over(times, statistics.median), SECRET_WORST: over(times, max)}
 
 
 def _secret_s(side: Ours, name: str, plan: Plan) -> float | None:
@@ -190,7 +191,7 @@ def _secret_s(side: Ours, name: str, plan: Plan) -> float | None:
 
 
 def _idle(side: Side, plan: Plan) -> Values:
-    pids = [_pid(node) for node in side.nodes]
+    pids = [node.daemon_pid for node in side.nodes]
     before = [read_usage(pid, INTERFACE) for pid in pids]
     begun_s = time.monotonic()
     time.sleep(plan.idle_s)
@@ -219,11 +220,6 @@ def ip_bytes(usage: Usage) -> int:
     return usage.sent_bytes - usage.sent_packets * _ETHERNET_BYTES
 
 
-def _pid(node: Node) -> int:
-    assert node.daemon is not None
-    return child_of(node.daemon.pid)
-
-
 # --- deaths --------------------------------------------------------------------------------------------
 
 
@@ -237,7 +233,7 @@ def _deaths(side: Side, plan: Plan) -> Values:
         seen.append(times)
         wrong += mistakes
         _return(side, victim)
-        plan.say(f"{side.label}: death {number + 1} of {plan.kills} seen by all after {_over(times, max)} s")
+        plan.say(f"{side.label}: death {number + 1} of {plan.kills} seen by all after {over(times, max)} s")
     return {**death_values(seen), WRONG: wrong}
 
 
@@ -262,27 +258,17 @@ def _return(side: Side, victim: Node) -> None:
 def death_values(seen: Sequence[Sequence[float | None]]) -> Values:
     """What the deaths come to: a row for each, with the time of each other node."""
     every = [time_s for times in seen for time_s in times]
-    last = [_over(times, max) for times in seen]
-    half = [_over(times, statistics.median) for times in seen]
+    last = [over(times, max) for times in seen]
+    half = [over(times, statistics.median) for times in seen]
     return {
-        DETECTED_P50: _over(every, lambda values: quantile(values, 0.5)),
-        DETECTED_P99: _over(every, lambda values: quantile(values, 0.99)),
-        DETECTED_HALF: _over(half, statistics.median),
-        DETECTED_ALL: _over(last, statistics.median),
-        DETECTED_ALL_WORST: _over(last, max),
+        DETECTED_P50: over(every, lambda values: quantile(values, 0.5)),
+        DETECTED_P99: over(every, lambda values: quantile(values, 0.99)),
+        DETECTED_HALF: over(half, statistics.median),
+        DETECTED_ALL: over(last, statistics.median),
+        DETECTED_ALL_WORST: over(last, max),
     }
 
 
 def quantile(values: Sequence[float], share: float) -> float:
     """The smallest value that at least so large a share does not exceed."""
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
-
-
-def _known(values: Sequence[float | None]) -> list[float]:
-    return [value for value in values if value is not None]
-
-
-def _over(values: Sequence[float | None], judge: Callable[[Sequence[float]], float]) -> float | None:
-    """Judge values, of which one that is missing spoils it."""
-    known = _known(values)
-    return round(judge(known), 3) if known and len(known) == len(values) else None

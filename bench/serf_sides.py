@@ -24,7 +24,7 @@ from bench.serf_watch import AgentFollower, EventFollower, Watch
 from clanctl.client import Conversation
 from clanctl.demo.lab import COMMAND_TIMEOUT_S, Lab, Node
 from clanctl.demo.network import INTERFACE, Place, enter_words, names
-from clanctl.demo.processes import LabError, child_of
+from clanctl.demo.processes import LabError
 from clanmesh_protocol.keys import ClanId
 
 JOIN_TIMEOUT_S: Final = 30.0
@@ -102,7 +102,7 @@ class _Machines:
         """Kill a process without a warning; give when (monotonic s)."""
         assert node.daemon is not None
         self.watch.drop(node.name)
-        pid = child_of(node.daemon.pid)
+        pid = node.daemon_pid
         killed_s = time.monotonic()
         os.kill(pid, signal.SIGKILL)
         node.daemon.wait(COMMAND_TIMEOUT_S)

@@ -115,7 +115,7 @@ def _targets(lab: Lab, lines: dict[str, Line], dice: random.Random) -> Iterator[
 
 def _key(lab: Lab, node: Node) -> bytes:
     """The public key of a machine's WireGuard, as another's knows it."""
-    address = IPv6Address(str(lab.call(node, "status")["address"])).packed
+    address = IPv6Address(lab.address(node)).packed
     other = next(each for each in lab.nodes.values() if each.name not in (node.name, _STRANGER))
     peers = read_wireguard(other).peers
     return next(key for key, peer in peers.items() if address in {each.ip for each in peer.allowed})

@@ -60,6 +60,12 @@ class Node:
         return Instance(self.directory / "state", Path(f"/proc/{self.pid}/root{RUNTIME_DIRECTORY}"))
 
     @property
+    def daemon_pid(self) -> int:
+        """The process that is its daemon, behind the one that enters the machine. Raises LabError."""
+        assert self.daemon is not None
+        return child_of(self.daemon.pid)
+
+    @property
     def log(self) -> Path:
         """What its daemon writes to stderr."""
         return self.directory / "daemon.log"
@@ -155,7 +161,7 @@ class Lab:
         if node.daemon is None:
             return
         if node.daemon.poll() is None:
-            os.kill(child_of(node.daemon.pid), number)
+            os.kill(node.daemon_pid, number)
         node.daemon.wait(COMMAND_TIMEOUT_S)
         node.daemon = None
 
@@ -240,6 +246,10 @@ class Lab:
     def call(self, node: Node, name: str, args: dict[str, Any] | None = None) -> Any:
         """Ask a machine's daemon without a command in between. Raises Failure."""
         return call(node.instance, name, args)
+
+    def address(self, node: Node) -> str:
+        """A machine's address in the clan's network, as its daemon says. Raises Failure."""
+        return str(self.call(node, "status")["address"])
 
     def log_tail(self, node: Node, lines: int = LOG_LINES) -> str:
         """The last lines that a daemon wrote."""

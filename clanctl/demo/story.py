@@ -155,7 +155,7 @@ class Story:
     def _ping_all(self) -> None:
         pairs = network.pairs(len(self._nodes))
         with self._step(f"every pair pings over the overlay ({len(pairs)} of {len(pairs)})"):
-            addresses = {node.name: str(self._lab.call(node, "status")["address"]) for node in self._nodes}
+            addresses = {node.name: self._lab.address(node) for node in self._nodes}
             for one, other in pairs:
                 self._await_ping(self._nodes[one], self._nodes[other], addresses)
         self._measured["formed_s"] = time.monotonic() - self._started_s

@@ -117,7 +117,7 @@ class Clan:
 
     def address(self, node: Node) -> str:
         """A machine's overlay address."""
-        return str(self.lab.call(node, "status")["address"])
+        return self.lab.address(node)
 
     def hosts(self, node: Node) -> str:
         """The names that a machine can resolve."""

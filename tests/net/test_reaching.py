@@ -8,7 +8,6 @@ from contextlib import contextmanager
 import pytest
 
 from clanctl.demo.lab import Lab, Node
-from clanctl.demo.processes import child_of
 from tests.net.clan_of_daemons import Clan
 
 
@@ -21,7 +20,7 @@ def clan(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clan]:
 @contextmanager
 def _hanging(node: Node) -> Iterator[None]:
     assert node.daemon is not None
-    pid = child_of(node.daemon.pid)
+    pid = node.daemon_pid
     os.kill(pid, signal.SIGSTOP)
     try:
         yield

@@ -78,7 +78,7 @@ def sleeps(world: NatWorld, node: Node, other: Node) -> bool:
 
 def first_reply_s(world: NatWorld, node: Node, other: Node) -> float:
     """How long the first packet to another machine takes, there and back."""
-    address = str(world.call(other, "status")["address"])
+    address = world.address(other)
     done = world.exec(node, ["ping", "-6", "-n", "-c", "1", "-W", str(PATIENCE_S), address])
     found = re.search(r"time=([\d.]+) ms", done.stdout)
     assert found is not None, (node.name, other.name, done.stdout)

@@ -12,6 +12,7 @@ from random import Random
 from typing import Final
 
 from clanctl.demo.lab import Lab, Node
+from clanctl.demo.network import network_words
 from clanmesh_protocol.keys import ClanId, NodeId, make_device_keys, node_from_text_untrusted
 from clanmesh_protocol.limits import (
     DATAGRAM_BYTES_MAX,
@@ -109,7 +110,7 @@ def recorded(lab: Lab, target: Node, seconds: float) -> dict[str, list[bytes]]:
 def _packets_of(node: Node) -> socket.socket:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        words = ["nsenter", f"--net=/proc/{node.pid}/ns/net", sys.executable, "-S", "-c", _MAKE_SOCKET]
+        words = [*network_words(node.pid), sys.executable, "-S", "-c", _MAKE_SOCKET]
         subprocess.run(words, stdin=theirs.fileno(), check=True)
         _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
     return socket.socket(fileno=descriptors[0])

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Final, NamedTuple, Self
 
 from clanctl.demo.lab import Node
+from clanctl.demo.network import network_words
 
 INTERVAL_S: Final = 0.05
 SILENCE_S: Final = 0.5  # longer than that between two answers is no traffic
@@ -29,7 +30,7 @@ class Pings:
 
     def __init__(self, node: Node, address: str, interval_s: float = INTERVAL_S) -> None:
         words = ["ping", "-6", "-n", "-D", "-i", str(interval_s), address]
-        entering = ["nsenter", f"--net=/proc/{node.pid}/ns/net"]  # this alone: it is ping that we end
+        entering = network_words(node.pid)  # this alone: it is ping that we end
         self.replies: list[Reply] = []
         self._process = subprocess.Popen([*entering, *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         self._rest = ""

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from clanctl.demo.lab import Node
+from clanctl.demo.network import network_words
 
 INTERVAL_S: Final = 0.05  # 20 a second and direction: twice as fine as a tenth of a second
 _PACKET: Final = b"?"
@@ -153,7 +154,7 @@ def _socket_in(node: Node, port: int) -> socket.socket:
     """A UDP socket of another network namespace, which only a process in it can make."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        words = ["nsenter", f"--net=/proc/{node.pid}/ns/net", sys.executable, "-S", "-c", _MAKE_SOCKET, str(port)]
+        words = [*network_words(node.pid), sys.executable, "-S", "-c", _MAKE_SOCKET, str(port)]
         subprocess.run(words, stdin=theirs.fileno(), check=True)
         _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
     made = socket.socket(fileno=descriptors[0])

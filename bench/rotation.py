@@ -18,6 +18,7 @@ from typing import Final
 from bench.figures import Figure, load, median, run
 from bench.world import clan, enter
 from clanctl.demo.lab import Lab, Node
+from clanctl.demo.network import network_words
 from clanctl.demo.processes import wait_until
 
 NODES: Final = 3
@@ -96,7 +97,7 @@ def _pings(pairs: Iterable[Pair], addresses: dict[str, str]) -> "Iterator[list[s
     try:
         for source, target in pairs:
             words = ["ping", "-6", "-n", "-i", str(INTERVAL_S), "-W", str(ANSWER_S), addresses[target.name]]
-            entering = ["nsenter", f"--net=/proc/{source.pid}/ns/net"]  # this alone: it is ping that we signal
+            entering = network_words(source.pid)  # this alone: it is ping that we signal
             streams.append(subprocess.Popen([*entering, *words], stdout=subprocess.PIPE, text=True))
         yield streams
     finally:

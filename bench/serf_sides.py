@@ -24,7 +24,6 @@ from bench.serf_watch import AgentFollower, EventFollower, Watch
 from clanctl.client import Conversation
 from clanctl.demo.lab import COMMAND_TIMEOUT_S, Lab, Node
 from clanctl.demo.network import INTERFACE, Place, enter_words, names
-from clanctl.demo.processes import LabError
 from clanmesh_protocol.keys import ClanId
 
 JOIN_TIMEOUT_S: Final = 30.0
@@ -79,13 +78,7 @@ class _Machines:
         self.nodes = [self.lab.add_node(name) for name in self._names]
         places = [node.place for node in self.nodes]
         for node in self.nodes:
-            words = ["nsenter", f"--net=/proc/{node.pid}/ns/net", "ip", "-batch", "-"]
-            batch = neighbour_batch(node.place, places)
-            done = subprocess.run(words, input=batch, capture_output=True, encoding="utf-8", check=False)
-            if done.returncode != 0:
-                raise LabError(
-                    f"telling {node.name} its neighbours failed: {done.stderr.strip().splitlines()[:1]}"
-                )
+            self.lab.configure(node.pid, neighbour_batch(node.place, places))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 from bench.serf_rpc import PORT, VERSION, Answer, Answers, SerfError, request, told
 from clanctl.client import Conversation
 from clanctl.demo.lab import Node
+from clanctl.demo.network import network_words
 
 WAIT_S: Final = 25  # of one call for events: what the daemon allows at most
 ANSWER_TIMEOUT_S: Final = 30.0  # of one frame behind that
@@ -217,7 +218,7 @@ def _connected_in(node: Node) -> socket.socket:
     """A connection with the RPC of a machine's agent, which only a process in its network can make."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        words = ["nsenter", f"--net=/proc/{node.pid}/ns/net", sys.executable, "-S", "-c", _CONNECT]
+        words = [*network_words(node.pid), sys.executable, "-S", "-c", _CONNECT]
         subprocess.run([*words, str(PORT), str(CONNECT_TRIES)], stdin=theirs.fileno(), check=True)
         _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
     return socket.socket(fileno=descriptors[0])

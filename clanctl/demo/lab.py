@@ -83,7 +83,7 @@ class Lab:
         self.binaries = directory / "bin"
         _write_shims(self.binaries)
         self._switch = hold(["unshare", "--net", "sh", "-c", "echo ready; exec cat"])
-        self._ip(self._switch.pid, network.bridge_batch())
+        self.configure(self._switch.pid, network.bridge_batch())
 
     def __enter__(self) -> Self:
         return self
@@ -112,8 +112,8 @@ class Lab:
 
     def plug_in(self, node: Node) -> None:
         """Connect a new machine to the LAN. Raises LabError."""
-        self._ip(self._switch.pid, network.cable_batch(node.place, node.pid))
-        self._ip(node.pid, network.machine_batch(node.place))
+        self.configure(self._switch.pid, network.cable_batch(node.place, node.pid))
+        self.configure(node.pid, network.machine_batch(node.place))
 
     def start_node(self, name: str, *arguments: str, program: str = "clanmeshd", wait: bool = True) -> Node:
         """Make a machine and start its daemon with further command-line arguments. Raises LabError."""
@@ -174,22 +174,22 @@ class Lab:
 
     def plug(self, node: Node, *, up: bool) -> None:
         """Pull a machine's cable, or plug it in again."""
-        self._ip(self._switch.pid, network.link_batch(node.place, up=up))
+        self.configure(self._switch.pid, network.link_batch(node.place, up=up))
 
     def partition(self, *groups: Iterable[Node]) -> None:
         """Part each group from all others: packets pass only within it, and among those that are in none."""
         while self._islands < len(groups):
             self._islands += 1
-            self._ip(self._switch.pid, network.bridge_batch(network.island(self._islands)))
+            self.configure(self._switch.pid, network.bridge_batch(network.island(self._islands)))
         batch = network.move_batch((node.place for node in self.nodes.values()), network.BRIDGE)
         for number, group in enumerate(groups, 1):
             batch += network.move_batch((node.place for node in group), network.island(number))
-        self._ip(self._switch.pid, batch)
+        self.configure(self._switch.pid, batch)
 
     def isolate(self, *nodes: Node, isolated: bool = True) -> None:
         """Have no packet pass between any two of these machines, or all again. They reach all others."""
         places = (node.place for node in nodes)
-        self._ip(self._switch.pid, network.isolate_batch(places, isolated=isolated))
+        self.configure(self._switch.pid, network.isolate_batch(places, isolated=isolated))
 
     def heal(self) -> None:
         """Put all machines on one network again."""
@@ -258,9 +258,10 @@ class Lab:
         except FileNotFoundError:
             return ""
 
-    def _ip(self, pid: int, batch: str) -> None:
+    def configure(self, pid: int, batch: str) -> None:
+        """Have ip(8) do some lines in the network of a process. Raises LabError."""
         finished = subprocess.run(
-            ["nsenter", f"--net=/proc/{pid}/ns/net", "ip", "-batch", "-"],
+            [*network.network_words(pid), "ip", "-batch", "-"],
             input=batch,
             capture_output=True,
             encoding="utf-8",

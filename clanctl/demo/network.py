@@ -126,6 +126,11 @@ def enter_words(pid: int) -> list[str]:
     return ["nsenter", *(f"--{flag}=/proc/{pid}/ns/{file}" for flag, file in spaces.items()), "--"]
 
 
+def network_words(pid: int) -> list[str]:
+    """The same for its network alone. What runs so takes nsenter's place, and signals reach it."""
+    return ["nsenter", f"--net=/proc/{pid}/ns/net"]
+
+
 def pairs(count: int) -> Sequence[tuple[int, int]]:
     """Every ordered pair of machines, by index."""
     return [(one, other) for one in range(count) for other in range(count) if one != other]

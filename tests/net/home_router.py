@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import IO, Any, Final
 
 from clanctl.demo.lab import Lab, Node
-from clanctl.demo.network import enter_words
+from clanctl.demo.network import enter_words, network_words
 from clanctl.demo.processes import child_of, wait_until
 from tools.prepare import find
 
@@ -92,7 +92,7 @@ class HomeRouter:
         self.run(self.node, "sysctl", "-qw", "net.ipv4.ip_forward=1")
 
     def _lay_line(self) -> None:
-        inside = ["nsenter", f"--net=/proc/{self.node.pid}/ns/net", "ip"]
+        inside = [*network_words(self.node.pid), "ip"]
         pair = ["link", "add", "wan", "type", "veth", "peer", "name", "wan", "netns", str(self.outside.pid)]
         subprocess.run([*inside, *pair], check=True)
         for node, address in ((self.node, WAN), (self.outside, OUTSIDE)):

@@ -25,6 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from clanctl.demo.network import network_words
 from clanctl.demo.processes import LabError, hold, release, wait_until
 from tests.net.nat_models import Model, rules
 
@@ -250,7 +251,7 @@ class NatLab:
 
     def _run(self, pid: int, words: Sequence[str], text: str) -> str:
         finished = subprocess.run(
-            ["nsenter", f"--net=/proc/{pid}/ns/net", *words],
+            [*network_words(pid), *words],
             input=text,
             capture_output=True,
             encoding="utf-8",

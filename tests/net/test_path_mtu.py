@@ -38,10 +38,10 @@ def clan(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clan]:
     with Lab(directory) as lab:
         made = Clan(lab, "mdns = false\n", "desk", "nas")
         dark, gate, far = (lab.add_node(name) for name in ("dark", "gate", "far"))
-        lab._ip(lab._switch.pid, f"link set {dark.place.port} mtu {NARROW}\n")
+        lab.configure(lab._switch.pid, f"link set {dark.place.port} mtu {NARROW}\n")
         _part(lab, gate, far)
         for node in (made.founder, made.nodes[1]):
-            lab._ip(node.pid, f"route add {FAR}.0/24 via {_ipv4(gate)}\n")
+            lab.configure(node.pid, f"route add {FAR}.0/24 via {_ipv4(gate)}\n")
         for node in (dark, far):
             node.arguments = ("--config", str(directory / "clan.toml"))
             lab.start_daemon(node)
@@ -58,13 +58,13 @@ def _ipv4(node: Node) -> str:
 
 def _part(lab: Lab, gate: Node, far: Node) -> None:
     """Move a machine behind another one, on a network that takes less."""
-    lab._ip(far.pid, "link delete eth0\n")
-    lab._ip(
+    lab.configure(far.pid, "link delete eth0\n")
+    lab.configure(
         gate.pid,
         f"link add narrow mtu {NARROW} type veth peer name eth0 mtu {NARROW} netns {far.pid}\n"
         f"address add {FAR}.1/24 dev narrow\nlink set narrow up\n",
     )
-    lab._ip(
+    lab.configure(
         far.pid, f"address add {FAR}.2/24 dev eth0\nlink set eth0 up\nroute add default via {FAR}.1 dev eth0\n"
     )
     done = lab.exec(gate, ["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"])

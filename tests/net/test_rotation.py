@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from clanctl.demo.lab import Lab, Node
+from clanctl.demo.network import network_words
 from clanctl.demo.processes import wait_until
 from tests.net.clan_of_daemons import Clan
 
@@ -106,7 +107,7 @@ def test_one_that_was_away_finds_the_new_keys(clan: Clan) -> None:
 
 
 def _stream(source: Node, address: str) -> "subprocess.Popen[str]":
-    words = ["nsenter", f"--net=/proc/{source.pid}/ns/net", "ping", "-6", "-n", "-i", "0.1", "-W", "1", address]
+    words = [*network_words(source.pid), "ping", "-6", "-n", "-i", "0.1", "-W", "1", address]
     return subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
 
 

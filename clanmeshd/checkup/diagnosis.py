@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Final, TypeAlias
 
-from clanmeshd.checkup import machine, members, network
+from clanmeshd.checkup import filtering, machine, members, network
 from clanmeshd.checkup.terms import Finding, Level, Snapshot
 
 FINDINGS_MAX: Final = 64  # a list that nobody reads to its end helps nobody
@@ -13,6 +13,7 @@ Check: TypeAlias = Callable[[Snapshot], Iterator[Finding]]
 _CHECKS: Final[tuple[Check, ...]] = (
     machine.overlay,
     machine.clashes,
+    filtering.firewall,
     network.udp,
     network.nat,
     network.router,

@@ -12,15 +12,18 @@ from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.signalling import NatKind
 from clanmesh_protocol.version import version_text
 from clanmeshd.calls.path_view import has_session, path_view, tunnel_of
-from clanmeshd.checkup import system
+from clanmeshd.checkup import routes, system
 from clanmeshd.checkup.asking import Told, ask
-from clanmeshd.checkup.terms import Clashes, Fellow, Naming, Outside, Refusal, Router, Snapshot, Tunnels
+from clanmeshd.checkup.firewall import reading
+from clanmeshd.checkup.firewall.judging import Scene, Wire, judge
+from clanmeshd.checkup.firewall.owners import Ports
+from clanmeshd.checkup.terms import Clashes, Fellow, Firewall, Naming, Outside, Refusal, Router, Snapshot, Tunnels
 from clanmeshd.clan import Clan
 from clanmeshd.core.effects import Holder
 from clanmeshd.core.peers import Peer
 from clanmeshd.core.sightings import is_outer
 from clanmeshd.core.subjects import State
-from clanmeshd.core.wanted import PREFIX_BITS, node_record, overlay_prefix
+from clanmeshd.core.wanted import PREFIX_BITS, node_record, overlay_address, overlay_prefix
 from clanmeshd.driver import instant
 from clanmeshd.net.addresses import assigned_ipv6, local_endpoints
 from clanmeshd.net.mapping.terms import Reason, Standing
@@ -44,14 +47,17 @@ async def look(clan: Clan, others: Iterable[tuple[str, str]]) -> Snapshot:
     """Take a snapshot. `others`: what is wrong besides and what to do, as `status` says it."""
     own = clan.keys.node
     peers = [peer for peer in clan.mesh.peers(instant()) if peer.node != own][:SHOWN_MAX]
-    echoed, told = await _ask_all(clan, peers)
+    async with trio.open_nursery() as nursery:
+        rules: list[reading.Seen] = []
+        nursery.start_soon(_read_rules, rules)
+        echoed, told = await _ask_all(clan, peers)
     observed = await clan.overlay.observe()
     members = [(peer.name, peer.address) for peer in peers]
     interface, prefix = clan.config.interface, overlay_prefix(clan.membership.clan)
     has_tunnels = clan.overlay.backend is not None
     around = system.networks(interface)
     clashes = system.address_clashes(assigned_ipv6(), interface, prefix)
-    detours = await system.detours(members, interface) if has_tunnels else ()
+    detours = await routes.detours(members, interface) if has_tunnels else ()
     fellows = [_fellow(clan, peer, observed, echoed.get(peer.node), around) for peer in peers]
     return Snapshot(
         version=version_text(),
@@ -64,6 +70,7 @@ async def look(clan: Clan, others: Iterable[tuple[str, str]]) -> Snapshot:
         is_reachable=_is_reachable(clan, own),
         tunnel_port=clan.config.tunnel_port,
         control_port=clan.config.port,
+        firewall=await _firewall(clan, next(iter(rules), None), [peer.address for peer in peers]),
         others=tuple(Refusal(why, remedy) for why, remedy in others),
     )
 
@@ -156,6 +163,29 @@ def _naming(clan: Clan) -> Naming:
         why=view.get("why"),
         failure=Refusal(trouble[0].removeprefix("names: "), trouble[1]) if trouble is not None else None,
     )
+
+
+async def _read_rules(into: list[reading.Seen]) -> None:
+    with trio.move_on_after(LOOK_S_MAX):
+        into.append(await reading.see())
+
+
+async def _firewall(clan: Clan, seen: reading.Seen | None, members: Sequence[bytes]) -> Firewall | None:
+    """What the packet filters here do with what the clan needs; None where nothing of them is known."""
+    if seen is None:
+        return None
+    config, prefix = clan.config, overlay_prefix(clan.membership.clan)
+    udp = (config.port, config.tunnel_port) if config.overlay != "none" else (config.port,)
+    own = overlay_address(clan.membership.clan, clan.keys.node)
+    scene = Scene(
+        wires=reading.wires(config.interface, prefix),
+        tunnel=Wire(config.interface, own, members[0]) if clan.overlay.backend is not None and members else None,
+        ports=Ports(udp, (config.port,)),
+        has_mdns=config.mdns,
+    )
+    # 10 ms a packet at most, in a thread that touches nothing else.
+    arguments = (seen.ruleset, scene, seen.unseen, seen.tools)
+    return await trio.to_thread.run_sync(judge, *arguments, abandon_on_cancel=True)
 
 
 # --- members -------------------------------------------------------------------------------------------

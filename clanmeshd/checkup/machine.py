@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from clanmeshd.checkup.members import spoken
-from clanmeshd.checkup.terms import Finding, Level, Snapshot
+from clanmeshd.checkup.terms import Detour, Finding, Level, Snapshot, Tunnels
 
 DISK_PROBLEM_BYTES: Final = 32 << 20  # the state of a large clan is 10 MB, and is written anew beside itself
 DISK_NOTE_BYTES: Final = 512 << 20  # a revision's checkout and its build
@@ -34,17 +34,11 @@ def overlay(snapshot: Snapshot) -> Iterator[Finding]:
 def clashes(snapshot: Snapshot) -> Iterator[Finding]:
     """Whether something else here takes the clan's network, or this device's addresses."""
     tunnels = snapshot.tunnels
-    by_interface: dict[str, list[str]] = {}
-    for name, interface in snapshot.clashes.detours:
-        by_interface.setdefault(interface, []).append(name)
-    for interface, names in by_interface.items():
-        yield Finding(
-            Level.PROBLEM,
-            "routes",
-            f"packets for {spoken(names)} leave by {interface}, not by {tunnels.interface}",
-            f"another VPN or a route by hand takes in the clan's network {tunnels.prefix}",
-            f"leave that network out there: `ip -6 route show table all dev {interface}` and `ip -6 rule` show it",
-        )
+    by_detour: dict[Detour, list[str]] = {}
+    for name, detour in snapshot.clashes.detours:
+        by_detour.setdefault(detour, []).append(name)
+    for detour, names in by_detour.items():
+        yield _detour(detour, names, tunnels)
     for interface, address in snapshot.clashes.strangers:
         yield Finding(
             Level.PROBLEM,
@@ -61,6 +55,24 @@ def clashes(snapshot: Snapshot) -> Iterator[Finding]:
             "the system found it there, and does not use it itself",
             "give one of the two another address",
         )
+
+
+def _detour(detour: Detour, names: list[str], tunnels: Tunnels) -> Finding:
+    by = f"leave by {detour.interface}, not" if detour.interface is not None else "are thrown away, not sent"
+    dev = f" dev {detour.interface}" if detour.interface is not None else ""
+    commands = [f"`ip -6 route del {detour.route}{dev}`"] if detour.route else []
+    commands += [f"`ip -6 rule del priority {detour.rule}`"] if detour.rule is not None else []
+    undone = f"until then {' or '.join(commands)}" if commands else f"`ip -6 route show table all{dev}` shows it"
+    which = f"the route {detour.route}" if detour.route else "a route"
+    ruled = f"rule {detour.rule} leads to {which}" if detour.route else f"rule {detour.rule}"
+    origin = f", and {detour.origin}" if detour.origin else ""
+    return Finding(
+        Level.PROBLEM,
+        "routes",
+        f"packets for {spoken(names)} {by} by {tunnels.interface}",
+        f"{ruled if detour.rule is not None else which} goes before the clan's own, {tunnels.prefix}{origin}",
+        f"leave that network out where it comes from; {undone}",
+    )
 
 
 def names(snapshot: Snapshot) -> Iterator[Finding]:

@@ -1,8 +1,7 @@
-"""What the system says of this machine: addresses that clash, where packets leave, how full its disk is."""
+"""What the system says of this machine: addresses that clash, networks, how full its disk is."""
 
 import ipaddress
 import os
-import socket
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import ifaddr
 
 from clanmeshd.checkup.terms import Clashes, Disk
 from clanmeshd.net.addresses import Assigned
-from clanmeshd.overlay.routing import Routing
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -27,29 +25,6 @@ def address_clashes(found: Iterable[Assigned], interface: str, prefix: bytes) ->
 
 def _text(address: bytes) -> str:
     return str(ipaddress.IPv6Address(address))
-
-
-async def detours(members: Iterable[tuple[str, bytes]], interface: str) -> tuple[tuple[str, str], ...]:
-    """The members (name, overlay address) whose packets leave by another interface, with that one's name."""
-    try:
-        own = socket.if_nametoindex(interface)
-        routing = Routing()
-    except OSError:
-        return ()
-    try:
-        left = [(name, await routing.leaves_by(address)) for name, address in members]
-    except OSError:
-        return ()
-    finally:
-        routing.close()
-    return tuple((name, _interface_name(index)) for name, index in left if index not in (own, None))
-
-
-def _interface_name(index: int | None) -> str:
-    try:
-        return socket.if_indextoname(index or 0)
-    except OSError:
-        return "an interface that has just gone"
 
 
 def networks(interface: str) -> list[IPNetwork]:

@@ -81,12 +81,47 @@ class Naming:
 
 
 @dataclass(frozen=True, slots=True)
+class Detour:
+    """Where packets for members go instead of by our interface, and the route and rule that lead them there."""
+
+    interface: str | None  # None: nowhere, they are thrown away
+    route: str = ""  # as ip(8) takes it, without the interface: "fd00:1:2::/48 metric 50 table 99"
+    origin: str = ""  # who made it, in words
+    rule: int | None = None  # the priority of the rule that leads to that route's table, if it is not the main one
+
+
+@dataclass(frozen=True, slots=True)
 class Clashes:
     """What else on this machine is in the clan's way."""
 
-    detours: tuple[tuple[str, str], ...] = ()  # of a member: its name, and the interface that its packets leave by
+    detours: tuple[tuple[str, Detour], ...] = ()  # of a member, by its name
     strangers: tuple[tuple[str, str], ...] = ()  # interface and address of ours, or in the clan's network
     duplicates: tuple[tuple[str, str], ...] = ()  # interface and address that another machine has
+
+
+@dataclass(frozen=True, slots=True)
+class Barrier:
+    """A firewall of this machine's that keeps out what the clan needs: one chain, and what it drops."""
+
+    tool: str  # who owns it, as people call it: "ufw"
+    chain: str  # which chain drops, in words
+    dropped: tuple[str, ...]  # in words: "UDP 51871"
+    commands: tuple[str, ...]  # that let it in, with that tool
+    lasts: str = ""  # what else keeps it so after the next start of the machine
+    scope: str = ""  # of whom, where not of everybody: "from other networks", "by IPv6"
+    is_inside: bool = False  # what it drops comes through the tunnels
+    is_shut: bool = False  # even answers to what this device sent are dropped
+
+
+@dataclass(frozen=True, slots=True)
+class Firewall:
+    """What the packet filters of this machine do with what the clan needs."""
+
+    barriers: tuple[Barrier, ...] = ()
+    active: tuple[str, ...] = ()  # chains that filter what comes in, in words; none: nothing does
+    needed: tuple[str, ...] = ()  # what was tried, in words
+    doubt: str | None = None  # why it is not known whether they let it in
+    commands: tuple[str, ...] = ()  # that would let it in for sure, where there is a doubt
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +169,7 @@ class Snapshot:
     is_reachable: bool = False  # this device, from outside of its network
     tunnel_port: int = 51872
     control_port: int = 51871
+    firewall: Firewall | None = None  # None: its rules are not known
     others: tuple[Refusal, ...] = ()  # what `status` calls a problem, and nothing of this says
 
     @property

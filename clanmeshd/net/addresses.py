@@ -87,7 +87,7 @@ def multicast_interfaces() -> tuple[Interface, ...]:
         for interface, flags in _with_flags(interfaces())
         if flags & wanted == wanted and not flags & (_IFF_LOOPBACK | _IFF_POINTOPOINT)
     ]
-    found.sort(key=lambda interface: (_is_bridge(interface.name), interface.index))
+    found.sort(key=lambda interface: (is_bridge(interface.name), interface.index))
     return tuple(found[:INTERFACES_MAX])
 
 
@@ -130,10 +130,11 @@ def _packed(address: str | tuple[str, int, int]) -> bytes:
 
 def _rank(name: str, address: bytes) -> int:
     """Order candidates: real networks before bridges, IPv4 (short headers, always routed in a LAN) first."""
-    return 2 * _is_bridge(name) + (len(address) != 4)
+    return 2 * is_bridge(name) + (len(address) != 4)
 
 
-def _is_bridge(name: str) -> bool:
+def is_bridge(name: str) -> bool:
+    """Whether an interface is a bridge of a container host's or the like, by its name."""
     return name.startswith(_BRIDGES)
 
 

@@ -11,7 +11,7 @@ import socket
 import struct
 from typing import Final
 
-from clanmeshd.overlay.device import ADDRESS_BITS, Link, Network
+from clanmeshd.overlay.device import Link, Network
 from clanmeshd.overlay.netlink import (
     NETLINK_ROUTE,
     NLA_F_NESTED,
@@ -151,18 +151,6 @@ class Routing:
     async def remove_route(self, index: int, route: Network) -> None:
         """Remove a route through the interface; that it is gone already is fine."""
         await self._ask_unless(errno.ESRCH, Request(_RTM_DELROUTE, 0, _route(index, route)))
-
-    async def leaves_by(self, address: bytes) -> int | None:
-        """The index of the interface by which the system sends to an IPv6 address; None: by none."""
-        header = _ROUTE.pack(socket.AF_INET6, ADDRESS_BITS, 0, 0, 0, 0, 0, 0, 0)
-        try:
-            replies = await self._netlink.ask(Request(_RTM_GETROUTE, 0, header + attribute(_RTA_DST, address)))
-        except OSError as error:
-            if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES):
-                return None
-            raise
-        found = parse_attributes(replies[0][_ROUTE.size :]).get(_RTA_OIF) if replies else None
-        return _u32(found) if found is not None else None
 
     async def _ask_unless(self, harmless: int, request: Request) -> None:
         try:

@@ -12,6 +12,7 @@ from clanmeshd.checkup.members import span, spoken
 from clanmeshd.checkup.system import address_clashes
 from clanmeshd.checkup.terms import (
     Clashes,
+    Detour,
     Disk,
     Fellow,
     Finding,
@@ -33,6 +34,7 @@ PLACE = endpoint("203.0.113.7", 51_872)
 NO = Refusal("it is so", "change it")
 NAS = Fellow("nas", "up", echo_s=0.002, connects=True, ahead_s=0.1, version="1.0")
 PHONE = replace(NAS, name="phone", echo_s=0.03, is_reachable=True)
+OFFICE = Detour("wg9", "fd01:2:3::/56", "somebody made it")
 WELL = Snapshot(
     version="1.0",
     outside=Outside(nat=NatKind.EASY, seen_by=3, seen_at=SEEN, router=Router(by="PCP", place=PLACE)),
@@ -112,8 +114,28 @@ CASES: dict[str, tuple[Snapshot, Level, str, str]] = {
     "no overlay": (tunnels(failure=NO), PROBLEM, "wireguard", "the overlay is not up"),
     "overlay off": (tunnels(is_wanted=False), OK, "wireguard", "switched off"),
     "a detour": (
-        replace(WELL, clashes=Clashes(detours=(("nas", "wg9"), ("phone", "wg9")))),
+        replace(WELL, clashes=Clashes(detours=(("nas", OFFICE), ("phone", OFFICE)))),
         *(PROBLEM, "routes", "packets for nas and phone leave by wg9, not by clan0"),
+    ),
+    "a detour's route": (
+        replace(WELL, clashes=Clashes(detours=(("nas", OFFICE),))),
+        *(PROBLEM, "routes", "until then `ip -6 route del fd01:2:3::/56 dev wg9`"),
+    ),
+    "a detour's rule": (
+        replace(WELL, clashes=Clashes(detours=(("nas", replace(OFFICE, rule=99)),))),
+        *(PROBLEM, "routes", "dev wg9` or `ip -6 rule del priority 99`"),
+    ),
+    "a way to nowhere": (
+        replace(WELL, clashes=Clashes(detours=(("nas", Detour(None, "blackhole fd01:2:3::/56", "by hand")),))),
+        *(PROBLEM, "routes", "nas are thrown away, not sent by clan0 (the route blackhole fd01:2:3::/56"),
+    ),
+    "a rule to nowhere": (
+        replace(WELL, clashes=Clashes(detours=(("nas", Detour(None, rule=7)),))),
+        *(PROBLEM, "routes", "(rule 7 goes before the clan's own, fd01:2:3::/48); leave"),
+    ),
+    "a detour that has just gone": (
+        replace(WELL, clashes=Clashes(detours=(("nas", Detour("wg9")),))),
+        *(PROBLEM, "routes", "`ip -6 route show table all dev wg9` shows it"),
     ),
     "a stranger": (
         replace(WELL, clashes=Clashes(strangers=(("eth1", "fd01:2:3::9"),))),

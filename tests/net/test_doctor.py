@@ -1,7 +1,9 @@
 """`clanctl doctor` on real daemons: what is broken on purpose is named, with the remedy, and in time."""
 
+import ipaddress
 import json
 import os
+import shlex
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -93,6 +95,92 @@ def test_who_takes_the_clans_network_is_named(clan: Clan) -> None:
     assert look(clan, desk).keys().isdisjoint({"routes", "addresses"})
 
 
+@pytest.mark.parametrize(
+    ("made", "what"),
+    [
+        ("{network} dev vpn9 table 99", "packets for {all} leave by vpn9, not by clan0"),
+        ("{nas}/128 dev vpn9 metric 1", "packets for nas leave by vpn9, not by clan0"),
+        ("blackhole {nas}/128 metric 1", "packets for nas are thrown away, not sent by clan0"),
+    ],
+)
+def test_a_route_that_shadows_ours_is_named_and_its_remedy_undoes_it(clan: Clan, made: str, what: str) -> None:
+    desk, nas, *_ = clan.nodes
+    network = ipaddress.IPv6Network((clan.address(desk), 48), strict=False)
+    run(clan, desk, "ip", "link", "add", "vpn9", "type", "bridge")
+    try:
+        run(clan, desk, "ip", "link", "set", "vpn9", "up")
+        run(clan, desk, "ip", "-6", "route", "add", "fd00::/8", "dev", "vpn9", "metric", "1")
+        run(clan, desk, "ip", "-6", "route", "add", str(network), "dev", "vpn9", "metric", "1")
+        run(clan, desk, "ip", "-6", "rule", "add", "to", str(network), "lookup", "99", "priority", "9")
+        assert "routes" not in look(clan, desk), "neither wider networks nor an empty table do any harm"
+        words = made.format(network=network, nas=clan.address(nas)).split()
+        run(clan, desk, "ip", "-6", "route", "add", *words)
+        (found,) = look(clan, desk)["routes"]
+        before, _, after = what.partition("{all}")
+        assert found["what"].startswith(before)
+        assert found["what"].endswith(after)
+        if not after:
+            assert found["what"] == what
+        for command in quoted(found["remedy"]):
+            run(clan, desk, *shlex.split(command))
+        assert "routes" not in look(clan, desk)
+    finally:
+        clan.lab.exec(desk, ["ip", "-6", "rule", "del", "priority", "9"])  # it may be gone, by a remedy
+        run(clan, desk, "ip", "link", "del", "vpn9")
+
+
+def test_a_rule_that_throws_away_is_named(clan: Clan) -> None:
+    desk, nas, *_ = clan.nodes
+    run(clan, desk, "ip", "-6", "rule", "add", "to", f"{clan.address(nas)}/128", "prohibit", "priority", "7")
+    (found,) = look(clan, desk)["routes"]
+    assert (found["what"], found["why"][:6]) == ("packets for nas are thrown away, not sent by clan0", "rule 7")
+    (command,) = quoted(found["remedy"])
+    run(clan, desk, *shlex.split(command))
+    assert "routes" not in look(clan, desk)
+
+
+CLOSED = """table inet guard {
+  set open { type inet_service; flags interval; elements = { 22, 1000-2000 } }
+  chain input {
+    type filter hook input priority 0; policy drop;
+    ct state vmap { established : accept, related : accept, invalid : drop }
+    iifname { "lo", "clan0" } accept
+    meta l4proto { icmp, ipv6-icmp } accept
+    tcp dport @open ct state new accept
+    udp dport 5353 accept
+  }
+}
+"""
+
+
+def test_a_firewall_that_keeps_us_out_is_named_and_its_remedy_lets_us_in(clan: Clan) -> None:
+    tv = clan.nodes[2]
+    (found,) = look(clan, tv)["firewall"]
+    assert found["what"] == "no firewall of this machine keeps anything out"
+    done = clan.lab.exec(tv, ["nft", "-f", "-"], stdin=CLOSED)
+    assert done.returncode == 0, done.stderr
+    try:
+        (found,) = look(clan, tv)["firewall"]
+        assert found["level"] == "note"
+        assert found["what"] == "nftables on this device drops what comes to UDP 51871, UDP 51872 and TCP 51871"
+        assert found["why"].startswith("nftables table inet guard, chain input, policy drop: only answers")
+        for command in quoted(found["remedy"]):
+            run(clan, tv, *shlex.split(command))
+        (found,) = look(clan, tv)["firewall"]
+        assert found["level"] == "ok"
+        assert found["why"] == "nftables table inet guard, chain input, policy drop"
+        run(clan, tv, "nft", "insert rule inet guard input meta hour 08:00-09:00 drop")
+        (found,) = look(clan, tv)["firewall"]
+        assert (found["level"], "not all of its rules are understood" in found["why"]) == ("ok", True)
+    finally:
+        run(clan, tv, "nft", "delete table inet guard")
+
+
+def quoted(remedy: str) -> list[str]:
+    """The commands of a remedy."""
+    return [part for part in remedy.split("`")[1::2] if part.split()[0] in ("ip", "nft")]
+
+
 def test_a_tunnel_that_a_firewall_closed_is_not_called_sound(clan: Clan) -> None:
     desk, _, tv, *_ = clan.nodes
     rules = "add table inet t; add chain inet t i { type filter hook prerouting priority -400; }; "
@@ -103,6 +191,12 @@ def test_a_tunnel_that_a_firewall_closed_is_not_called_sound(clan: Clan) -> None
         (mute,) = [each for each in found["tunnels"] if "tv" in each["what"]]
         assert (mute["level"], "firewall" in mute["why"]) == ("note", True)
         assert all("tv" not in each["what"] for each in found["tunnels"] if each["level"] == "ok")
+        (shut,) = look(clan, tv)["firewall"]
+        assert (shut["level"], shut["what"]) == (
+            "problem",
+            "nftables on this device drops what comes to UDP 51872",
+        )
+        assert shut["why"].startswith("nftables table inet t, chain i, policy accept: not even answers")
     finally:
         run(clan, tv, "nft", "delete table inet t")
 

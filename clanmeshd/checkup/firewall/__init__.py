@@ -1,0 +1,1 @@
+"""What this machine's own firewall does with what the clan needs, and which tool changes that."""

@@ -1,0 +1,158 @@
+"""What becomes of a packet: accepted, dropped by a chain, or not understood. Pure.
+
+Where a rule may fit or not, both are followed. So what is called dropped is dropped whatever was not understood,
+and what is called accepted as well.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final, NamedTuple, TypeAlias
+
+from clanmeshd.checkup.firewall.rules import Chain, Kind, Match, Packet, Rule, Ruleset, Table, Verdict, answer
+
+STEPS_MAX: Final = 10_000  # rules and elements of sets that one packet is held against: 10 ms
+DEPTH_MAX: Final = 64  # of jumps: nftables allows 16
+
+# In the order that packets meet them; "input" is for this machine alone.
+_HOOKS: Final = ("ingress", "prerouting", "input")
+
+
+class Answer(StrEnum):
+    """The three that there are."""
+
+    ACCEPTED = "accepted"
+    DROPPED = "dropped"
+    NOT_UNDERSTOOD = "not understood"
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """An answer; for DROPPED and NOT_UNDERSTOOD, the chain that packets come to and the one in it that decides."""
+
+    answer: Answer
+    table: Table | None = None
+    base: Chain | None = None
+    chain: str = ""
+    by_policy: bool = False
+    through: tuple[str, ...] = ()  # chains that it certainly comes by, in order
+
+
+class _End(NamedTuple):
+    """One way that a chain can end."""
+
+    kind: Kind
+    chain: str = ""
+    by_policy: bool = False
+
+
+_Ends: TypeAlias = frozenset[_End]
+_FALLEN_OUT: Final = _End(Kind.RETURN)  # of the chain, at its end
+_LOST: Final = _End(Kind.LOST)
+
+
+def fate(ruleset: Ruleset, packet: Packet) -> Fate:
+    """Follow a packet that is for this machine through all chains."""
+    doubt: Fate | None = None
+    for table, base in _bases(ruleset, packet):
+        walk = _Walk(ruleset, table, packet)
+        ends = walk.base(base)
+        kinds = {end.kind for end in ends}
+        through = tuple(walk.through)
+        if kinds == {Kind.DROP}:
+            last = min(ends, key=lambda end: (end.by_policy, end.chain))
+            return Fate(Answer.DROPPED, table, base, last.chain, last.by_policy, through)
+        if kinds != {Kind.ACCEPT} and doubt is None:
+            doubt = Fate(Answer.NOT_UNDERSTOOD, table, base, base.name, False, through)
+        if Kind.LOST in kinds:
+            break  # what comes after may see another packet
+    return doubt or Fate(Answer.ACCEPTED)
+
+
+def filters(ruleset: Ruleset) -> Iterator[tuple[Table, Chain]]:
+    """The chains that may keep anything out: those with rules, or with a policy of their own."""
+    for table in ruleset.tables:
+        for chain in table.chains.values():
+            if chain.hook in _HOOKS and (chain.rules or chain.policy is Kind.DROP):
+                yield table, chain
+
+
+def _bases(ruleset: Ruleset, packet: Packet) -> list[tuple[Table, Chain]]:
+    families = {"inet", "netdev", *(packet.layers & {"ip", "ip6"})}
+    interface = packet.facts.get("meta iifname")
+    found = [
+        (table, chain)
+        for table, chain in filters(ruleset)
+        if table.family in families and (not chain.devices or interface in chain.devices)
+    ]
+    return sorted(found, key=lambda each: (_HOOKS.index(each[1].hook or ""), each[1].priority))
+
+
+@dataclass(slots=True)
+class _Walk:
+    """One packet on its way through the chains of a table. What a chain does with it is worked out once."""
+
+    ruleset: Ruleset
+    table: Table
+    packet: Packet
+    through: list[str] = field(default_factory=list)
+    steps: int = 0
+    known: dict[str, _Ends] = field(default_factory=dict)
+
+    def base(self, chain: Chain) -> _Ends:
+        """The ways that a packet can end which comes to this chain by itself: accepted, dropped or lost."""
+        ends = self._chain(chain, certain=True, depth=0)
+        policy = _End(chain.policy, chain.name, by_policy=True)
+        return frozenset(policy if end == _FALLEN_OUT else end for end in ends)
+
+    def _chain(self, chain: Chain, *, certain: bool, depth: int) -> _Ends:
+        if certain and chain.name not in self.through:
+            self.through.append(chain.name)
+        if chain.name not in self.known:
+            self.known[chain.name] = frozenset((_LOST,))  # for who jumps back into it
+            self.known[chain.name] = self._rules(chain, certain=certain, depth=depth)
+        return self.known[chain.name]
+
+    def _rules(self, chain: Chain, *, certain: bool, depth: int) -> _Ends:
+        ends: set[_End] = set()
+        for rule in chain.rules:
+            fits = self._fits(rule)
+            if self.steps > STEPS_MAX:
+                return frozenset((*ends, _LOST))
+            if fits is False or rule.verdict is None:
+                continue
+            is_certain = certain and not ends and fits is True
+            done = self._verdict(chain, rule.verdict, certain=is_certain, depth=depth)
+            ends |= {end for end in done if end != _FALLEN_OUT or rule.verdict.kind is not Kind.JUMP}
+            goes_on = rule.verdict.kind is Kind.JUMP and _FALLEN_OUT in done
+            if fits is True and not goes_on:
+                return frozenset(ends)
+        return frozenset((*ends, _FALLEN_OUT))
+
+    def _fits(self, rule: Rule) -> bool | None:
+        self.steps += 1
+        is_sure = True
+        for match in rule.matches:
+            found = self._answer(match)
+            if found is False:
+                return False
+            is_sure = is_sure and found is True
+        return True if is_sure else None
+
+    def _answer(self, match: Match) -> bool | None:
+        self.steps += len(match.elements or ())
+        return answer(match, self.packet, self.ruleset.disturbed)
+
+    def _verdict(self, chain: Chain, verdict: Verdict, *, certain: bool, depth: int) -> _Ends:
+        match verdict.kind:
+            case Kind.JUMP | Kind.GOTO:
+                target = self.table.chains.get(verdict.target)
+                if target is None or depth >= DEPTH_MAX:
+                    return frozenset((_LOST,))
+                return self._chain(target, certain=certain, depth=depth + 1)
+            case Kind.RETURN:
+                return frozenset((_FALLEN_OUT,))
+            case Kind.DROP:
+                return frozenset((_End(Kind.DROP, chain.name),))
+            case kind:
+                return frozenset((_End(kind),))

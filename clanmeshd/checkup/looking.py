@@ -16,7 +16,7 @@ from clanmeshd.checkup import routes, system
 from clanmeshd.checkup.asking import Told, ask
 from clanmeshd.checkup.firewall import reading
 from clanmeshd.checkup.firewall.judging import Scene, Wire, judge
-from clanmeshd.checkup.firewall.owners import Ports
+from clanmeshd.checkup.firewall.owners import Block, Ports, single_ports
 from clanmeshd.checkup.terms import Clashes, Fellow, Firewall, Naming, Outside, Refusal, Router, Snapshot, Tunnels
 from clanmeshd.clan import Clan
 from clanmeshd.core.effects import Holder
@@ -30,6 +30,7 @@ from clanmeshd.net.mapping.terms import Reason, Standing
 from clanmeshd.overlay.backend import TunnelState
 from clanmeshd.overlay.echoes import PING_BYTES, echo
 from clanmeshd.overlay.path_terms import PathKind, Why
+from clanmeshd.overlay.relay_ports import PORTS_EACH
 from clanmeshd.relays.own import is_on_the_internet
 
 LOOK_S_MAX: Final = 6.0  # for all that is asked; side by side it takes a second or two
@@ -177,10 +178,12 @@ async def _firewall(clan: Clan, seen: reading.Seen | None, members: Sequence[byt
     config, prefix = clan.config, overlay_prefix(clan.membership.clan)
     udp = (config.port, config.tunnel_port) if config.overlay != "none" else (config.port,)
     own = overlay_address(clan.membership.clan, clan.keys.node)
+    first = config.tunnel_port + 1
+    relayed = [Block("udp", first, first + PORTS_EACH - 1)] if clan.relay.is_willing() else []
     scene = Scene(
         wires=reading.wires(config.interface, prefix),
         tunnel=Wire(config.interface, own, members[0]) if clan.overlay.backend is not None and members else None,
-        ports=Ports(udp, (config.port,)),
+        ports=Ports((*single_ports(udp, (config.port,)).blocks, *relayed)),
         has_mdns=config.mdns,
     )
     # 10 ms a packet at most, in a thread that touches nothing else.

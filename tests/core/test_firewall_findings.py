@@ -7,14 +7,14 @@ import pytest
 from clanmeshd.checkup.diagnosis import diagnose
 from clanmeshd.checkup.filtering import firewall
 from clanmeshd.checkup.firewall.judging import Scene, judge
-from clanmeshd.checkup.firewall.owners import Ports
+from clanmeshd.checkup.firewall.owners import Block, Ports, single_ports
 from clanmeshd.checkup.firewall.reading import Printed, put_together
 from clanmeshd.checkup.firewall.rules import Ruleset
 from clanmeshd.checkup.terms import Finding, Firewall, Level
 from tests.core.test_checkup import WELL, away, line
 from tests.core.test_firewall_rules import CLAN0, ETH0, ETH0_IPV6, PRINTED, WLAN0, rules
 
-SCENE = Scene((ETH0, ETH0_IPV6), None, Ports((51_871, 51_872), (51_871,)), has_mdns=True)
+SCENE = Scene((ETH0, ETH0_IPV6), None, single_ports((51_871, 51_872), (51_871,)), has_mdns=True)
 ABSENT = Printed(None, "nft is not there to ask")
 NOTHING = Printed("")
 PROGRAMS = ("nft", "iptables-save", "ip6tables-save", "iptables-legacy-save", "ip6tables-legacy-save")
@@ -88,6 +88,22 @@ def test_who_drops_is_named_with_the_way_in(name: str, what: str, chain: str, re
     assert single.remedy.startswith(remedy)
 
 
+RELAY = Block("udp", 51_873, 51_936)
+RELAYED = [
+    ("ufw.save", "`ufw allow 51873:51936/udp`"),
+    ("nixos.save", "`networking.firewall.allowedUDPPortRanges = [ { from = 51873; to = 51936; } ];`"),
+    ("firewalld.json", "--add-port=51873-51936/udp`"),
+    ("workstation.json", "`nft insert rule inet filter input udp dport 51873-51936 accept`"),
+]
+
+
+@pytest.mark.parametrize(("name", "way"), RELAYED)
+def test_a_relay_needs_a_row_of_ports(name: str, way: str) -> None:
+    (found,) = said(judged(rules(name), Scene((ETH0,), None, Ports((RELAY,)))))
+    assert "drops what comes to UDP 51873-51936" in found.what
+    assert way in found.remedy
+
+
 def test_iptables_is_told_by_its_own_command_for_each_family() -> None:
     saved = "*filter\n:INPUT DROP [0:0]\n-A INPUT -p udp -j ACCEPT\n-A INPUT -p tcp --dport 22 -j ACCEPT\nCOMMIT\n"
     printed = {
@@ -125,7 +141,7 @@ def test_where_nobody_is_up_a_barrier_is_a_problem() -> None:
     assert [each.level for each in said(judged(rules("workstation.json")), is_alone=True)] == [Level.PROBLEM]
 
 
-@pytest.mark.parametrize("name", ["nixos.json", "server.json", "libvirt.json", "docker.save"])
+@pytest.mark.parametrize("name", ["nixos.json", "server.json", "libvirt.json", "docker.save", "fail2ban.json"])
 def test_no_alarm_where_our_ports_are_let_in(name: str) -> None:
     found = said(judged(rules(name), replace(SCENE, has_mdns=False)))
     assert [each.level for each in found] == [Level.OK]
@@ -140,7 +156,7 @@ def test_services_that_members_do_not_reach_are_named() -> None:
     assert found.level is Level.NOTE
     assert "drops members' new connections that come through the tunnels" in found.what
     assert '`networking.firewall.trustedInterfaces = [ "clan0" ];`' in found.remedy
-    shut = said(judged(rules("odd.json"), Scene((), CLAN0, Ports((), ()))))
+    shut = said(judged(rules("odd.json"), Scene((), CLAN0, Ports())))
     assert "new connections and pings" in shut[0].what
     assert "`nft insert rule inet filter input iifname clan0 accept`" in shut[0].remedy
     ways = {
@@ -149,7 +165,7 @@ def test_services_that_members_do_not_reach_are_named() -> None:
     }
     for name, way in ways.items():
         clan0 = CLAN0._replace(name="clan0") if name != "firewalld.json" else CLAN0._replace(name="eth0")
-        for each in judged(rules(name), Scene((), clan0, Ports((), ()))).barriers:
+        for each in judged(rules(name), Scene((), clan0, Ports())).barriers:
             assert way.replace("clan0", clan0.name) in " ".join(each.commands)
 
 

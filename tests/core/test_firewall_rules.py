@@ -99,6 +99,12 @@ CASES = [
     ("odd.json", "udp 51871", UNKNOWN, ""),  # by the time of the day
     ("odd.json", "udp 51873", DROPPED, "input"),
     ("odd.json", "tcp 51871", DROPPED, "input"),  # whatever a test means that leads to the same
+    ("fail2ban.json", "udp 51871 stranger", ACCEPTED, ""),
+    ("fail2ban.json", "tcp 22 stranger", ACCEPTED, ""),  # a list of some is not of everybody
+    ("tailscale.save", "udp 51871 stranger", ACCEPTED, ""),
+    ("tailscale.save", "udp 51872", ACCEPTED, ""),
+    ("tailscale.save", "udp 51872 stranger", DROPPED, "INPUT"),
+    ("tailscale.save", "tcp 51871", DROPPED, "INPUT"),
     ("openwrt.json", "udp 51872", ACCEPTED, ""),
     ("openwrt.json", "udp 51871", DROPPED, "handle_reject"),
     ("openwrt.json", "tcp 51871 stranger", DROPPED, "handle_reject"),
@@ -143,6 +149,11 @@ def right(value: Any, op: str = "==") -> list[Any]:
     return [{"match": {"op": op, "left": DPORT, "right": value}}, ACCEPT]
 
 
+def fib(result: str, value: Any) -> list[Any]:
+    looked_up = {"fib": {"result": result, "flags": ["saddr", "iif"]}}
+    return [{"match": {"op": "==", "left": looked_up, "right": value}}, ACCEPT]
+
+
 SINGLE: list[tuple[list[Any], Answer]] = [
     (right(51_871), ACCEPTED),
     (right({"range": [51_000, 52_000]}), ACCEPTED),
@@ -173,6 +184,10 @@ SINGLE: list[tuple[list[Any], Answer]] = [
     ([{"vmap": {"key": DPORT, "data": {"set": [[51_871, ACCEPT], ["*", DROP]]}}}], ACCEPTED),
     ([{"vmap": {"key": DPORT, "data": {"set": [["*", ACCEPT], [51_871, DROP]]}}}], DROPPED),
     ([{"vmap": {"key": DPORT, "data": "@nowhere"}}], UNKNOWN),
+    (fib("oif", True), ACCEPTED),
+    (fib("check", True), ACCEPTED),
+    (fib("oif", False), DROPPED),
+    (fib("oif", "eth0"), UNKNOWN),
     (["nonsense"], UNKNOWN),
     ([], DROPPED),
 ]

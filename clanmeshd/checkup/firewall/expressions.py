@@ -114,7 +114,12 @@ def _flags(raw: Any) -> Iterable[str]:
 def routed(raw: Any, right: Any, op: Any) -> Match:
     """Whether a reply would leave by the interface that a packet came by; and what kind an address is of."""
     found = (raw.get("result"), tuple(listed(raw.get("flags")))) if isinstance(raw, dict) else (None, ())
-    if found[0] == "oif" and "saddr" in found[1] and right in (False, True, 0, "0") and op in ("==", "!="):
+    if (
+        found[0] in ("oif", "check")
+        and "saddr" in found[1]
+        and right in (False, True, 0, "0")
+        and op in ("==", "!=")
+    ):
         return Match(("fib saddr oif",), ("exists" if right is True else "missing",), op == "!=")
     if found[0] == "type" and "daddr" in found[1] and op in ("==", "!="):
         kinds = listed(right["set"]) if isinstance(right, dict) and "set" in right else [right]

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from clanmeshd.checkup.firewall.fate import Answer, Fate, fate, filters
-from clanmeshd.checkup.firewall.owners import Ports, owner_called, owner_of, spelt
+from clanmeshd.checkup.firewall.owners import Block, Ports, owner_called, owner_of, spelt
 from clanmeshd.checkup.firewall.rules import Packet, Ruleset, Stranger, Value
 from clanmeshd.checkup.terms import Barrier, Firewall
 
 ACTIVE_MAX: Final = 4  # chains that are named
 MDNS_PORT: Final = 5353
 _MDNS_GROUPS: Final = {4: "224.0.0.251", 6: "ff02::fb"}  # RFC 6762
-_PLAIN_PORT: Final = 1  # tcpmux: a service that no rule names, so it stands for all that have no rule of their own
+_MDNS: Final = Block("udp", MDNS_PORT, MDNS_PORT)
+_PLAIN: Final = Block("tcp", 1, 1)  # tcpmux: no rule names it, so it stands for all that have no rule of their own
+_ECHO: Final = Block("ipv6-icmp", 0, 0)
 
 _NEW: Final = "new"
 _REPLY: Final = "established"
@@ -48,8 +50,7 @@ class Trial(NamedTuple):
 
     wire: Wire
     source: str
-    protocol: str
-    port: int
+    block: Block
     fate: Fate
     is_shut: bool = False
 
@@ -125,37 +126,36 @@ def _families(wires: Iterable[Wire]) -> list[str]:
 
 
 def _trials(ruleset: Ruleset, scene: Scene) -> Iterator[Trial]:
-    ports = [*(("udp", port) for port in scene.ports.udp), *(("tcp", port) for port in scene.ports.tcp)]
     for wire in scene.wires:
         for source in (_NEIGHBOUR, _STRANGER):
-            for protocol, port in ports:
-                yield _try(ruleset, wire, source, protocol, port)
+            for block in scene.ports.blocks:
+                yield _try(ruleset, wire, source, block)
         if scene.has_mdns:
-            yield _try(ruleset, wire, _NEIGHBOUR, "udp", MDNS_PORT)
+            yield _try(ruleset, wire, _NEIGHBOUR, _MDNS)
     if scene.tunnel is not None:
-        yield _try(ruleset, scene.tunnel, _MEMBER, "tcp", _PLAIN_PORT)
-        yield _try(ruleset, scene.tunnel, _MEMBER, "ipv6-icmp", 0)
+        yield _try(ruleset, scene.tunnel, _MEMBER, _PLAIN)
+        yield _try(ruleset, scene.tunnel, _MEMBER, _ECHO)
 
 
-def _try(ruleset: Ruleset, wire: Wire, source: str, protocol: str, port: int) -> Trial:
-    found = fate(ruleset, packet(wire, protocol, port, source, _NEW))
+def _try(ruleset: Ruleset, wire: Wire, source: str, block: Block) -> Trial:
+    found = fate(ruleset, packet(wire, block.protocol, block.first, source, _NEW))
     if found.answer is not Answer.DROPPED:
-        return Trial(wire, source, protocol, port, found)
-    reply = fate(ruleset, packet(wire, protocol, port, source, _REPLY))
-    return Trial(wire, source, protocol, port, found, reply.answer is Answer.DROPPED)
+        return Trial(wire, source, block, found)
+    reply = fate(ruleset, packet(wire, block.protocol, block.first, source, _REPLY))
+    return Trial(wire, source, block, found, reply.answer is Answer.DROPPED)
 
 
 def _barriers(trials: Sequence[Trial]) -> Iterator[Barrier]:
     """One for each chain that drops, and for what it drops of everybody and of some alone."""
-    by_port: dict[tuple[str, str, bool, bool, str, int], list[Trial]] = {}
+    by_port: dict[tuple[str, str, bool, bool, Block], list[Trial]] = {}
     for trial in trials:
         found = trial.fate
         if found.answer is Answer.DROPPED and found.table is not None:
             whose = (owner_of(found.table).name, found.chain, trial.source == _MEMBER, trial.is_shut)
-            by_port.setdefault((*whose, trial.protocol, trial.port), []).append(trial)
+            by_port.setdefault((*whose, trial.block), []).append(trial)
     by_scope: dict[tuple[str, str, bool, bool, str], list[Trial]] = {}
-    for (owner, chain, is_inside, is_shut, protocol, port), dropped in by_port.items():
-        scope = _scope(dropped, [trial for trial in trials if (trial.protocol, trial.port) == (protocol, port)])
+    for (owner, chain, is_inside, is_shut, block), dropped in by_port.items():
+        scope = _scope(dropped, [trial for trial in trials if trial.block == block])
         by_scope.setdefault((owner, chain, is_inside, is_shut, scope), []).extend(dropped)
     for (_, _, is_inside, is_shut, scope), dropped in by_scope.items():
         yield _barrier(dropped, scope, is_inside=is_inside, is_shut=is_shut)
@@ -166,7 +166,8 @@ def _barrier(dropped: Sequence[Trial], scope: str, *, is_inside: bool, is_shut: 
     assert found.table is not None
     assert found.base is not None
     owner = owner_of(found.table)
-    ports = Ports(interface=dropped[0].wire.name) if is_inside else _ports(dropped)
+    blocks = tuple(dict.fromkeys(trial.block for trial in dropped))
+    ports = Ports(interface=dropped[0].wire.name) if is_inside else Ports(blocks)
     way = owner.way(ports, found, _families(trial.wire for trial in dropped))
     return Barrier(
         tool=owner.name,
@@ -180,15 +181,9 @@ def _barrier(dropped: Sequence[Trial], scope: str, *, is_inside: bool, is_shut: 
     )
 
 
-def _ports(dropped: Iterable[Trial]) -> Ports:
-    found = dict.fromkeys((trial.protocol, trial.port) for trial in dropped)
-    udp = tuple(port for protocol, port in found if protocol == "udp")
-    return Ports(udp, tuple(port for protocol, port in found if protocol == "tcp"))
-
-
 def _inside(dropped: Iterable[Trial]) -> tuple[str, ...]:
     names = {"tcp": "new connections", "ipv6-icmp": "pings"}
-    return tuple(dict.fromkeys(names[trial.protocol] for trial in dropped))
+    return tuple(dict.fromkeys(names[trial.block.protocol] for trial in dropped))
 
 
 def _scope(dropped: Sequence[Trial], tried: Sequence[Trial]) -> str:

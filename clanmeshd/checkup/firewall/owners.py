@@ -13,21 +13,43 @@ _DEFAULT_ZONE: Final = "public"
 _POLICY_CHAINS: Final = ("policy_", "POLICIES_")
 
 
+class Block(NamedTuple):
+    """Ports in a row, of which the first one stands for all."""
+
+    protocol: str  # "udp" or "tcp"
+    first: int
+    last: int
+
+    def spelt(self, until: str) -> str:
+        """As a tool takes it that writes `until` between the first and the last one."""
+        return str(self.first) if self.first == self.last else f"{self.first}{until}{self.last}"
+
+
 class Ports(NamedTuple):
     """What shall come in from outside; or, where there is an interface, all that comes by it."""
 
-    udp: tuple[int, ...] = ()
-    tcp: tuple[int, ...] = ()
+    blocks: tuple[Block, ...] = ()
     interface: str | None = None
 
     def words(self) -> tuple[str, ...]:
         """Each one as people write it."""
-        return tuple(f"{protocol.upper()} {port}" for protocol, listed in self.lists() for port in listed)
+        return tuple(f"{protocol.upper()} {port}" for protocol, listed in self.lists("-") for port in listed)
 
-    def lists(self) -> list[tuple[str, list[str]]]:
+    def lists(self, until: str) -> list[tuple[str, list[str]]]:
         """The protocols that there are ports of, with those."""
-        both = (("udp", self.udp), ("tcp", self.tcp))
-        return [(protocol, [str(port) for port in ports]) for protocol, ports in both if ports]
+        found: dict[str, list[str]] = {}
+        for protocol in ("udp", "tcp"):
+            for block in self.blocks:
+                if block.protocol == protocol:
+                    found.setdefault(protocol, []).append(block.spelt(until))
+        return list(found.items())
+
+
+def single_ports(udp: Sequence[int], tcp: Sequence[int]) -> Ports:
+    """Single ports."""
+    return Ports(
+        tuple(Block(name, each, each) for name, listed in (("udp", udp), ("tcp", tcp)) for each in listed)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +99,14 @@ def spelt(table: Table, base: Chain, chain: str = "") -> str:
 def _ufw(ports: Ports, _fate: Fate, _families: Sequence[str]) -> Way:
     if ports.interface is not None:
         return Way((f"ufw allow in on {ports.interface}",))
-    return Way(tuple(f"ufw allow {','.join(listed)}/{protocol}" for protocol, listed in ports.lists()))
+    return Way(tuple(f"ufw allow {','.join(listed)}/{protocol}" for protocol, listed in ports.lists(":")))
 
 
 def _firewalld(ports: Ports, fate: Fate, _families: Sequence[str]) -> Way:
     if ports.interface is not None:
         change = f"--zone=trusted --add-interface={ports.interface}"
     else:
-        added = [f"--add-port={port}/{protocol}" for protocol, listed in ports.lists() for port in listed]
+        added = [f"--add-port={port}/{protocol}" for protocol, listed in ports.lists("-") for port in listed]
         change = " ".join([f"--zone={_zone(fate.through)}", *added])
     return Way((f"firewall-cmd --permanent {change}", "firewall-cmd --reload"))
 
@@ -102,10 +124,14 @@ def _nixos(ports: Ports, _fate: Fate, _families: Sequence[str]) -> Way:
     lasts = "in the machine's configuration"
     if ports.interface is not None:
         return Way((f'networking.firewall.trustedInterfaces = [ "{ports.interface}" ];',), lasts)
-    names = {"udp": "allowedUDPPorts", "tcp": "allowedTCPPorts"}
-    commands = [
-        f"networking.firewall.{names[protocol]} = [ {' '.join(listed)} ];" for protocol, listed in ports.lists()
-    ]
+    commands: list[str] = []
+    for protocol in ("udp", "tcp"):
+        own = [block for block in ports.blocks if block.protocol == protocol]
+        single = [str(block.first) for block in own if block.first == block.last]
+        rows = [f"{{ from = {block.first}; to = {block.last}; }}" for block in own if block.first != block.last]
+        begin = f"networking.firewall.allowed{protocol.upper()}Port"
+        commands += [f"{begin}s = [ {' '.join(single)} ];"] if single else []
+        commands += [f"{begin}Ranges = [ {' '.join(rows)} ];"] if rows else []
     return Way(tuple(commands), lasts)
 
 
@@ -117,7 +143,7 @@ def _nftables(ports: Ports, fate: Fate, _families: Sequence[str]) -> Way:
     if ports.interface is not None:
         return Way((f"{begin} iifname {ports.interface} accept",), lasts)
     return Way(
-        tuple(f"{begin} {protocol} dport {_set(listed)} accept" for protocol, listed in ports.lists()), lasts
+        tuple(f"{begin} {protocol} dport {_set(listed)} accept" for protocol, listed in ports.lists("-")), lasts
     )
 
 
@@ -133,7 +159,9 @@ def _iptables(ports: Ports, fate: Fate, families: Sequence[str]) -> Way:
     if ports.interface is not None:
         tests = [f"-i {ports.interface}"]
     else:
-        tests = [f"-p {protocol} -m multiport --dports {','.join(listed)}" for protocol, listed in ports.lists()]
+        tests = [
+            f"-p {protocol} -m multiport --dports {','.join(listed)}" for protocol, listed in ports.lists(":")
+        ]
     programs = [{"ip": "iptables", "ip6": "ip6tables"}[family] for family in families]
     commands = [f"{program} {place} {test} -j ACCEPT" for program in programs for test in tests]
     return Way(tuple(commands), "and `netfilter-persistent save`, or whatever restores the rules here")

@@ -185,6 +185,12 @@ def test_it_may_be_why_nobody_is_up() -> None:
 # --- what cannot be read ---------------------------------------------------------------------------------
 
 
+def test_without_a_network_nothing_is_called_open() -> None:
+    assert judge(Ruleset(), replace(SCENE, wires=())) is None
+    (found,) = said(judge(rules("nixos.json"), replace(SCENE, wires=())))
+    assert "is not known: this device has no network" in found.why
+
+
 def test_without_any_rules_the_services_tell() -> None:
     ruleset, unseen = put_together(dict.fromkeys(PROGRAMS, ABSENT), ())
     assert unseen == "nft is not there to ask"

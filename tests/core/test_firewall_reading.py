@@ -1,5 +1,6 @@
 """What is asked of nft and iptables, when they answer, say too much, say nothing, or are not there."""
 
+import ipaddress
 import stat
 import time
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from clanmeshd.checkup.firewall import reading
+from clanmeshd.checkup.firewall.judging import Wire
+from clanmeshd.net.addresses import Interface
 
 RULES = '{"nftables": [{"table": {"family": "inet", "name": "t"}}]}'
 
@@ -74,3 +77,26 @@ async def test_rules_of_the_older_iptables_are_asked_for_where_there_are_any(pro
     assert (await reading.see()).unseen == (
         "rules of the older iptables are hidden: ip6tables-legacy-save is not there to ask"
     )
+
+
+def test_packets_come_in_by_real_networks_before_bridges(monkeypatch: pytest.MonkeyPatch) -> None:
+    def adapter(name: str, *addresses: str) -> Interface:
+        return Interface(name, 1, tuple(ipaddress.ip_address(each).packed for each in addresses))
+
+    ours = adapter("clan0", "fd01:2:3::1")
+    eth0 = adapter("eth0", "192.168.1.2", "fd01:2:3::9", "fe80::1", "2001:db8::2")
+    bridge = adapter("docker0", "172.17.0.1")
+    modem = adapter("wwan0", "10.1.1.1")
+    prefix = bytes.fromhex("fd0100020003")
+    found: list[Interface] = []
+    monkeypatch.setattr(reading, "multicast_interfaces", lambda: tuple(found))
+    monkeypatch.setattr(reading, "interfaces", lambda: [adapter("lo", "127.0.0.1", "::1"), ours, modem])
+    found[:] = [ours, eth0, bridge]
+    assert reading.wires("clan0", prefix) == (
+        Wire("eth0", bytes((192, 168, 1, 2)), bytes((192, 168, 1, 3))),
+        Wire("eth0", ipaddress.ip_address("2001:db8::2").packed, ipaddress.ip_address("2001:db8::3").packed),
+    )
+    found[:] = [ours, bridge]
+    assert [each.name for each in reading.wires("clan0", prefix)] == ["docker0"]
+    found[:] = [ours]
+    assert [each.name for each in reading.wires("clan0", prefix)] == ["wwan0"]

@@ -34,7 +34,6 @@ class Fate:
     table: Table | None = None
     base: Chain | None = None
     chain: str = ""
-    by_policy: bool = False
     through: tuple[str, ...] = ()  # chains that it certainly comes by, in order
 
 
@@ -61,9 +60,9 @@ def fate(ruleset: Ruleset, packet: Packet) -> Fate:
         through = tuple(walk.through)
         if kinds == {Kind.DROP}:
             last = min(ends, key=lambda end: (end.by_policy, end.chain))
-            return Fate(Answer.DROPPED, table, base, last.chain, last.by_policy, through)
+            return Fate(Answer.DROPPED, table, base, last.chain, through)
         if kinds != {Kind.ACCEPT} and doubt is None:
-            doubt = Fate(Answer.NOT_UNDERSTOOD, table, base, base.name, False, through)
+            doubt = Fate(Answer.NOT_UNDERSTOOD, table, base, base.name, through)
         if Kind.LOST in kinds:
             break  # what comes after may see another packet
     return doubt or Fate(Answer.ACCEPTED)

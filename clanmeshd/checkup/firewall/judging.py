@@ -102,6 +102,7 @@ def judge(ruleset: Ruleset, scene: Scene, unseen: str | None = None, tools: Sequ
     """
     trials = list(_trials(ruleset, scene))
     barriers = tuple(_barriers(trials))
+    unseen = unseen or (None if scene.wires else "this device has no network that packets could come by")
     active = list(dict.fromkeys(spelt(table, base) for table, base in filters(ruleset)))
     outer = [trial.fate for trial in trials if trial.source != _MEMBER]
     doubtful = next((found for found in outer if found.answer is Answer.NOT_UNDERSTOOD), None)

@@ -124,6 +124,7 @@ def _nixos(ports: Ports, _fate: Fate, _families: Sequence[str]) -> Way:
     lasts = "in the machine's configuration"
     if ports.interface is not None:
         return Way((f'networking.firewall.trustedInterfaces = [ "{ports.interface}" ];',), lasts)
+    lasts += ", where `services.clanmesh.openFirewall = true;` says the same but for a relay's ports"
     commands: list[str] = []
     for protocol in ("udp", "tcp"):
         own = [block for block in ports.blocks if block.protocol == protocol]

@@ -10,7 +10,7 @@ import trio
 from clanmeshd.checkup.firewall import iptables, nftables
 from clanmeshd.checkup.firewall.judging import Wire
 from clanmeshd.checkup.firewall.rules import Ruleset, Table
-from clanmeshd.net.addresses import is_bridge, multicast_interfaces
+from clanmeshd.net.addresses import interfaces, is_bridge, multicast_interfaces
 from clanmeshd.process import run
 
 PRINT_S: Final = 2.0  # it takes 10 ms
@@ -158,6 +158,7 @@ def _head(path: Path) -> str:
 def wires(interface: str, prefix: bytes) -> tuple[Wire, ...]:
     """Where packets of others come in: interfaces with an address, but for ours and bridges of containers."""
     found = [each for each in multicast_interfaces() if each.name != interface]
+    found = found or [each for each in interfaces() if each.name != interface]  # a modem, say
     outer = [each for each in found if not is_bridge(each.name)] or found
     made: list[Wire] = []
     for each in outer[:WIRES_MAX]:

@@ -1,7 +1,9 @@
 """What becomes of a packet, by rule sets as each tool makes them: printed by nft 1.0.6 and iptables 1.8.9."""
 
 import json
-from collections.abc import Mapping
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from clanmeshd.checkup.firewall import iptables, nftables
 from clanmeshd.checkup.firewall.fate import Answer, Fate, fate
 from clanmeshd.checkup.firewall.judging import Wire, packet
 from clanmeshd.checkup.firewall.rules import Ruleset
+from tests.seeds import seeds
 
 PRINTED = Path(__file__).parent / "firewalls"
 ACCEPTED, DROPPED, UNKNOWN = Answer.ACCEPTED, Answer.DROPPED, Answer.NOT_UNDERSTOOD
@@ -287,3 +290,44 @@ OPTIONS = [
 def test_options_of_iptables(option: str, expected: Answer) -> None:
     saved = f"*filter\n:INPUT DROP [0:0]\n-A INPUT {option} -j ACCEPT\nCOMMIT\n"
     assert tried(iptables.read(saved, "ip"), "udp 51871").answer is expected
+
+
+# --- what no program prints ------------------------------------------------------------------------------
+
+JUNK: list[Any] = [None, True, -1, 1 << 70, 3.5, "", "*", "@x", [], {}, [[]], ["a", 1], {"a": 1}]
+JUNK += [{"set": None}, {"elem": {}}, {"concat": []}, {"range": ["a", 2]}, {"&": [1, 2]}, {"fib": None}]
+JUNK += [{"prefix": {"addr": "1.2.3.4", "len": 99}}]
+WORDS = ("!", "-j", "-m", "x", "--mark", "\n", "", "-p", "9" * 12, "--dport", "'", ":", "*", "-A")
+DAMAGED = 300
+
+
+def places(thing: Any) -> Iterator[tuple[Any, Any]]:
+    """Every place in a structure: what holds it, and its key there."""
+    pairs = thing.items() if isinstance(thing, dict) else enumerate(thing) if isinstance(thing, list) else ()
+    for key, value in list(pairs):
+        yield thing, key
+        yield from places(value)
+
+
+@pytest.mark.parametrize("seed", seeds(2))
+def test_damaged_rules_are_refused_or_followed(seed: int) -> None:
+    rng = random.Random(seed)
+    printed = [path.read_text() for path in sorted(PRINTED.glob("*.json"))]
+    saved = [path.read_text() for path in sorted(PRINTED.glob("*.save"))]
+    followed = 0
+    for _ in range(DAMAGED):
+        damaged = json.loads(rng.choice(printed))
+        for _ in range(rng.randrange(1, 4)):
+            holder, key = rng.choice(list(places(damaged)))
+            holder[key] = rng.choice(JUNK)
+        words = rng.choice(saved).split(" ")
+        for _ in range(3):
+            words[rng.randrange(len(words))] = rng.choice(WORDS)
+        texts = ((nftables.read, (json.dumps(damaged),)), (iptables.read, (" ".join(words), "ip")))
+        for read, arguments in texts:
+            with suppress(ValueError):
+                ruleset = read(*arguments)
+                for each in ("udp 51871", "tcp 51871 stranger eth0 IPv6"):
+                    followed += tried(ruleset, each).answer in Answer
+    print(f"seed {seed}: {followed} followed")
+    assert followed > DAMAGED

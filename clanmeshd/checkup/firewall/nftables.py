@@ -5,7 +5,7 @@ The format is that of libnftables-json(5).
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from clanmeshd.checkup.firewall.expressions import (
     compared,
@@ -38,7 +38,7 @@ _KNOWN: Final = _SILENT | {"match", "limit", "ct count", "set", "xt", "quota", "
 _XT_SILENT: Final = frozenset(("LOG", "NFLOG", "TCPMSS", "CHECKSUM", "TRACE", "TOS", "DSCP"))
 _XT_MARKS: Final = frozenset(("MARK", "CONNMARK", "CT", "NOTRACK"))
 
-_Sets = Mapping[tuple[Any, Any, Any], Any]
+_Place: TypeAlias = tuple[str, str, str]  # family, table, name
 
 
 def read(printed: bytes | str, *, terse: bool = False) -> Ruleset:
@@ -60,8 +60,10 @@ class _Reader:
     def __init__(self, found: Mapping[str, list[dict[str, Any]]], *, terse: bool) -> None:
         self._found = found
         sets = [*found.get("set", ()), *found.get("map", ())]
-        self._sets: _Sets = {_place(each, "name"): None if terse else each.get("elem", []) for each in sets}
-        self._rules: dict[tuple[Any, Any, Any], list[dict[str, Any]]] = {}
+        self._sets: dict[_Place, Any] = {
+            _place(each, "name"): None if terse else each.get("elem", []) for each in sets
+        }
+        self._rules: dict[_Place, list[dict[str, Any]]] = {}
         for rule in found.get("rule", ()):
             self._rules.setdefault(_place(rule, "chain"), []).append(rule)
         self.disturbed: set[str] = set()
@@ -74,7 +76,7 @@ class _Reader:
             chains = [
                 self._chain(each)
                 for each in self._found.get("chain", ())
-                if (each.get("family"), each.get("table")) == (family, name)
+                if _place(each, "name")[:2] == (family, name)
             ]
             yield Table(family, name, {chain.name: chain for chain in chains})
 
@@ -127,11 +129,11 @@ class _Reader:
 
     def _extension(self, body: Any) -> tuple[Match | None, Verdict | None]:
         """What iptables has added to nft, of which no more than the name is printed."""
-        kind, name = (body.get("type"), body.get("name")) if isinstance(body, dict) else (None, None)
+        kind, name = (body.get("type"), str(body.get("name"))) if isinstance(body, dict) else (None, "")
         if kind == "match":
             return (None if name == "comment" else NOT_UNDERSTOOD), None
         if kind == "target" and name in _XT_MARKS:
-            self.disturbed |= {"meta mark", "ct mark"} if "MARK" in str(name) else {"ct state"}
+            self.disturbed |= {"meta mark", "ct mark"} if "MARK" in name else {"ct state"}
             return None, None
         if kind == "target" and name in _XT_SILENT:
             return None, None
@@ -184,15 +186,15 @@ class _Reader:
     def _elements_of(self, raw: dict[str, Any], right: Any) -> list[Any] | None:
         """The elements of a set, named or not; None where they are not known."""
         if isinstance(right, str) and right.startswith("@"):
-            held = self._sets.get((raw.get("family"), raw.get("table"), right[1:]))
+            held = self._sets.get((*_place(raw, "chain")[:2], right[1:]))
             return held if isinstance(held, list) else None
         if isinstance(right, dict) and "set" in right:
             return listed(right["set"])
         return right if isinstance(right, list) else [right]
 
 
-def _place(raw: Mapping[str, Any], key: str) -> tuple[Any, Any, Any]:
-    return raw.get("family"), raw.get("table"), raw.get(key)
+def _place(raw: Mapping[str, Any], key: str) -> _Place:
+    return str(raw.get("family")), str(raw.get("table")), str(raw.get(key))
 
 
 def _never() -> Match:

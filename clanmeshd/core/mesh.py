@@ -82,16 +82,8 @@ class Mesh:
             self.node, self.ledger, self.authority, self._traffic.outbox, rng, self._membership.up
         )
         self.meeting = Meeting(author, self.ledger, self._membership, self._sessions, self._traffic, rng)
-        self._reception = Reception(
-            self.node,
-            self._sessions,
-            self._traffic,
-            self._membership,
-            self._gossip,
-            self._suggestions,
-            self.meeting,
-            self._count_error,
-        )
+        parts = self._sessions, self._traffic, self._membership, self._gossip, self._suggestions, self.meeting
+        self._reception = Reception(self.node, *parts, self._count_error)
         self._errands = Errands(self._traffic, self._sessions, self._gossip, self.meeting, self._reception)
         self._own = OwnRecords(author, keys, entropy, tunnel_port, self._sessions, self._gossip, self._membership)
         self._governance = Governance(author, self._gossip, self._membership.up, now)

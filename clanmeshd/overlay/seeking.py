@@ -182,7 +182,7 @@ class Seeking:
         return search
 
     def _shut_from_s(self, search: Search) -> float:
-        """From when on spots behind routers are probed: where it is even, by who knows first that both are open."""
+        """From when on spots behind routers are probed: where it is even, by who first knows both to be open."""
         return search.shut_from_s(begins=self.begins or is_even(self._around.own.nat, self.nat))
 
     def _probe(self, spot: Spot, now_s: float) -> None:

@@ -6,6 +6,9 @@ address at once, the higher one a moment later and only when there is no session
 other last is answered. The same is done when a peer is to be reached elsewhere, as long as there was no session: a
 little later, for traffic may have begun a handshake on either side, unless the other side waits for this one.
 
+A handshake may be lost all the same, or cross another one. Where the other side is known to wait for it, and there
+is no session a moment later, the peer is made anew: of a new one WireGuard knows no handshake to wait after.
+
 A new key, our own or a peer's, ends that symmetry. Peers hear of it only once WireGuard has it: until then they
 leave its handshakes unanswered, and WireGuard keeps what is to be sent. After a handshake in vain it is silent for
 five seconds: we provoke one at once, so that it cannot cross the one that the peer begins when it hears.
@@ -18,6 +21,7 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from ipaddress import IPv6Address
 from typing import Final
 
@@ -29,6 +33,7 @@ from clanmeshd.overlay.backend import Backend
 STAGGER_S: Final = 0.3  # above the round trip of any path that a first handshake takes well
 MOVED_S: Final = 0.15  # longer than a handshake that traffic has begun, on either side, since both learnt the way
 PROVOKED_S: Final = 0.01  # WireGuard makes a handshake of a packet: 0.2 ms for each peer
+RENEWED_S: Final = 1.0  # then, above the round trip of any path, and below the five seconds by far
 DISCARD_PORT: Final = 9  # RFC 863: whatever arrives there is thrown away
 
 log = logging.getLogger(__name__)
@@ -50,13 +55,17 @@ class Greeter:
         self._applied = applied
         self._private_key: bytes | None = None
         self._greeted: dict[bytes, Tunnel] = {}  # by public key
+        self._applying = trio.Lock()
+        self._wanted: SetTunnels | None = None
 
     async def apply(self, wanted: SetTunnels) -> None:
         """Apply a wanted state, then greet the peers that are new in it. Raises OSError as the backend does.
 
         `applied` hears of each private key once WireGuard has it and has tried in vain to greet with it.
         """
-        await self._backend.apply(wanted)
+        async with self._applying:
+            self._wanted = wanted
+            await self._backend.apply(wanted)
         await self._announce(wanted)
         nobody = (None, wanted.bell)  # who sleeps is not woken
         reachable = {tunnel.public_key: tunnel for tunnel in wanted.tunnels if tunnel.endpoint not in nobody}
@@ -88,9 +97,27 @@ class Greeter:
     async def _greet(self, tunnel: Tunnel, after_s: float) -> None:
         await trio.sleep(after_s)
         with suppress(OSError):  # the interface may be gone again: the next apply tells
-            state = (await self._backend.read()).get(tunnel.public_key)
-            if state is None or not state.handshake_unix_s:
+            if await self._has_session(tunnel):
+                return
+            self._send(tunnel.address)
+            if not tunnel.begins:
+                return
+            await trio.sleep(RENEWED_S)
+            if self._greeted.get(tunnel.public_key) == tunnel and not await self._has_session(tunnel):
+                await self._renew(tunnel)
                 self._send(tunnel.address)
+
+    async def _has_session(self, tunnel: Tunnel) -> bool:
+        state = (await self._backend.read()).get(tunnel.public_key)
+        return state is not None and state.handshake_unix_s > 0
+
+    async def _renew(self, tunnel: Tunnel) -> None:
+        """Make a peer anew."""
+        async with self._applying:
+            assert self._wanted is not None
+            others = tuple(each for each in self._wanted.tunnels if each.public_key != tunnel.public_key)
+            await self._backend.apply(replace(self._wanted, tunnels=others))
+            await self._backend.apply(self._wanted)
 
 
 def send_anything(address: bytes) -> None:

@@ -11,7 +11,7 @@ from clanmesh_protocol.endpoints import endpoint
 from clanmesh_protocol.keys import NodeId
 from clanmeshd.core.effects import SetTunnels, Tunnel
 from clanmeshd.overlay.backend import TunnelState
-from clanmeshd.overlay.greeting import MOVED_S, STAGGER_S, Greeter
+from clanmeshd.overlay.greeting import MOVED_S, RENEWED_S, STAGGER_S, Greeter
 
 LOW, HIGH = b"\xfd" + bytes(15), b"\xfd" + b"\xff" * 15
 
@@ -23,11 +23,13 @@ class Interface:
 
     def __init__(self) -> None:
         self.applied = 0
+        self.peers: list[set[bytes]] = []
         self.sessions: dict[bytes, TunnelState] = {}
         self.lost: frozenset[bytes] = frozenset()
 
     async def apply(self, wanted: SetTunnels) -> None:
         self.applied += 1
+        self.peers.append({tunnel.address for tunnel in wanted.tunnels})
 
     def take_lost(self) -> frozenset[bytes]:
         lost, self.lost = self.lost, frozenset()
@@ -110,5 +112,41 @@ async def test_a_peer_that_waits_elsewhere_is_greeted_at_once(autojump_clock: Mo
     for begins in (False, True):
         elsewhere = replace(away.tunnels[0], endpoint=at, begins=begins)
         sent = await _greetings([home, replace(away, tunnels=(elsewhere,))], Interface())
-        times[begins] = sent[-1][1]
+        times[begins] = sent[1][1]
     assert times == {False: pytest.approx(MOVED_S), True: 0.0}
+
+
+OTHER = b"\xfd" + b"\xaa" * 15
+
+
+def _begun(at: str = "192.0.2.2") -> SetTunnels:
+    """The other side waits for our handshake there."""
+    wanted = _wanted(LOW, HIGH, OTHER)
+    first, second = wanted.tunnels
+    return replace(wanted, tunnels=(replace(first, endpoint=endpoint(at, 51872), begins=True), second))
+
+
+async def test_a_handshake_that_led_to_nothing_is_made_anew_once(autojump_clock: MockClock) -> None:
+    interface = Interface()
+    sent = await _greetings([_begun()], interface)
+    assert [at_s for address, at_s in sent if address == HIGH] == [0.0, pytest.approx(RENEWED_S)]
+    assert interface.peers == [{HIGH, OTHER}, {OTHER}, {HIGH, OTHER}]
+
+
+async def test_not_where_there_is_a_session_by_then(autojump_clock: MockClock) -> None:
+    interface = Interface()
+
+    async with trio.open_nursery() as nursery:
+        greeter = Greeter(interface, nursery, lambda address: None)
+        await greeter.apply(_begun())
+        await trio.sleep(RENEWED_S / 2)
+        interface.sessions[HIGH * 2] = TunnelState(None, 1_800_000_000, 0, 0)
+    assert interface.applied == 1
+
+
+async def test_nor_where_the_peer_is_elsewhere_or_gone_by_then(autojump_clock: MockClock) -> None:
+    for later in (_begun("192.0.2.3"), _wanted(LOW, OTHER)):
+        interface = Interface()
+        await _greetings([_begun(), later], interface)
+        renewed = [peers for peers in interface.peers[2:] if HIGH not in peers]
+        assert len(renewed) == (1 if later == _begun("192.0.2.3") else 0), "the last one alone"

@@ -104,7 +104,11 @@ def _bundle(move: Move) -> Iterator[tuple[Path, "subprocess.Popen[bytes]"]]:
         known = [f"^{move.old}"] if move.old else []
         words: list[str | Path] = ["git", f"--git-dir={bare}", "bundle", "create", "--quiet", path, REF, *known]
         with start(words) as packing:
-            yield path, packing
+            try:
+                yield path, packing
+            except BaseException:
+                packing.kill()  # what it packs is not wanted any more
+                raise
 
 
 def _make_bare(bare: Path, objects: Path, commit: str) -> None:

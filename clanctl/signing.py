@@ -93,9 +93,9 @@ def configured_key(directory: Path | None = None) -> SigningKey | None:
 
 def _settings(directory: Path | None) -> dict[str, str]:
     """What git's configuration says of signing by SSH, paths in it expanded; the last word on each counts."""
-    found = git_or_none("config", "--null", "--type=path", "--get-regexp", _SETTINGS, directory=directory) or ""
+    found = git_or_none("config", "--null", "--get-regexp", _SETTINGS, directory=directory) or ""
     pairs = (each.partition("\n") for each in found.split("\0") if each)
-    return {name: value for name, _, value in pairs}
+    return {name: os.path.expanduser(value) for name, _, value in pairs}
 
 
 def find_or_make_key() -> tuple[SigningKey, bool]:

@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Final
 
 from clanmesh_protocol.errors import ProtocolError
@@ -26,6 +27,7 @@ from clanmeshd.secrets.sealing import EPOCH_STEP, SealedError, random_value, sea
 CHECK_S: Final = 1.0  # a new member waits for its secrets about so long
 RECHECK_S: Final = 60.0  # memberships end and are renewed by the clock alone
 REROLL_PAUSE_S: Final = 10.0  # of one secret: whoever brings in exposed values on purpose is no faster than this
+OUTDATED_S: Final = 60.0  # that is left to the one whose turn it is, who may not have looked on
 NAMES_REMEMBERED_MAX: Final = 1024
 _DEPENDS_ON: Final = (Kind.AUTHORITY, Kind.CREDENTIAL, Kind.REVOCATION, Kind.REDEMPTION, Kind.NODE, Kind.SECRET)
 
@@ -60,6 +62,7 @@ class Keeper:
     keys: DeviceKeys
     _rerolled_s: dict[str, float] = field(default_factory=dict)  # when this device last replaced a value
     _onlooker: Onlooker = field(default_factory=Onlooker)
+    _outdated_s: float = inf  # since when the discovery secret is one that somebody may know who is out
 
     def keep(self, up: Collection[NodeId], now: Instant) -> bool:
         """Do all that this device is to do while `up` answer. Gives whether nothing had to wait."""
@@ -77,13 +80,20 @@ class Keeper:
         everyone = needs_discovery(items, members, **common)
         if everyone:
             self._found_discovery({node: published[node] for node in sorted(everyone)}, now)
-        is_outdated = self._onlooker.look(self.mesh.authority.revoked, told_secret(self.mesh, self.keys))
-        outdated = {DISCOVERY_NAME} if is_outdated else ()
-        due = rerolls(items, members, **common, outdated=outdated)
+        due = rerolls(items, members, **common, outdated=self._outdated(now))
+        if now.monotonic_s >= self._outdated_s + OUTDATED_S and not due:
+            known = [item for item in items if item.name == DISCOVERY_NAME]
+            due = rerolls(known, members, **{**common, "up": ()}, outdated={DISCOVERY_NAME})
         done = [self._reroll(wanted, published, now) for wanted in due]
         for wanted in reseals(items, members, **common):
             self._seal_again(wanted, published, now)
         return all(done)
+
+    def _outdated(self, now: Instant) -> frozenset[str]:
+        """What somebody may know who is out, though no record says so."""
+        is_outdated = self._onlooker.look(self.mesh.authority.revoked, told_secret(self.mesh, self.keys))
+        self._outdated_s = min(self._outdated_s, now.monotonic_s) if is_outdated else inf
+        return frozenset({DISCOVERY_NAME}) if is_outdated else frozenset()
 
     def _seal_again(self, wanted: Reseal, published: dict[NodeId, bytes], now: Instant) -> None:
         item = wanted.item
@@ -114,7 +124,7 @@ class Keeper:
             log.warning("secret %s: %s; set it again", name, error)
             return True
         if self._publish(name, secret, now):
-            log.info("secret %s: a removed device knew it; it has a new random value", name)
+            log.info("secret %s: who is removed or withdrawn knew it; it has a new random value", name)
         return True
 
     def _found_discovery(self, recipients: dict[NodeId, bytes], now: Instant) -> None:

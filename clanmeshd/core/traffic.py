@@ -126,7 +126,7 @@ class Traffic:
         return True
 
     def has_greeted(self, node: NodeId, now_s: float) -> bool:
-        """Whether a hello of a member may be its answer to one of ours, which went to where it says that it is."""
+        """Whether a hello of a member, that says itself where it is, may be its answer to one of ours."""
         is_lately = now_s < self._greeted_s.get(node, -HELLO_ANSWER_INTERVAL_S) + HELLO_ANSWER_INTERVAL_S
         return is_lately and self.paths.surest(node) is not None
 

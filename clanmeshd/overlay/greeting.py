@@ -103,21 +103,25 @@ class Greeter:
             if not tunnel.begins:
                 return
             await trio.sleep(RENEWED_S)
-            if self._greeted.get(tunnel.public_key) == tunnel and not await self._has_session(tunnel):
-                await self._renew(tunnel)
+            if await self._renew(tunnel):
                 self._send(tunnel.address)
 
     async def _has_session(self, tunnel: Tunnel) -> bool:
-        state = (await self._backend.read()).get(tunnel.public_key)
-        return state is not None and state.handshake_unix_s > 0
+        """By its key, or by the one that takes its place."""
+        peers = await self._backend.read()
+        keys = (tunnel.public_key, tunnel.following)
+        return any(key is not None and key in peers and peers[key].handshake_unix_s > 0 for key in keys)
 
-    async def _renew(self, tunnel: Tunnel) -> None:
-        """Make a peer anew."""
+    async def _renew(self, tunnel: Tunnel) -> bool:
+        """Make a peer anew, unless it is elsewhere, gone, or has a session by now."""
         async with self._applying:
-            assert self._wanted is not None
-            others = tuple(each for each in self._wanted.tunnels if each.public_key != tunnel.public_key)
-            await self._backend.apply(replace(self._wanted, tunnels=others))
-            await self._backend.apply(self._wanted)
+            wanted = self._wanted
+            if wanted is None or tunnel not in wanted.tunnels or await self._has_session(tunnel):
+                return False
+            others = tuple(each for each in wanted.tunnels if each.public_key != tunnel.public_key)
+            await self._backend.apply(replace(wanted, tunnels=others))
+            await self._backend.apply(wanted)
+            return True
 
 
 def send_anything(address: bytes) -> None:

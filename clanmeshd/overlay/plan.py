@@ -16,7 +16,8 @@
    between two handshakes, also when the first one went nowhere; of a new peer it knows of none. Once anything
    came, the peer may have a session that this side does not show yet, and would go on with it into the void.
 8. One that sleeps is where WireGuard rings for it, and is brought back there when a last packet of the peer's had
-   it follow. Once awake it is not made anew: what WireGuard has for it waits there, and its handshake is sent on.
+   it follow. Once awake it is not made anew for being elsewhere: what WireGuard has for it waits there, and its
+   handshake is sent on.
 9. Link-local addresses, IPv4 ones and routes to elsewhere are none of our business.
 10. A packet is as large as was proven to arrive, and no larger: the clan's network is routed with the least that
    IPv6 allows, and each peer that more was proven of has a route of its own. The interface takes more, for proofs.

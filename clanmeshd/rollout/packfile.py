@@ -124,12 +124,13 @@ class Store:
         """
         changed_ns = os.stat(self._packs).st_mtime_ns
         if anew or changed_ns != self._changed_ns:
-            self._changed_ns = changed_ns
+            self._changed_ns = -1
             self._indexes = [
                 (entry.stat().st_mtime_ns, Path(entry.path))
                 for entry in os.scandir(self._packs)
                 if entry.name.endswith(".idx")
             ]
+            self._changed_ns = changed_ns
         return self._indexes
 
     def has_loose(self) -> bool:

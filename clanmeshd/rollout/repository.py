@@ -118,6 +118,7 @@ class Repository(Objects):
         self._publishing = trio.Lock()
         self._joining = trio.Lock()  # what a quarantine borrows must not go away
         self._borrowers = 0
+        self._spent: Path | None = None  # the quarantine that was published last
         self._shell: Path | None = None  # of a quarantine that is over, for the next one: to make one takes 4 ms
 
     async def open(self) -> str | None:
@@ -208,32 +209,35 @@ class Repository(Objects):
         async with self._joining:
             self._borrowers += 1
         path, self._shell = self._shell, None
-        is_over = False
         try:
             if path is None:
                 path = Path(mkdtemp(dir=self._quarantines))
                 _make_quarantine(path, self.path / "objects")
             yield Quarantine(path, self.descent, self.path / "objects")
-            is_over = True
         finally:
             self._borrowers -= 1
             if path is not None:
                 with trio.CancelScope(shield=True):
-                    await self._end(path, is_over=is_over)
+                    await self._end(path)
 
-    async def _end(self, path: Path, *, is_over: bool) -> None:
-        """Keep what was made of a quarantine if that went well, and nothing of what was in it."""
-        expected = self.path / "objects"
-        if not is_over or self._shell is not None or not await trio.to_thread.run_sync(_empty, path, expected):
-            await trio.to_thread.run_sync(lambda: shutil.rmtree(path, ignore_errors=True))
-        elif self._shell is None:
+    async def _end(self, path: Path) -> None:
+        """Remove a quarantine; of one that was published the shell is kept, and nothing of what was in it.
+
+        Nobody writes into such a one any more: what else ran in it was waited for, and not killed.
+        """
+        may_stay, self._spent = path == self._spent and self._shell is None, None
+        is_empty = may_stay and await trio.to_thread.run_sync(_empty, path, self.path / "objects")
+        if is_empty and self._shell is None:  # another one may have ended meanwhile
             self._shell = path
+        else:
+            await trio.to_thread.run_sync(lambda: shutil.rmtree(path, ignore_errors=True))
 
     async def publish(self, quarantine: Quarantine | None, head: bytes) -> None:
         """Take a verified head over, with its objects (None: they are here already)."""
         async with self._publishing:
             if quarantine is not None:
                 await trio.to_thread.run_sync(_move_packs, quarantine.pack_directory, self.path)
+                self._spent = quarantine.path
             self.learn_here(head)
             if head != self.main:
                 await self.update([RefChange(_pushed_ref(head), head)])

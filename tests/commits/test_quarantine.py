@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import trio
 
 from clanmeshd.rollout.repository import Quarantine, Repository
 
@@ -19,6 +20,11 @@ def names(quarantine: Quarantine) -> list[str]:
     return sorted(str(path.relative_to(quarantine.path)) for path in quarantine.path.rglob("*"))
 
 
+def published(repository: Repository, quarantine: Quarantine) -> None:
+    """As if it had been."""
+    repository._spent = quarantine.path
+
+
 async def test_the_next_one_finds_nothing_of_the_one_before(repository: Repository) -> None:
     async with repository.quarantine() as first:
         fresh = names(first)
@@ -28,6 +34,7 @@ async def test_the_next_one_finds_nothing_of_the_one_before(repository: Reposito
         (first.path / "objects" / "ab" / "cd").write_bytes(b"loose")
         (first.path / "refs" / "heads" / "incoming").write_text("0" * 40)
         (first.path / "refs" / "remotes").symlink_to(first.path)
+        published(repository, first)
     async with repository.quarantine() as second:
         assert second.path == first.path
         assert names(second) == fresh
@@ -42,19 +49,36 @@ async def test_one_in_which_something_else_was_written_is_not_used_again(
 ) -> None:
     async with repository.quarantine() as first:
         (first.path / name).write_text("[core]\n\tfsmonitor = /tmp/evil\n")
+        published(repository, first)
     async with repository.quarantine() as second:
         assert second.path != first.path
     assert not first.path.exists()
 
 
-async def test_one_that_ended_early_is_not_used_again(repository: Repository) -> None:
-    with pytest.raises(RuntimeError, match="cut"):
-        async with repository.quarantine() as first:
-            raise RuntimeError("cut")
+async def test_one_that_was_not_published_is_not_used_again(repository: Repository) -> None:
+    """Something may have been killed in it that has not ended yet."""
+    async with repository.quarantine() as first:
+        pass
     assert not first.path.exists()
+
+
+async def test_of_two_that_end_together_one_leaves_its_shell(repository: Repository) -> None:
+    async def use() -> None:
+        async with repository.quarantine() as quarantine:
+            await trio.lowlevel.checkpoint()
+            published(repository, quarantine)
+
+    for _ in range(3):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(use)
+            nursery.start_soon(use)
+        async with repository.quarantine() as last:
+            assert list(last.path.parent.iterdir()) == [last.path]
+            published(repository, last)
 
 
 async def test_one_that_has_lost_a_part_is_not_used_again(repository: Repository) -> None:
     async with repository.quarantine() as first:
         (first.path / "refs" / "heads").rmdir()
+        published(repository, first)
     assert not first.path.exists()

@@ -150,3 +150,12 @@ async def test_nor_where_the_peer_is_elsewhere_or_gone_by_then(autojump_clock: M
         await _greetings([_begun(), later], interface)
         renewed = [peers for peers in interface.peers[2:] if HIGH not in peers]
         assert len(renewed) == (1 if later == _begun("192.0.2.3") else 0), "the last one alone"
+
+
+async def test_nor_where_the_session_is_one_by_the_key_that_takes_its_place(autojump_clock: MockClock) -> None:
+    interface, wanted = Interface(), _begun()
+    first, second = wanted.tunnels
+    interface.sessions[bytes(32)] = TunnelState(None, 1_800_000_000, 0, 0)
+    rotating = replace(wanted, tunnels=(replace(first, following=bytes(32)), second))
+    assert HIGH not in [address for address, _ in await _greetings([rotating], interface)]
+    assert interface.applied == 1

@@ -16,7 +16,7 @@ from clanmeshd.core.mesh import Mesh
 from clanmeshd.core.roster import Member
 from clanmeshd.driver import Driver, instant
 from clanmeshd.nearby import FORMER_MAX, FORMER_S, former_secrets, renewed, settled_secret, told_secret
-from clanmeshd.resealing import REROLL_PAUSE_S, Keeper
+from clanmeshd.resealing import OUTDATED_S, REROLL_PAUSE_S, Keeper
 from clanmeshd.secrets.grants import DISCOVERY_NAME, MARK, MARKS_MAX, Onlooker, exposed_to, holders, marked
 from tests.core.households import Device, Household
 from tests.core.keepers import Keepers, item_of, opened
@@ -283,6 +283,25 @@ async def test_it_changes_with_each_invite_that_is_withdrawn(house: Household) -
         await house.share()
     assert len(set(told)) == 3
     assert told[0] is None
+
+
+async def test_if_the_one_whose_turn_it_is_has_not_looked_on_another_does_it_later(house: Household) -> None:
+    keepers = Keepers(house)
+    await remove(house, "phone")
+    await keepers.rest()
+    told = told_secret(house["desk"].mesh, house["desk"].keys)
+    token = await house["desk"].call("invite")
+    await house["desk"].call("invite-revoke", id=token["id"])
+    await house.share()
+    first = min(house.devices, key=lambda name: house[name].keys.node)
+    others = [name for name in house.devices if name != first]
+    assert [keepers.keep(name, house.devices) for name in others] == [0] * len(others)
+    keepers.later_s += OUTDATED_S
+    assert sum(keepers.keep(name, house.devices) for name in others[:1]) == 1
+    await house.share()
+    await keepers.rest(*others)
+    [secret] = {told_secret(device.mesh, device.keys) for device in house}
+    assert secret not in (None, told)
 
 
 async def test_what_was_removed_before_a_device_looked_on_is_history(house: Household) -> None:

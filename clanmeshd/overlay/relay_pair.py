@@ -259,7 +259,7 @@ class Pair:
             return
         if side.address is not None:
             self._bound.pop(side.address, None)
-        if not side.proven:
+        if not side.proven and side.address != address:
             side.indexes.clear()  # of somebody who was not it, for all we know
         side.address, side.proven = address, proven
         self._bound[address] = side

@@ -237,6 +237,26 @@ def test_who_binds_gets_the_handshake_that_came_before() -> None:
     assert len(relayed.pair.receive(make_bind(TOKEN, 8), HOME, SEEN, relayed.now_s)) == 1
 
 
+def test_a_bind_that_comes_right_behind_a_handshake_leaves_that_its_answer() -> None:
+    relayed = Relayed()
+    for node in (ALICE, BOB):
+        relayed.pair.set_token(node, TOKEN if node == ALICE else b"u" * 32)
+    relayed.pair.receive(make_bind(b"u" * 32, 1), OFFICE, SEEN, relayed.now_s)
+    assert relayed(handshake(1, ALICE, 2), HOME) == [OFFICE]
+    relayed.pair.receive(make_bind(TOKEN, 1), HOME, SEEN, relayed.now_s)
+    assert relayed(handshake(2, BOB, 3, answers=2), OFFICE) == [HOME]
+
+
+def test_a_bind_from_elsewhere_leaves_nothing_of_who_was_there_before() -> None:
+    relayed = Relayed()
+    relayed.pair.set_token(ALICE, TOKEN)
+    relayed.pair.set_token(BOB, b"u" * 32)
+    relayed.pair.receive(make_bind(b"u" * 32, 1), OFFICE, SEEN, relayed.now_s)
+    assert relayed(handshake(1, ALICE, 2), MALLORY) == [OFFICE]
+    relayed.pair.receive(make_bind(TOKEN, 1), HOME, SEEN, relayed.now_s)
+    assert relayed(handshake(2, BOB, 3, answers=2), OFFICE) == []
+
+
 def test_an_old_handshake_is_not_kept() -> None:
     relayed, stream = Relayed(), object()
     relayed(handshake(1, BOB, 1), OFFICE)

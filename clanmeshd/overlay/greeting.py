@@ -7,7 +7,8 @@ other last is answered. The same is done when a peer is to be reached elsewhere,
 little later, for traffic may have begun a handshake on either side, unless the other side waits for this one.
 
 A handshake may be lost all the same, or cross another one. Where the other side is known to wait for it, and there
-is no session a moment later, the peer is made anew: of a new one WireGuard knows no handshake to wait after.
+is no session a moment later, the peer is made anew: of a new one WireGuard knows no handshake to wait after. Not
+one that has slept, though: the packet that woke it waits there, and would be lost.
 
 A new key, our own or a peer's, ends that symmetry. Peers hear of it only once WireGuard has it: until then they
 leave its handshakes unanswered, and WireGuard keeps what is to be sent. After a handshake in vain it is silent for
@@ -57,6 +58,7 @@ class Greeter:
         self._greeted: dict[bytes, Tunnel] = {}  # by public key
         self._applying = trio.Lock()
         self._wanted: SetTunnels | None = None
+        self._slept: set[bytes] = set()  # public keys
 
     async def apply(self, wanted: SetTunnels) -> None:
         """Apply a wanted state, then greet the peers that are new in it. Raises OSError as the backend does.
@@ -68,6 +70,12 @@ class Greeter:
             await self._backend.apply(wanted)
         await self._announce(wanted)
         nobody = (None, wanted.bell)  # who sleeps is not woken
+        resting = {
+            each.public_key
+            for each in wanted.tunnels
+            if each.endpoint is not None and each.endpoint == wanted.bell
+        }
+        self._slept = {each.public_key for each in wanted.tunnels} & (self._slept | resting)
         reachable = {tunnel.public_key: tunnel for tunnel in wanted.tunnels if tunnel.endpoint not in nobody}
         for key in sorted(self._backend.take_lost() & reachable.keys()):
             with suppress(OSError):
@@ -100,7 +108,7 @@ class Greeter:
             if await self._has_session(tunnel):
                 return
             self._send(tunnel.address)
-            if not tunnel.begins:
+            if not tunnel.begins or tunnel.public_key in self._slept:
                 return
             await trio.sleep(RENEWED_S)
             if await self._renew(tunnel):

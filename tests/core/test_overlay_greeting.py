@@ -159,3 +159,16 @@ async def test_nor_where_the_session_is_one_by_the_key_that_takes_its_place(auto
     rotating = replace(wanted, tunnels=(replace(first, following=bytes(32)), second))
     assert HIGH not in [address for address, _ in await _greetings([rotating], interface)]
     assert interface.applied == 1
+
+
+async def test_nor_where_the_peer_has_slept(autojump_clock: MockClock) -> None:
+    """What woke it waits in WireGuard."""
+    bell, awake = endpoint("127.0.0.1", 7), replace(_begun(), bell=endpoint("127.0.0.1", 7))
+    first, second = awake.tunnels
+    asleep = replace(awake, tunnels=(replace(first, endpoint=bell, begins=False), second))
+    interface = Interface()
+    await _greetings([asleep, awake], interface)
+    assert interface.applied == 2
+    interface = Interface()
+    await _greetings([awake], interface)
+    assert interface.applied == 3

@@ -59,7 +59,9 @@ class RefChange:
 
 
 class Quarantine(Objects):
-    """A place for objects that nobody has verified."""
+    """A place for objects that nobody has verified. `is_published`: they were in the end, and it is empty."""
+
+    is_published = False
 
     @property
     def pack_directory(self) -> Path:
@@ -118,7 +120,6 @@ class Repository(Objects):
         self._publishing = trio.Lock()
         self._joining = trio.Lock()  # what a quarantine borrows must not go away
         self._borrowers = 0
-        self._spent: Path | None = None  # the quarantine that was published last
         self._shell: Path | None = None  # of a quarantine that is over, for the next one: to make one takes 4 ms
 
     async def open(self) -> str | None:
@@ -208,24 +209,25 @@ class Repository(Objects):
         """A fresh quarantine, gone with all that was not published at the end."""
         async with self._joining:
             self._borrowers += 1
-        path, self._shell = self._shell, None
+        path, self._shell, may_stay = self._shell, None, False
         try:
             if path is None:
                 path = Path(mkdtemp(dir=self._quarantines))
                 _make_quarantine(path, self.path / "objects")
-            yield Quarantine(path, self.descent, self.path / "objects")
+            quarantine = Quarantine(path, self.descent, self.path / "objects")
+            yield quarantine
+            may_stay = quarantine.is_published and self._shell is None
         finally:
             self._borrowers -= 1
             if path is not None:
                 with trio.CancelScope(shield=True):
-                    await self._end(path)
+                    await self._end(path, may_stay=may_stay)
 
-    async def _end(self, path: Path) -> None:
+    async def _end(self, path: Path, *, may_stay: bool) -> None:
         """Remove a quarantine; of one that was published the shell is kept, and nothing of what was in it.
 
         Nobody writes into such a one any more: what else ran in it was waited for, and not killed.
         """
-        may_stay, self._spent = path == self._spent and self._shell is None, None
         is_empty = may_stay and await trio.to_thread.run_sync(_empty, path, self.path / "objects")
         if is_empty and self._shell is None:  # another one may have ended meanwhile
             self._shell = path
@@ -237,7 +239,7 @@ class Repository(Objects):
         async with self._publishing:
             if quarantine is not None:
                 await trio.to_thread.run_sync(_move_packs, quarantine.pack_directory, self.path)
-                self._spent = quarantine.path
+                quarantine.is_published = True
             self.learn_here(head)
             if head != self.main:
                 await self.update([RefChange(_pushed_ref(head), head)])

@@ -20,11 +20,6 @@ def names(quarantine: Quarantine) -> list[str]:
     return sorted(str(path.relative_to(quarantine.path)) for path in quarantine.path.rglob("*"))
 
 
-def published(repository: Repository, quarantine: Quarantine) -> None:
-    """As if it had been."""
-    repository._spent = quarantine.path
-
-
 async def test_the_next_one_finds_nothing_of_the_one_before(repository: Repository) -> None:
     async with repository.quarantine() as first:
         fresh = names(first)
@@ -34,7 +29,7 @@ async def test_the_next_one_finds_nothing_of_the_one_before(repository: Reposito
         (first.path / "objects" / "ab" / "cd").write_bytes(b"loose")
         (first.path / "refs" / "heads" / "incoming").write_text("0" * 40)
         (first.path / "refs" / "remotes").symlink_to(first.path)
-        published(repository, first)
+        first.is_published = True
     async with repository.quarantine() as second:
         assert second.path == first.path
         assert names(second) == fresh
@@ -49,7 +44,7 @@ async def test_one_in_which_something_else_was_written_is_not_used_again(
 ) -> None:
     async with repository.quarantine() as first:
         (first.path / name).write_text("[core]\n\tfsmonitor = /tmp/evil\n")
-        published(repository, first)
+        first.is_published = True
     async with repository.quarantine() as second:
         assert second.path != first.path
     assert not first.path.exists()
@@ -66,7 +61,7 @@ async def test_of_two_that_end_together_one_leaves_its_shell(repository: Reposit
     async def use() -> None:
         async with repository.quarantine() as quarantine:
             await trio.lowlevel.checkpoint()
-            published(repository, quarantine)
+            quarantine.is_published = True
 
     for _ in range(3):
         async with trio.open_nursery() as nursery:
@@ -74,11 +69,11 @@ async def test_of_two_that_end_together_one_leaves_its_shell(repository: Reposit
             nursery.start_soon(use)
         async with repository.quarantine() as last:
             assert list(last.path.parent.iterdir()) == [last.path]
-            published(repository, last)
+            last.is_published = True
 
 
 async def test_one_that_has_lost_a_part_is_not_used_again(repository: Repository) -> None:
     async with repository.quarantine() as first:
         (first.path / "refs" / "heads").rmdir()
-        published(repository, first)
+        first.is_published = True
     assert not first.path.exists()

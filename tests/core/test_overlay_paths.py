@@ -16,6 +16,7 @@ from clanmeshd.core.effects import Called
 from clanmeshd.overlay.path_terms import (
     BRIEF_TRIES,
     CALL_PAUSES_S,
+    OPENED_TURN_S,
     RETRY_JITTER,
     RETRY_S,
     SEARCH_S,
@@ -384,6 +385,24 @@ class TestTryingAgain:
         one.perform()
         assert one.uses[-1][1].endpoint != fast
         assert one.actions[-1][1] == Probe(other.node, fast)
+
+    @pytest.mark.parametrize(("second", "is_even"), [("easy", True), ("hard", False)])
+    def test_where_it_is_even_either_side_probes_as_soon_as_both_are_open(
+        self, second: str, is_even: bool
+    ) -> None:
+        net = Net(2)
+        one, other, _ = couple(net, "easy", second)
+        introduce(one, other)
+        seekings = [here.engine._paths[there.node].seeking for here, there in ((one, other), (other, one))]
+
+        def opened() -> bool:
+            return all(each.search is not None and each.search.opened_s < inf for each in seekings)
+
+        assert net.run_until(opened, 1.0)
+        waits_s = [
+            each._shut_from_s(each.search) - each.search.opened_s for each in seekings if each.search is not None
+        ]
+        assert waits_s == ([0.0, 0.0] if is_even else [pytest.approx(OPENED_TURN_S), 0.0])
 
     def test_one_answer_is_enough_where_there_is_no_path(self) -> None:
         net = Net()

@@ -62,6 +62,21 @@ async def test_a_probe_is_answered_from_where_it_came_to_and_both_learn() -> Non
     assert [type(each) for each in (*one.learnt, *other.learnt)] == [Proven, Heard]
 
 
+async def test_before_wireguard_has_a_member_its_probe_is_heard_and_not_answered() -> None:
+    """An answer would have it begin a handshake that nobody takes, and wait five seconds for the next."""
+    one, other = pair()
+    held: set[NodeId] = set()
+    other.probing.awaits = held.__contains__
+    one.probing.probe(NODES[1], AT[NODES[1]])
+    other.hear(one.port.sent[0][0], AT[NODES[0]])
+    assert [type(each) for each in other.learnt] == [Heard]
+    assert other.port.sent == []
+    held.add(NODES[0])
+    one.probing.probe(NODES[1], AT[NODES[1]])
+    other.hear(one.port.sent[1][0], AT[NODES[0]])
+    assert len(other.port.sent) == 1
+
+
 async def test_what_is_refused_is_counted_and_nothing_is_said() -> None:
     one, other = pair()
     one.probing.probe(NODES[1], AT[NODES[1]])

@@ -39,6 +39,7 @@ from clanmeshd.net.stream import (
     Unreachable,
     connect,
     open_listeners,
+    prove,
 )
 from tests.net.stream_house import (
     CLAN,
@@ -112,7 +113,17 @@ async def test_another_server_at_the_address_is_not_spoken_to() -> None:
     async with house() as made:
         with pytest.raises(Unreachable, match="another device answers there"):
             await connect([made.at], server=OTHER, seed=CLIENT_SEED, clan=CLAN, purpose=Purpose.RECORDS)
+        with pytest.raises(Unreachable, match="another device answers there"):
+            await prove([made.at], OTHER)
         assert made.served == []
+
+
+async def test_who_only_proves_itself_is_told_nothing() -> None:
+    async with house() as made:
+        await prove([made.at], SERVER)
+        assert made.served == []
+    with pytest.raises(Unreachable):
+        await prove([made.at], SERVER)
 
 
 async def test_a_hello_of_another_key_nonce_or_server_is_refused() -> None:

@@ -323,8 +323,13 @@ def sources_of(commit: bytes, wanted: SetRollout) -> list[Holder]:
 
 
 def _fingerprint(claim: HeadClaim) -> bytes:
-    """What a verdict on a claim's signature depends upon, in short: signatures are large and there may be many."""
-    return blake2b(b"".join((claim.old or b"-", claim.new, claim.signature)), digest_size=16).digest()
+    """What a verdict on a claim's signature depends upon, in short: signatures are large and there may be many.
+
+    Each part has its length in front: else a member could divide the same bytes in another way, and what is found
+    of that would be said of the signer's own claim.
+    """
+    parts = (claim.old or b"", claim.new, claim.signature)
+    return blake2b(b"".join(len(part).to_bytes(4, "big") + part for part in parts), digest_size=16).digest()
 
 
 async def _check_signature(authority: Authority, claim: HeadClaim) -> str | Fault:

@@ -114,6 +114,26 @@ async def test_claims_without_a_good_signature_are_not_even_fetched(
     assert device.rollout.head is None
 
 
+@pytest.mark.parametrize("has_old", [True, False])
+async def test_a_claim_of_the_same_bytes_speaks_for_itself_alone(
+    device: Device, author: Author, alice: Key, has_old: bool
+) -> None:
+    """A member moves the borders between a signer's words: what is found of that is not said of hers."""
+    base = author.commit()
+    first = await device.push(author, alice, None, base)
+    given = await device.push(author, alice, base, author.commit({"more": "1"}))
+    honest = given if has_old else first
+    data = (honest.old or b"-") + honest.new + honest.signature
+    cut = 32 if has_old else 20
+    made_up = HeadClaim(NodeId(bytes(32)), "main", data[:cut], data[cut : cut + 20], data[cut + 20 :])
+    device.restart()
+    async with running(device):
+        device.put(made_up, honest)  # in this order, as sorted claims are looked at
+        await device.reaches(RolloutState.CURRENT, honest.new)
+        [refused] = device.rollout.view()["refused"]
+    assert made_up.new.hex()[:12] in refused
+
+
 async def test_a_removed_signers_head_falls_back_to_the_checkpoint(
     device: Device, author: Author, keys: dict[str, Key]
 ) -> None:

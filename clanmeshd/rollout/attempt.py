@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -11,6 +11,7 @@ from typing import Final
 import trio
 
 from clanmesh_protocol.records import RolloutState
+from clanmeshd.core.effects import HeadClaim
 from clanmeshd.rollout import steward
 from clanmeshd.rollout.activation import (
     DONE,
@@ -282,6 +283,10 @@ class Attempt:
         ordered, anchor = tuple(sorted(keys)), self._repository.main
         named = anchor.hex() if anchor is not None else ""
         await self._save(lambda memory: replace(memory, anchor_keys=ordered, anchor=named))
+
+    async def remember_witnessed(self, claims: Sequence[HeadClaim]) -> None:
+        """Keep the signers' words for heads that diverge."""
+        await self._save(lambda memory: replace(memory, witnessed=tuple(claims)))
 
     async def _save(self, change: Callable[[Memory], Memory]) -> None:
         async with self._saving:

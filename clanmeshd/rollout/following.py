@@ -62,6 +62,7 @@ class Following:
         self._failures: dict[bytes, Counter[NodeId]] = {}  # how often members were asked for a commit
         self._pending: list[bytes] = []  # pushed here in this life of the daemon, not yet seen as a claim
         self.anchor_keys: frozenset[str] = frozenset()  # what it was verified upon; kept by the journal
+        self.witnessed: tuple[HeadClaim, ...] = ()  # of verified heads that are not followed; kept by the journal
 
     # --- what both a push and a claim need ---------------------------------------------------------------
 
@@ -155,10 +156,11 @@ class Following:
         """
         authority = authority_of(wanted, REF)
         refused: list[str] = []
-        signed = await self._signed_claims(wanted.heads, authority, refused)
+        claims = self._with_witnessed(wanted.heads)
+        signed = await self._signed_claims(claims, authority, refused)
         base = await self.base(authority)
-        here = await self._repository.commits_here(set(signed) - self._surely_new(wanted.heads))
-        for commit in _newest_first(wanted.heads, set(signed) - here):
+        here = await self._repository.commits_here(set(signed) - self._surely_new(claims))
+        for commit in _newest_first(claims, set(signed) - here):
             if commit in here:
                 continue  # it came with a newer one
             tell(RolloutState.FETCHING)
@@ -171,9 +173,26 @@ class Following:
         if isinstance(decision, Follow):
             await self._follow(decision.commit, authority)
         await self._forget_unclaimed(set(signed) - self._refused_commits(signed, authority))
+        self._witness(claims, authority)
         missing = tuple(sorted(set(signed) - here - self._refused_commits(signed, authority)))
         self._failures = {commit: self._failures.get(commit, Counter()) for commit in missing}
         return Outcome(decision, tuple(refused), missing)
+
+    def _with_witnessed(self, claims: Sequence[HeadClaim]) -> list[HeadClaim]:
+        """What is claimed, and what was: a signer's word stays when the member that brought it says another one.
+
+        Else whoever made two heads could let one of them vanish, and who saw both would go on with the other.
+        """
+        kept = [claim for claim in self.witnessed if claim.new in self._repository.pushed]
+        return list(dict.fromkeys([*kept, *claims]))
+
+    def _witness(self, claims: Sequence[HeadClaim], authority: Authority) -> None:
+        """Keep the words for the heads that count and are not followed: they diverge until one contains them."""
+        apart = {claim.new: claim for claim in claims if self._is_signed(claim, authority)}
+        self.witnessed = tuple(apart[commit] for commit in sorted(self._repository.pushed & set(apart)))
+
+    def _is_signed(self, claim: HeadClaim, authority: Authority) -> bool:
+        return isinstance(self._signatures.get((authority.digest, _fingerprint(claim))), str)
 
     def _surely_new(self, claims: Sequence[HeadClaim]) -> set[bytes]:
         """Heads that move on from the one that is followed, and were not pushed here: git need not be asked."""

@@ -1,7 +1,8 @@
 """What the rollout remembers across restarts: one small file, replaced as a whole, and the logs of what was tried.
 
     state.json         the running revision and whether it is still watched, the failed ones, the history, under
-                       which keys the anchor was verified, which retries were heeded
+                       which keys the anchor was verified, the signers' words for heads that diverge, which retries
+                       were heeded
     logs/<commit>.log  what build, activation and health wrote
 
 A damaged state.json costs the memory of failures and the history, never a start: the running revision is also a
@@ -14,7 +15,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.limits import BAD_COMMITS_MAX
+from clanmeshd.core.effects import HeadClaim
 from clanmeshd.files import Files
 
 FORMAT: Final = 1
@@ -22,6 +25,7 @@ HISTORY_MAX: Final = 100  # entries: months of a busy clan
 BAD_MAX: Final = 64  # failed commits that are remembered; a status names the newest few of them
 HEEDED_MAX: Final = 64  # authors of retries: twice as many as there are admins at one time
 SOAKS_MAX: Final = 2
+WITNESSED_MAX: Final = 64  # as many as there may be heads beside the followed one
 LOGS_MAX: Final = 20  # files
 LOG_TEXT_BYTES_MAX: Final = 1 << 20  # of a log that is shown: its end has the reason
 
@@ -63,6 +67,7 @@ class Memory:
     history: tuple[Entry, ...] = ()  # newest last
     soaks: tuple[Soak, ...] = ()  # of the running commit while it is watched, and of one that is being tried
     heeded: tuple[tuple[str, int], ...] = ()  # (author in hex, seq) of the newest retry of each author
+    witnessed: tuple[HeadClaim, ...] = ()  # the signers' words for heads that diverge; see `Following`
 
     def keys_of(self, anchor: bytes | None) -> frozenset[str]:
         """What this anchor was verified upon, if that was remembered of it."""
@@ -143,7 +148,8 @@ class Journal:
 
     def save(self, memory: Memory) -> None:
         """Replace the file, durably, then take the content as ours. Raises OSError."""
-        value = {"format": FORMAT, **asdict(memory), "good": memory.good.hex() if memory.good else None}
+        good = memory.good.hex() if memory.good else None
+        value = {"format": FORMAT, **asdict(memory), "good": good, "witnessed": [*map(_plain, memory.witnessed)]}
         self.files.write_atomic(self._path, json.dumps(value, indent=1).encode() + b"\n")
         self.memory = memory
 
@@ -187,6 +193,7 @@ def _read(value: dict[str, Any]) -> Memory:
             -SOAKS_MAX:
         ],
         heeded=tuple((str(author), int(seq)) for author, seq in value.get("heeded", ()))[-HEEDED_MAX:],
+        witnessed=tuple(map(_read_claim, value.get("witnessed", ())))[-WITNESSED_MAX:],
     )
 
 
@@ -196,3 +203,19 @@ def _read_entry(value: dict[str, Any]) -> Entry:
     return Entry(
         commit, str(value["state"]), str(value["why"]), float(value["at_unix_s"]), float(value["seconds"])
     )
+
+
+def _plain(claim: HeadClaim) -> dict[str, str]:
+    old = claim.old.hex() if claim.old is not None else ""
+    return {
+        "author": claim.author.hex(),
+        "ref": claim.ref,
+        "old": old,
+        "new": claim.new.hex(),
+        "signature": claim.signature.hex(),
+    }
+
+
+def _read_claim(value: dict[str, Any]) -> HeadClaim:
+    old, new, signature = (bytes.fromhex(value[name]) for name in ("old", "new", "signature"))
+    return HeadClaim(NodeId(bytes.fromhex(value["author"])), str(value["ref"]), old or None, new, signature)

@@ -218,6 +218,7 @@ class Rollout:
             for note in filter(None, notes):
                 log.warning("%s", note)
             self._following.anchor_keys = self._journal.memory.keys_of(self._repository.main)
+            self._following.witnessed = self._journal.memory.witnessed
             self._opened = True
 
     async def _open_patiently(self) -> None:
@@ -283,6 +284,7 @@ class Rollout:
         await self._judge()
         self._changed()
         await self._attempt.remember_anchor_keys(self._following.anchor_keys)
+        await self._attempt.remember_witnessed(self._following.witnessed)
 
     def _look_at(self, what: RolloutState) -> None:
         self._looking = what

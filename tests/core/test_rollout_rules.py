@@ -289,7 +289,7 @@ def test_the_memory_of_an_earlier_version_is_read() -> None:
     journal = Journal(Path("/r"), files)
     journal.save(Memory(good=A))
     value = json.loads(files.read(Path("/r/state.json")))
-    del value["soaks"], value["heeded"]
+    del value["soaks"], value["heeded"], value["witnessed"]
     files.write_atomic(Path("/r/state.json"), json.dumps(value).encode())
     assert journal.load(None) is None
     assert journal.memory == Memory(good=A)

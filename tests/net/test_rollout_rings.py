@@ -11,7 +11,7 @@ from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.records import Resolution, RolloutState, Verb
 from clanmeshd.core.effects import HeadClaim, Order, Trial
 from tests.net.rollout_devices import deploy, make_devices, running, wait_for, wait_until
-from tests.net.rollout_world import CLAN_TOML, Author, Device, Key, phases
+from tests.net.rollout_world import CLAN_TOML, Author, Device, Key, claim, phases
 
 RING = '[[rollout.ring]]\ntag = "testers"\nhealthy = 2\nsoak_s = 1000\n'
 TESTED = {"clan.toml": CLAN_TOML + RING}
@@ -243,6 +243,46 @@ async def test_a_fork_is_told_with_both_heads_and_signers_and_its_end_too(
             await device.reaches(RolloutState.CURRENT, merged)
             assert [kind for kind, _ in device.told] == ["alarm", "alarm-over"]
             assert device.rollout.fork == ()
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_fork_does_not_end_when_the_member_that_made_it_says_something_else(
+    tmp_path: Path, author: Author, keys: dict[str, Key], restarted: bool
+) -> None:
+    """One that has a signer's key shows each head where it likes, and lets one vanish when both are seen."""
+    devices = make_devices(tmp_path, keys["alice"], 3)
+    witness = devices[2]
+    async with running(*devices):
+        base, left, right, claims = await forked(devices, author, keys)
+    if restarted:
+        witness.restart()
+    bare = claim(keys["alice"], None, base, author=1)
+    forged = replace(claims[0], signature=bytes(40))
+    async with running(witness):
+        for said in (bare, forged):
+            witness.put(said, claims[1], holders=devices[:2])
+            await witness.reaches(RolloutState.HELD, base)
+            await trio.testing.wait_all_tasks_blocked(QUIET_S)
+            assert set(witness.rollout.fork) == {(left, "alice"), (right, "bob")}
+        assert [kind for kind, _ in witness.told] == ["alarm"] * (1 + restarted)
+        # Its end is an admin's word, or that the signer is none any more.
+        witness.resolutions = (Resolution("main", right, (left,)),)
+        witness.put(bare, claims[1], holders=devices[:2])
+        await witness.reaches(RolloutState.CURRENT, right)
+        assert witness.rollout._journal.memory.witnessed == ()
+    assert left.hex() not in {commit for _, commit in phases(witness)}
+
+
+async def test_a_removed_signers_fork_is_none(tmp_path: Path, author: Author, keys: dict[str, Key]) -> None:
+    devices = make_devices(tmp_path, keys["alice"], 3)
+    witness = devices[2]
+    async with running(*devices):
+        base, left, _, claims = await forked(devices, author, keys)
+        witness.with_signers(keys["alice"])
+        witness.checkpoints = (base,)
+        witness.put(claims[0], holders=devices[:1])
+        await witness.reaches(RolloutState.CURRENT, left)
+        assert witness.rollout._journal.memory.witnessed == ()
 
 
 async def test_a_resolution_ends_a_fork_and_the_other_head_never_comes_back(

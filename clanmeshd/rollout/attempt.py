@@ -161,10 +161,10 @@ class Attempt:
         await self._watch(activation, started)
 
     async def _finish(self, activation: Activation) -> None:
-        """The result is remembered; a power cut may have left hooks that were not told it."""
+        """The result is remembered. An activator that was killed right behind it has not told all hooks."""
         if not self._resumption.exists() or activator_lives(self._directory):
             return
-        if due(self._directory, activation):
+        if self._result(activation) is not None and due(self._directory, activation):
             await steward.launch(self._request)
         else:
             self._resumption.unlink(missing_ok=True)
@@ -218,8 +218,7 @@ class Attempt:
         await self._remember(
             commit, result, done.why, started, activation=activation.id, ended_unix_s=ended_unix_s
         )
-        if not activator_lives(self._directory):  # else it may die while it runs hooks, and be needed again
-            self._resumption.unlink(missing_ok=True)
+        await self._finish(activation)
 
     def _result(self, activation: Activation) -> State | None:
         try:

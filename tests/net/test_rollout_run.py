@@ -201,10 +201,7 @@ async def test_what_cannot_be_built_is_remembered(
 
 async def test_hooks_are_told_of_a_build_that_failed(device: Device, author: Author, alice: Key) -> None:
     """The activator tells them, and the time that the build took counts all the same."""
-    hook = device.root / "hooks.d" / "10-note"
-    hook.parent.mkdir()
-    hook.write_text('#!/bin/sh\necho "$CLAN_RESULT $CLAN_COMMIT $CLAN_WHY" >"$CLAN_RUNTIME_DIR/told"\n')
-    hook.chmod(0o755)
+    hook_of(device, 'echo "$CLAN_RESULT $CLAN_COMMIT $CLAN_WHY" >"$CLAN_RUNTIME_DIR/told"')
     bad = author.commit({"build": HANGING, "clan.toml": QUICK})
     async with running(device):
         await deploy(device, author, alice, None, bad)
@@ -382,6 +379,39 @@ async def test_an_activator_that_cannot_be_started(
         await deploy(device, author, alice, None, new)
         await device.reaches(RolloutState.FAILED, None)
     assert "no memory for it" in str(device.rollout.view()["why"])
+
+
+def hook_of(device: Device, body: str) -> None:
+    """Have the owner of a device want to be told."""
+    path = device.root / "hooks.d" / "10-note"
+    path.parent.mkdir()
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+
+
+async def test_hooks_are_told_after_a_power_cut_right_behind_the_result(
+    device: Device, author: Author, alice: Key
+) -> None:
+    """The result was on the disk, and nobody had been told, nor had the daemon read it."""
+    new = author.commit({"health": GATE})
+    async with running(device):
+        given = await device.push(author, alice, None, new)
+        device.put(given)
+        await wait_for(device.runtime / "checking")
+    state = device.root / "rollout"
+    (device.runtime / "go").touch()
+    await wait_until(lambda: not activator_lives(state))
+    hook_of(device, 'echo "$CLAN_RESULT $CLAN_COMMIT" >>"$CLAN_RUNTIME_DIR/told"')
+    device.restart()
+    async with running(device):
+        device.put(given)
+        await device.reaches(RolloutState.CURRENT, new)
+        await wait_for(device.runtime / "told")
+        await wait_until(lambda: not activator_lives(state))
+    device.restart()
+    async with running(device):
+        await wait_until(lambda: not (state / "activation.resume").exists())
+    assert (device.runtime / "told").read_text() == f"good {new.hex()}\n"
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b'{"format": 9}', b"[]", b'{"format": 1, "good": 5}', b"\xff\xfe"])

@@ -108,6 +108,7 @@ class Attempt:
                 try:
                     revision = await self._workshop.build(commit, place, path)
                     last_good = await self._workshop.way_back(self._journal.memory.good, revision, place, path)
+                    await self._wait_for_hooks()  # for minutes, in which a pause or a fork may come
                 except BuildFailed as failure:
                     await self._refuse(commit, str(failure), place, path, started)
                     return
@@ -155,7 +156,6 @@ class Attempt:
     # --- activating ----------------------------------------------------------------------------------------
 
     async def _activate(self, activation: Activation, started: float) -> None:
-        await self._wait_for_hooks()
         self._journal.files.write_atomic(self._resumption, steward.resumption(self._request))
         self._journal.files.write_atomic(self._request, request_bytes(activation))
         await self._watch(activation, started)
@@ -174,6 +174,7 @@ class Attempt:
         if not names(self._hooks):
             await self._remember(commit, FAILED, why, started, activation="")
             return
+        await self._wait_for_hooks()
         await self._activate(
             Activation(
                 id=os.urandom(8).hex(),

@@ -7,7 +7,8 @@ import pytest
 import trio
 import trio.testing
 
-from clanmesh_protocol.records import RolloutState
+from clanmesh_protocol.records import RolloutState, Verb
+from clanmeshd.core.effects import Order
 from clanmeshd.rollout import attempt, repository, steward
 from clanmeshd.rollout.activation import activator_lives
 from tests.net.rollout_devices import deploy, make_devices, running, wait_for, wait_until
@@ -387,6 +388,31 @@ def hook_of(device: Device, body: str) -> None:
     path.parent.mkdir()
     path.write_text(f"#!/bin/sh\n{body}\n")
     path.chmod(0o755)
+
+
+async def test_what_is_paused_while_earlier_hooks_run_does_not_begin(
+    device: Device, author: Author, alice: Key
+) -> None:
+    """They may take minutes, and the next revision waits for them, built and ready."""
+    hook_of(device, 'while [ ! -e "$CLAN_RUNTIME_DIR/go" ]; do sleep 0.02; done')
+    first = author.commit()
+    second = author.commit({"more": "1"})
+    async with running(device):
+        await deploy(device, author, alice, None, first)
+        await device.reaches(RolloutState.CURRENT, first)
+        given = await device.push(author, alice, first, second)
+        device.put(given)
+        await wait_for(device.root / "rollout" / "checkouts" / second.hex() / "artifact")
+        device.orders = (Order(Verb.PAUSE, "main", device.node, "laptop", 1, None, ""),)
+        device.put(given)
+        await device.reaches(RolloutState.HELD, first)
+        (device.runtime / "go").touch()
+        await wait_until(lambda: not activator_lives(device.root / "rollout"))
+        await trio.testing.wait_all_tasks_blocked(0.2)
+        assert second.hex() not in {commit for _, commit in phases(device)}
+        device.orders = ()
+        device.put(given)
+        await device.reaches(RolloutState.CURRENT, second)
 
 
 async def test_hooks_are_told_after_a_power_cut_right_behind_the_result(

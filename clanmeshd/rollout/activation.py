@@ -283,6 +283,20 @@ def holder(directory: str | Path) -> int | None:
     return int(text) if text.isdigit() else None
 
 
+def has_begun(directory: str | Path, activation: Activation) -> bool:
+    """Say whether an activator is at work, or a step was taken of this activation; also when that cannot be told.
+
+    Who asks for one that nobody began decided that at another time: since then the commit may have been held.
+    """
+    if activator_lives(directory):
+        return True
+    try:
+        state = read_state(directory)
+    except ValueError:
+        return True
+    return state is not None and state.id == activation.id
+
+
 def activator_lives(directory: str | Path) -> bool:
     """Say whether somebody holds the lock. Raises OSError."""
     descriptor = try_lock(directory)

@@ -1,6 +1,6 @@
 """`python -m clanmeshd.rollout.activator [--detach] FILE`: carry one activation through, without the daemon.
 
-`--resume FILE` is what a boot calls: it leaves an activation alone that somebody is at work on.
+`--resume FILE` is what a boot calls: it leaves an activation alone that somebody is at work on, or nobody began.
 `--overdue FILE ID` is the dead-man's call: if FILE is still that request, whoever works on it is ended first.
 
 A short program of its own, since what it activates may stop, replace or break the daemon that asked for it. It
@@ -17,7 +17,14 @@ import sys
 import time
 
 from clanmeshd.rollout import scripts
-from clanmeshd.rollout.activation import Activation, activator_lives, read_request, sign_lock, try_lock
+from clanmeshd.rollout.activation import (
+    Activation,
+    activator_lives,
+    has_begun,
+    read_request,
+    sign_lock,
+    try_lock,
+)
 from clanmeshd.rollout.guard import guard
 
 LOCK_WAIT_S = 5.0  # the daemon's own look at the lock is over at once; an activator at work is not
@@ -77,12 +84,13 @@ def _guard(path: str, activation: Activation) -> int:
 
 
 def _resume(path: str) -> int:
+    directory = os.path.dirname(path)
     try:
-        alive = activator_lives(os.path.dirname(path))
-    except OSError as error:
+        is_left = not activator_lives(directory) and has_begun(directory, read_request(path))
+    except (OSError, ValueError) as error:
         _say(None, str(error).encode())
         return 1
-    return 0 if alive else _carry(path, None)
+    return _carry(path, None) if is_left else 0
 
 
 def _overdue(path: str, activation_id: str) -> int:

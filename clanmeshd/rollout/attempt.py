@@ -25,6 +25,7 @@ from clanmeshd.rollout.activation import (
     Revision,
     State,
     activator_lives,
+    has_begun,
     read_request,
     read_state,
     request_bytes,
@@ -146,8 +147,14 @@ class Attempt:
         if activation.id == self._journal.memory.activation:
             await self._finish(activation)
             return
-        self.commit = bytes.fromhex(activation.revision.commit)
-        log.info("%s: its activation was under way", short(self.commit))
+        commit = bytes.fromhex(activation.revision.commit)
+        if not has_begun(self._directory, activation):
+            log.info("%s: its activation had not begun; whether it may is looked at anew", short(commit))
+            self._resumption.unlink(missing_ok=True)
+            self._request.unlink()
+            return
+        self.commit = commit
+        log.info("%s: its activation was under way", short(commit))
         try:
             await self._watch(activation, time.monotonic())
         finally:

@@ -361,6 +361,16 @@ async def test_the_next_boot_goes_back(stage: Stage) -> None:
     assert (await stage.result()).result == ROLLED_BACK
 
 
+async def test_the_next_boot_begins_nothing(stage: Stage) -> None:
+    """The daemon asks anew whether a commit may run that nobody began to activate: days may have gone by."""
+    path = stage.request()
+    script = stage.root / "activation.resume"
+    script.write_bytes(steward.resumption(path))
+    assert run_program("sh", script).returncode == 0
+    assert stage.trace() == []
+    assert read_state(stage.root) is None
+
+
 def test_the_program_needs_the_standard_library_alone() -> None:
     """It must start fast, and whatever happens to the packages that the daemon uses."""
     program = "import clanmeshd.rollout.activator, sys; print(sorted({m.split('.')[0] for m in sys.modules}))"

@@ -415,6 +415,35 @@ async def test_what_is_paused_while_earlier_hooks_run_does_not_begin(
         await device.reaches(RolloutState.CURRENT, second)
 
 
+async def test_what_was_asked_for_and_not_begun_is_looked_at_anew(
+    device: Device, author: Author, alice: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The power went between the request and its first step; meanwhile an admin paused."""
+
+    async def never(path: Path) -> None:
+        await trio.sleep_forever()
+
+    state = device.root / "rollout"
+    new = author.commit()
+    with monkeypatch.context() as patch:
+        patch.setattr(steward, "launch", never)
+        async with running(device):
+            given = await device.push(author, alice, None, new)
+            device.put(given)
+            await wait_for(state / "activation.json")
+    device.restart()
+    device.orders = (Order(Verb.PAUSE, "main", device.node, "laptop", 1, None, ""),)
+    async with running(device):
+        device.put(given)
+        await device.reaches(RolloutState.HELD, None)
+        await wait_until(lambda: not (state / "activation.json").exists())
+        assert not (state / "activation.resume").exists()
+        assert device.trace() == []
+        device.orders = ()
+        device.put(given)
+        await device.reaches(RolloutState.CURRENT, new)
+
+
 async def test_hooks_are_told_after_a_power_cut_right_behind_the_result(
     device: Device, author: Author, alice: Key
 ) -> None:

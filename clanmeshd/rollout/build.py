@@ -120,14 +120,15 @@ async def check_out(objects: Objects, commit: bytes, checkout: Path) -> None:
             failed = GitFailed(f"checkout of {short(commit)}", finished)
             if _TOO_LONG in finished.stderr:
                 raise BuildFailed(str(failed))  # as it would be tomorrow
-            if _is_full(checkout):
+            if is_full(checkout):
                 raise OSError(f"{checkout}: No space left on device") from failed  # git does not say that
             raise failed
     finally:
         index.unlink(missing_ok=True)
 
 
-def _is_full(directory: Path) -> bool:
+def is_full(directory: Path) -> bool:
+    """Say whether the disk of a directory has no room for more."""
     space = os.statvfs(directory)
     return space.f_bavail * space.f_frsize < ROOM_BYTES_MIN or (space.f_files > 0 and space.f_favail == 0)
 
@@ -152,9 +153,15 @@ async def sync(checkout: Path) -> None:
         raise OSError(f"sync of {checkout}: {finished.complaint}")
 
 
+def unfinished(checkout: Path) -> Path:
+    """The mark beside a checkout that is the way back and was lost: it lies there until that is whole again."""
+    return checkout.with_name(f".{checkout.name}.unfinished")
+
+
 def prune_checkouts(directory: Path, keep: Collection[bytes]) -> None:
     """Remove the checkouts of all other commits. Raises OSError."""
-    names = {commit.hex() for commit in keep}
+    kept = [directory / commit.hex() for commit in keep]
+    names = {path.name for checkout in kept for path in (checkout, unfinished(checkout))}
     if not directory.is_dir():
         return
     for path in directory.iterdir():

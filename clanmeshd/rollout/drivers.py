@@ -7,6 +7,7 @@ The state machine, the activator, health and the way back are the same for all o
 """
 
 import logging
+import shutil
 from collections.abc import Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -17,7 +18,9 @@ import trio
 from clanmesh_protocol.control import Fault
 from clanmeshd import process
 from clanmeshd.core.effects import Holder
-from clanmeshd.rollout.activation import NIXOS, Revision
+from clanmeshd.files import sync_directory
+from clanmeshd.process import Finished
+from clanmeshd.rollout.activation import MARKER, NIXOS, Revision
 from clanmeshd.rollout.build import (
     BuildFailed,
     BuildStalled,
@@ -25,12 +28,15 @@ from clanmeshd.rollout.build import (
     Work,
     check_out,
     is_builder,
+    is_full,
     prune_checkouts,
     read_config,
     sync,
+    unfinished,
 )
 from clanmeshd.rollout.git import one_line
 from clanmeshd.rollout.repository import Repository
+from clanmeshd.rollout.scripts import end_leftovers
 from clanmeshd.rollout.selection import short
 from clanmeshd.rollout.toplevel import reboot_reasons
 
@@ -86,18 +92,37 @@ class Command:
 
     async def _run(self, work: Work) -> None:
         argv, timeout_s = work.config.build, work.config.build_timeout_s
-        environment = work.place.environment() | {"CLAN_COMMIT": work.commit.hex(), "CLAN_PHASE": "build"}
         try:
-            finished = await process.run(argv, env=environment, cwd=work.checkout, timeout_s=timeout_s)
+            finished = await _run_marked(work, argv, timeout_s)
         except OSError as error:
             why = f"{argv[0]} cannot be run: {error.strerror}"
             work.note(f"build: {why}")
             raise BuildFailed(why) from error
+        if not finished.ok and is_full(work.checkout):
+            raise BuildStalled("build: No space left on device")
         work.note(f"build of {short(work.commit)}", finished.stdout + finished.stderr)
         if finished.timed_out:
             raise BuildFailed(f"build did not end within {timeout_s} s")
+        if finished.returncode < 0:
+            raise BuildStalled(f"build was killed by signal {-finished.returncode}")
         if not finished.ok:
             raise BuildFailed(f"build exited with {finished.returncode}: {one_line(finished.complaint)}")
+
+
+async def _run_marked(work: Work, argv: Sequence[str], timeout_s: int) -> Finished:
+    """Run a build; what it put into sessions of its own ends with it when it fails, hangs or is given up."""
+    mark = f"build-{work.commit.hex()}"
+    own = {"CLAN_COMMIT": work.commit.hex(), "CLAN_PHASE": "build", MARKER: mark}
+    finished = None
+    try:
+        finished = await process.run(
+            argv, env=work.place.environment() | own, cwd=work.checkout, timeout_s=timeout_s
+        )
+    finally:
+        if finished is None or not finished.ok:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(end_leftovers, mark)
+    return finished
 
 
 def revision_of(work: Work) -> Revision:
@@ -141,19 +166,28 @@ class Workshop:
 
     async def build(self, commit: bytes, place: Place, log: Path) -> Revision:
         """Check a commit out and build it. Raises BuildFailed for what is the revision's fault, BuildStalled."""
-        async with self._repository.asking():
-            try:
-                work = await self._work(commit, place, log)
-            except Fault as fault:
-                raise BuildFailed(str(fault)) from fault
-            await check_out(self._repository, commit, work.checkout)
         try:
-            return await self._driver(work).build(work)
+            work = await self._work(commit, place, log)
+        except Fault as fault:
+            raise BuildFailed(str(fault)) from fault
+        try:
+            return await self._build_anew(work)
         except BuildStalled as stall:
             self._stalls = (commit, self._stalls[1] + 1 if self._stalls[0] == commit else 1)
             work.note(str(stall))
             if self._stalls[1] >= STALLS_MAX:
                 raise BuildFailed(f"{stall}, {STALLS_MAX} times") from stall
+            raise
+
+    async def _build_anew(self, work: Work) -> Revision:
+        """Check out and build. What fails leaves nothing: a disk that is full of it has no room for the reason."""
+        try:
+            async with self._repository.asking():
+                await check_out(self._repository, work.commit, work.checkout)
+            return await self._driver(work).build(work)
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(lambda: shutil.rmtree(work.checkout, ignore_errors=True))
             raise
 
     async def way_back(self, good: bytes | None, new: Revision, place: Place, log: Path) -> Revision | None:
@@ -173,11 +207,18 @@ class Workshop:
         return await self._driver(work).before(work)
 
     async def _recall(self, work: Work) -> Revision:
-        recalled = await self._driver(work).recall(work) if work.checkout.is_dir() else None
+        mark = unfinished(work.checkout)
+        is_whole = work.checkout.is_dir() and not mark.exists()
+        recalled = await self._driver(work).recall(work) if is_whole else None
         if recalled is not None:
             return recalled
         _log.warning("%s: the running revision is not there any more; building it again", work.checkout)
-        return await self.build(work.commit, work.place, work.log)
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+        sync_directory(mark.parent)
+        built = await self.build(work.commit, work.place, work.log)
+        mark.unlink()
+        return built
 
     async def keep_only(self, commits: Collection[bytes]) -> None:
         """Let go of what is kept for all other commits."""

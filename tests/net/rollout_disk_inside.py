@@ -1,5 +1,6 @@
 """Commits on a small disk: run by `test_rollout_disk`, inside a mount namespace of its own."""
 
+import os
 import secrets
 import subprocess
 from collections.abc import Iterator
@@ -60,6 +61,19 @@ async def test_a_checkout_shows_the_cause(small: Device, author: Author, alice: 
         assert small.rollout.target == new
         _mount(small.root, "remount,size=100m")
         await small.reaches(RolloutState.CURRENT, new)
+
+
+async def test_a_build_that_fills_the_disk_gives_it_back(small: Device, author: Author, alice: Key) -> None:
+    """It has a few tries, since somebody else may have filled it; and what it came to is remembered."""
+    _mount(small.root, "remount,size=7m")
+    new = author.commit({"build": "#!/bin/sh\nexec head -c 50000000 /dev/zero >fill\n"})
+    async with running(small):
+        small.put(await small.push(author, alice, None, new))
+        report = await small.reaches(RolloutState.FAILED, None)
+        assert report.bad == (new,)
+        assert small.rollout.view()["why"] == "build: No space left on device, 3 times"
+    space = os.statvfs(small.root)
+    assert space.f_bavail * space.f_frsize > 5_000_000
 
 
 @pytest.mark.parametrize("speaks_packs", [True, False], ids=["packs", "git"])

@@ -11,9 +11,11 @@ from clanmesh_protocol.records import RolloutState, Verb
 from clanmeshd.core.effects import Order
 from clanmeshd.rollout import attempt, repository, steward
 from clanmeshd.rollout.activation import activator_lives
+from clanmeshd.rollout.build import unfinished
 from tests.net.rollout_devices import deploy, make_devices, running, wait_for, wait_until
 from tests.net.rollout_world import (
     ACTIVATE,
+    BUILD,
     CLAN_TOML,
     Author,
     Device,
@@ -180,6 +182,8 @@ async def test_a_failing_rollback_says_both(device: Device, author: Author, alic
     [
         ({"build": "#!/bin/sh\necho broken >&2\nexit 7\n"}, "build exited with 7: broken"),
         ({"build": HANGING, "clan.toml": QUICK}, "build did not end within 1 s"),
+        ({"build": ESCAPING, "clan.toml": QUICK}, "build did not end within 1 s"),
+        ({"build": "#!/bin/sh\nkill -9 $$\n"}, "build was killed by signal 9, 3 times"),
         ({"build": "no interpreter line"}, "./build cannot be run: Permission denied"),
         ({"activate": "#!/nowhere/sh\n"}, "./activate cannot be run: No such file or directory"),
     ],
@@ -327,6 +331,36 @@ async def test_the_way_back_is_built_again_when_it_is_gone(device: Device, autho
         await deploy(device, author, alice, good, bad)
         await device.reaches(RolloutState.ROLLED_BACK, good)
     assert phases(device)[-1] == ("rollback", good.hex())
+
+
+@pytest.mark.parametrize("how", ["failed", "cut off"])
+async def test_a_way_back_that_was_built_by_half_is_begun_anew(
+    device: Device, author: Author, alice: Key, how: str
+) -> None:
+    """It is no way back, though there is a folder of its name."""
+    good = author.commit({"build": '#!/bin/sh\n[ ! -e "$CLAN_RUNTIME_DIR/broken" ] || exit 1\n' + BUILD})
+    bad = author.commit({"health": FAILING, "build": BUILD})
+    worse = author.commit({"more": "1"})
+    checkouts = device.root / "rollout" / "checkouts"
+    async with running(device):
+        await deploy(device, author, alice, None, good)
+        await device.reaches(RolloutState.CURRENT, good)
+        (checkouts / good.hex()).rename(device.root / "stolen")
+        if how == "failed":
+            (device.runtime / "broken").touch()
+            await deploy(device, author, alice, good, bad)
+            await device.reaches(RolloutState.FAILED, good)
+            assert "no earlier revision" in str(device.rollout.view()["why"])
+            (device.runtime / "broken").unlink()
+        else:
+            unfinished(checkouts / good.hex()).touch()
+            (checkouts / good.hex()).mkdir()
+            await deploy(device, author, alice, good, bad)
+            await device.reaches(RolloutState.ROLLED_BACK, good)
+        await deploy(device, author, alice, bad, worse)
+        await wait_until(lambda: len(device.rollout.history()) == 3)
+        await wait_until(lambda: [path.name for path in checkouts.iterdir()] == [good.hex()])
+    assert device.trace()[-1] == ["rollback", good.hex(), f"built {good.hex()}"]
 
 
 # --- restarts ----------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from clanmeshd.rollout.commits import Authority, authority_of, verify_commits, v
 from clanmeshd.rollout.fetching import NotACommit, Sources, fetch_commit_untrusted
 from clanmeshd.rollout.objects import Objects, is_commit_id
 from clanmeshd.rollout.packs import Packs
-from clanmeshd.rollout.repository import PUSHED_MAX, Quarantine, Repository
+from clanmeshd.rollout.repository import PACK_BYTES_MAX, PUSHED_MAX, Quarantine, Repository
 from clanmeshd.rollout.resolutions import left, refusal
 from clanmeshd.rollout.selection import Decision, Follow, Held, Nothing, select, short
 
@@ -302,10 +302,13 @@ class Following:
                 if part is None:
                     return False
                 await self.verify(quarantine, commit, authority, base)
+                if not await self._repository.has_room(quarantine, commit, PACK_BYTES_MAX):
+                    raise _too_large(commit)
             except NotACommit as error:
                 _remember(self._verdicts, key, Fault("refused", f"head {short(commit)}", str(error)))
                 refused.append(f"head {short(commit)}: {error}")
             except Fault as fault:
+                _remember(self._verdicts, key, fault)
                 refused.append(f"head {short(commit)}: {fault}")
             else:
                 pack = part.path if part.name is not None else None
@@ -357,6 +360,12 @@ async def _check_signature(authority: Authority, claim: HeadClaim) -> str | Faul
     except Fault as fault:
         return fault
     return signer.name
+
+
+def _too_large(head: bytes) -> Fault:
+    """Each head may be small; what all of them take of everybody's disk has an end, whoever signs them."""
+    why = f"the repository would have over {PACK_BYTES_MAX >> 20} MiB with it"
+    return Fault("refused", f"head {short(head)}", why, "keep images and archives out of the configuration")
 
 
 def _newest_first(claims: Sequence[HeadClaim], missing: Collection[bytes]) -> list[bytes]:

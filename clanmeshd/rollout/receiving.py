@@ -164,7 +164,7 @@ async def _check_place(repository: Repository, quarantine: Quarantine, push: Pus
 
 async def _check_room(repository: Repository, quarantine: Quarantine, head: bytes) -> None:
     """All of the repository must fit into one pack: so it comes to a device with an empty disk."""
-    if not await repository.has_room(quarantine, head):
+    if not await repository.has_room(quarantine, head, REPOSITORY_BYTES_MAX):
         raise _too_large(
             f"the repository would have over {REPOSITORY_BYTES_MAX >> 20} MiB with all of its history"
         )

@@ -41,7 +41,8 @@ PUSHED: Final = "refs/heads/pushed/"
 PUSHED_MAX: Final = 64  # heads beside the followed one; more forks than that are no accident
 PACK_BYTES_MAX: Final = 256 << 20  # of one push or fetch: configurations are small, images do not belong in git
 UNPACK_TIMEOUT_S: Final = 300.0
-REPOSITORY_BYTES_MAX: Final = PACK_BYTES_MAX * 3 // 4  # of all commits; each git packs them a little differently
+# Of all commits, at a push: each git packs them a little differently, and nobody takes more than PACK_BYTES_MAX.
+REPOSITORY_BYTES_MAX: Final = PACK_BYTES_MAX * 3 // 4
 PACKS_MAX: Final = 40  # then they are joined: lookups cost one probe for each pack
 LOOSE_BYTES_MAX: Final = 64 << 20  # of all packs but the largest, likewise: what no head leads to is dropped then
 
@@ -247,14 +248,15 @@ class Repository(Objects):
             if len(sizes) > PACKS_MAX or sum(sizes[:-1]) > LOOSE_BYTES_MAX:
                 await self._join_packs(own=int(quarantine is not None))
 
-    async def has_room(self, quarantine: Quarantine, head: bytes) -> bool:
-        """Say whether a head in quarantine, with all behind it, is within the bound of a repository."""
-        if sum(_pack_sizes(self.path)) + sum(_pack_sizes(quarantine.path)) <= REPOSITORY_BYTES_MAX:
+    async def has_room(self, quarantine: Quarantine, head: bytes, bytes_max: int) -> bool:
+        """Say whether a head in quarantine and those that are here, with all behind them, are within a bound."""
+        if sum(_pack_sizes(self.path)) + sum(_pack_sizes(quarantine.path)) <= bytes_max:
             return True
-        finished = await run_git(quarantine.path, "rev-list", "--disk-usage", "--objects", head.hex())
+        heads = [commit.hex() for commit in sorted({head, *self._refs.values()})]
+        finished = await run_git(quarantine.path, "rev-list", "--disk-usage", "--objects", *heads)
         if not finished.ok:
             raise GitFailed("rev-list", finished)
-        return int(finished.stdout) <= REPOSITORY_BYTES_MAX
+        return int(finished.stdout) <= bytes_max
 
     async def _join_packs(self, *, own: int) -> None:
         """Make one pack of all, of what heads lead to. Not while others than `own` quarantines borrow objects."""

@@ -15,7 +15,7 @@ from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.stream_rollout import Pack, WantPack
 from clanmeshd import process
 from clanmeshd.core.effects import HeadClaim
-from clanmeshd.rollout import fetching, git, repository
+from clanmeshd.rollout import fetching, following, git, repository
 from clanmeshd.rollout.repository import Quarantine
 from tests.commits.stage import published
 from tests.net.rollout_devices import make_devices, running, wait_until
@@ -234,6 +234,32 @@ def _pack(author: Author, want: WantPack, extra: str) -> bytes:
     for part in author.path.glob("made-*"):
         part.unlink()
     return data
+
+
+async def test_heads_that_fill_the_disk_one_after_the_other_have_an_end(
+    tmp_path: Path, author: Author, alice: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a signer's key and a daemon of one's own, which does not ask how large all of them are."""
+    monkeypatch.setattr(following, "PACK_BYTES_MAX", 500_000)
+    holder, device = make_devices(tmp_path, alice, 2)
+    old = None
+    async with running(device):
+        for number in range(4):
+            new = author.commit({f"noise{number}": secrets.token_hex(100_000)})
+            device.put(await holder.push(author, alice, old, new))
+            await wait_until(lambda wanted=new: device.rollout.target == wanted)
+            old = new
+        before = published(device)
+        new = author.commit({"noise4": secrets.token_hex(100_000)})
+        given = await holder.push(author, alice, old, new)
+        served = holder.served
+        device.put(given)
+        await wait_until(lambda: "MiB with it" in str(device.rollout.view()["refused"]))
+        device.put(given, relay_claim(given, 7))
+        await trio.testing.wait_all_tasks_blocked(0.2)
+        assert holder.served == served + 1, "it is not fetched again"
+        assert published(device) == before
+        assert device.rollout.target == old
 
 
 # --- who takes our machine -----------------------------------------------------------------------------

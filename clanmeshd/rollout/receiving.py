@@ -183,9 +183,10 @@ def _too_large(why: str) -> Fault:
 
 
 async def _drain(bundle: AsyncIterator[bytes]) -> None:
-    """Read what the client still sends, so that it comes to read the answer."""
+    """Read what the client still sends, for a while, so that it comes to read the answer."""
     try:
-        while await _next(bundle):
-            pass
+        with trio.move_on_after(RECEIVE_TIMEOUT_S):
+            while await _next(bundle):
+                pass
     except (Fault, trio.BrokenResourceError):
         return  # it is wrong in another way too; the first reason is the one to give

@@ -249,20 +249,21 @@ async def test_a_repository_that_grows_without_end(
     await device.push(author, alice, old, author.commit({"small": "1"}))
 
 
+@pytest.mark.parametrize(("namespace", "why"), [("head@clanmesh", "took over"), ("git", "it was made for")])
 async def test_a_push_that_does_not_end(
-    device: Device, author: Author, alice: Key, monkeypatch: pytest.MonkeyPatch
+    device: Device, author: Author, alice: Key, monkeypatch: pytest.MonkeyPatch, namespace: str, why: str
 ) -> None:
-    """Another one has its place then."""
+    """Another one has its place then, whether or not anybody had a use for what is sent."""
     monkeypatch.setattr(receiving, "RECEIVE_TIMEOUT_S", 0.2)
     new = author.commit()
-    signature = alice.sign(head_statement(CLAN, "main", None, new))
+    signature = alice.sign(head_statement(CLAN, "main", None, new), namespace)
 
     async def endless() -> AsyncIterator[bytes]:
         while device.rollout.head is None:
             yield b"#"
             await trio.sleep(0.01)
 
-    with pytest.raises(Fault, match="took over"), trio.fail_after(10):
+    with pytest.raises(Fault, match=why), trio.fail_after(10):
         await device.rollout.push(
             device.wanted(),
             ref="main",

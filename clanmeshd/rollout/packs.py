@@ -118,16 +118,21 @@ class Packs:
         fitting = [kept for kept in of_it if kept.base <= haves and (kept.base or not haves)]
         return max(fitting, key=lambda kept: (kept.name == want.pack, len(kept.base), kept.size), default=None)
 
+    def _same(self, commit: bytes, base: frozenset[bytes]) -> Kept | None:
+        return next((kept for kept in self._kept if (kept.commit, kept.base) == (commit, base)), None)
+
     async def _make(self, want: WantPack) -> Kept:
         async with self._making:
             if (found := self._find(want)) is not None:
                 return found
             asked = {commit for commit in want.haves if is_commit_id(commit)}
-            base = await self._objects.commits_here(asked)
+            base = frozenset(await self._objects.commits_here(asked))
+            if (found := self._same(want.commit, base)) is not None:
+                return found  # what a client says that it has besides makes no other pack
             path = self._directory / f"made-{os.urandom(8).hex()}"
             try:
                 await self._pack(want.commit, base, path)
-                made = Kept(path, want.commit, frozenset(base), *_name_and_size(path))
+                made = Kept(path, want.commit, base, *_name_and_size(path))
             except BaseException:
                 with suppress(OSError):
                     os.unlink(path)

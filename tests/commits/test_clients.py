@@ -1,6 +1,7 @@
 """Members that fetch and wish us ill: none of them takes the place of the others, or keeps its own for ever."""
 
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,20 @@ async def test_a_member_has_a_few_packs_at_once_and_others_have_theirs(served: t
         nursery.cancel_scope.cancel()
     async with offered.pack(want, GREEDY) as (frame, _):
         assert frame.size
+
+
+async def test_who_says_that_it_has_what_nobody_knows_gets_the_pack_of_who_has_nothing(
+    served: tuple[Offers, WantPack],
+) -> None:
+    """Not one of its own each time: to make it keeps a core busy and all others waiting."""
+    offered, want = served
+    names = set()
+    for number in range(3):
+        async with offered.pack(replace(want, haves=(bytes([number]) * 20,)), GREEDY) as (frame, _):
+            names.add((frame.name, frame.base))
+    async with offered.pack(want, HONEST) as (frame, _):
+        assert names == {(frame.name, ())}
+    assert len(list(offered._packs._directory.iterdir())) == 1
 
 
 async def test_a_member_that_does_not_read_is_left(

@@ -36,6 +36,7 @@ DEVICE_LINES_MAX: Final = 16
 ANSWER_S: Final = 30.0  # to the last line: a log has a megabyte at most
 TRIED_MAX: Final = HISTORY_MAX
 LOG_FRAMES_MAX: Final = 2 * LOG_TEXT_BYTES_MAX // STREAM_LINES_MAX  # of lines that are empty
+LOG_CHARACTERS_MAX: Final = 4 * LOG_TEXT_BYTES_MAX  # of tabs alone, each of which travels as four blanks
 _LINE_COST_BYTES: Final = 5  # msgpack's own, of one text
 _BATCH_BYTES_MAX: Final = STREAM_FRAME_BYTES_MAX // 2
 REACH_S: Final = 2.0  # to an accepted stream: whoever takes longer is not the one to get a commit from
@@ -125,8 +126,7 @@ async def serve_question(rollout: Rollout, channel: stream.Stream) -> None:
         for entry in rollout.history():
             await channel.send(_tried(entry))
     elif ask.what == LOG:
-        text = await trio.to_thread.run_sync(rollout.log, ask.commit)
-        for lines in _batches(text):
+        for lines in await trio.to_thread.run_sync(lambda: list(_batches(rollout.log(ask.commit)))):
             await channel.send(Log(lines))
     elif ask.what == DEVICE:
         await channel.send(Log((f"version {version_text()}", f"unix-ms {int(time.time() * 1000)}")))
@@ -167,13 +167,15 @@ async def ask_device(reach: Reach, holder: Holder) -> dict[str, str]:
 
 async def _ask(reach: Reach, holder: Holder, ask: Ask, frames_max: int) -> list[Frame]:
     found: list[Frame] = []
+    characters = 0
     try:
         with trio.fail_after(ANSWER_S):
             async with reach.connect(holder, Purpose.ROLLOUT) as channel:
                 await channel.send(ask)
                 while not isinstance(frame := await channel.receive(), End):
-                    if len(found) == frames_max:
-                        raise LimitError(f"an answer of over {frames_max} frames")
+                    characters += sum(map(len, frame.lines)) if isinstance(frame, Log) else 0
+                    if len(found) == frames_max or characters > LOG_CHARACTERS_MAX:
+                        raise LimitError("an answer that is longer than a log is")
                     found.append(frame)
     except trio.TooSlowError as error:
         raise OSError(f"no whole answer within {ANSWER_S:.0f} s") from error
@@ -207,6 +209,7 @@ def _batches(text: str) -> Iterator[tuple[str, ...]]:
 
 
 def _clean(line: str) -> str:
-    spaced = line.replace("\t", "    ")
-    printable = "".join(each if each.isprintable() else "?" for each in spaced)
+    printable = line.replace("\t", "    ")
+    if not printable.isprintable():
+        printable = "".join(each if each.isprintable() else "?" for each in printable)
     return printable.encode(errors="replace")[:STREAM_LINE_BYTES_MAX].decode(errors="ignore")

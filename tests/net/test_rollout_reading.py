@@ -1,17 +1,23 @@
 """Real daemons: a commit goes from a push to all, and what was tried at one of them is read from any other."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import trio
 
 from clanctl.demo import scripts
 from clanctl.demo.lab import Lab, Node
 from clanctl.demo.processes import wait_until
+from clanmesh_protocol.errors import LimitError
+from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.limits import STREAM_FRAME_BYTES_MAX, STREAM_LINE_BYTES_MAX, STREAM_LINES_MAX
-from clanmesh_protocol.streams import Log, encode_frame
+from clanmesh_protocol.stream_rollout import Ask
+from clanmesh_protocol.streams import Frame, Log, Purpose, encode_frame
 from clanmeshd import reaching
+from clanmeshd.core.effects import Holder
 from tests.net.clan_of_daemons import PATIENCE_S, Clan
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root: run `sudo make test`")
@@ -65,6 +71,32 @@ def test_what_was_tried_is_read_from_anywhere(clan: Clan) -> None:
     away = clan.lab.ctl(desk, "rollout", "log", "nas")
     assert away.returncode == 1
     assert "clanctl peers" in away.stderr
+
+
+class Talkative:
+    """A member that answers with as many full frames as anybody reads, and how one asks it."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+
+    @asynccontextmanager
+    async def connect(self, holder: Holder, purpose: Purpose) -> AsyncIterator["Talkative"]:
+        yield self
+
+    async def send(self, frame: Frame) -> None:
+        assert isinstance(frame, Ask)
+
+    async def receive(self) -> Frame:
+        await trio.lowlevel.checkpoint()
+        self.sent += 1
+        return Log(("x" * STREAM_LINE_BYTES_MAX,) * 60)
+
+
+async def test_an_answer_without_an_end_is_not_read_to_it() -> None:
+    member, size = Talkative(), 60 * STREAM_LINE_BYTES_MAX
+    with pytest.raises(LimitError):
+        await reaching.ask_log(member, Holder(NodeId(bytes(32)), (), frozenset()), None)  # type: ignore[arg-type]
+    assert member.sent * size <= 2 * reaching.LOG_CHARACTERS_MAX
 
 
 def test_a_log_fits_its_frames(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from clanmesh_protocol.control import Fault
-from clanmesh_protocol.limits import DIRECTIVE_REASON_BYTES_MAX
+from clanmesh_protocol.limits import ABANDONED_MAX, DIRECTIVE_REASON_BYTES_MAX
 from clanmesh_protocol.records import Directive, Resolution, Verb
 from clanmeshd.calls.arguments import flag, text, text_or
 from clanmeshd.calls.decisions import decide
@@ -68,14 +68,17 @@ async def retry(daemon: "Daemon", args: dict[str, Any], conversation: Conversati
 
 
 async def resolve(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
-    """`rollout-resolve`: of the heads that diverge one stands, the others are left for ever."""
+    """`rollout-resolve`: of the heads that diverge one stands, the others are left for ever.
+
+    As many of them as one operation names: where more diverge, the fork goes on, and is ended by the next call.
+    """
     clan = daemon.need_clan()
     need_admin(clan, "ending the fork")
     tips = [commit for commit, _ in clan.rollout.fork]
     if not tips:
         raise Fault("refused", "ending the fork", "no heads diverge, as this device sees it", _LOOK)
     head = _only(tips, text(args, "head"), "ending the fork")
-    left = tuple(sorted(commit for commit in tips if commit != head))
+    left = tuple(sorted(commit for commit in tips if commit != head))[:ABANDONED_MAX]
     decision = await decide(clan, Resolution(REF, head, left))
     return {"head": head.hex(), "left": [commit.hex() for commit in left], "decision": decision.view()}
 

@@ -97,6 +97,18 @@ async def test_an_admin_ends_a_fork_for_all(house: Household) -> None:
         assert device.mesh.authority.resolutions == (Resolution("main", B, (A, C)),)
 
 
+async def test_a_fork_of_many_heads_is_ended_by_several_calls(house: Household) -> None:
+    tips = [bytes([number]) * 20 for number in range(1, 31)]
+    stands = tips[3]
+    while len(tips) > 1:
+        sees(house["desk"], *tips)
+        answer = await house["desk"].call("rollout-resolve", head=stands.hex())
+        assert answer["decision"]["state"] == "done"
+        tips = [tip for tip in tips if tip.hex() not in answer["left"]]
+    assert tips == [stands]
+    assert sum(len(each.abandoned) for each in house["desk"].mesh.authority.resolutions) == 29
+
+
 async def test_without_a_fork_there_is_nothing_to_end(house: Household) -> None:
     assert (await house["desk"].refused("rollout-resolve", head=A.hex())).kind == "refused"
     sees(house["desk"], A, B)

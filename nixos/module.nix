@@ -83,6 +83,7 @@ in
         RestartSteps = 6;
         RestartMaxDelaySec = "60s";
         KillMode = "mixed";
+        OOMPolicy = "continue"; # a build that takes all memory ends alone
         StateDirectory = "clanmesh";
         StateDirectoryMode = "0700";
         RuntimeDirectory = "clanmesh";

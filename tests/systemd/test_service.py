@@ -56,6 +56,11 @@ def test_it_says_that_it_is_ready_and_what_it_does(running: Container) -> None:
     assert running.attempt("test", "-S", SOCKET)[0] == 0
 
 
+def test_a_build_that_takes_all_memory_does_not_end_the_daemon(running: Container) -> None:
+    """Which would come back, have forgotten how often it tried that, and begin again."""
+    assert running.show(UNIT, "OOMPolicy") == {"OOMPolicy": "continue"}
+
+
 def test_it_is_ready_within_a_second(running: Container) -> None:
     """Best of three, without the time that others kept it off the processors: nothing makes a start faster."""
     taken = []

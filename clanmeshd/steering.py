@@ -64,7 +64,6 @@ class Steering:
     _whereabouts: Whereabouts = field(default_factory=Whereabouts)
     _ringing: Ringing = field(init=False)
     _is_put_due: bool = False
-    _is_look_due: bool = False  # somebody who sleeps was sent to, and it is not known who
     _relayed_at: dict[NodeId, Endpoint] = field(default_factory=dict)  # where the newest relay of a pair is
     _relays: dict[NodeId, Holder] = field(default_factory=dict)
     _unwilling: terms.Unwilling = field(default_factory=terms.Unwilling)
@@ -94,8 +93,7 @@ class Steering:
                 with trio.move_on_at(min(self._next_deadline(), trio.current_time() + TURN_S_MAX)):
                     await self._nudge.wait()
                 self._nudge = trio.Event()
-                if self._is_look_due:
-                    self._is_look_due = False
+                if self._ringing.wants_look(trio.current_time()):
                     await self._count()
                 now_s = trio.current_time()
                 if now_s >= self.paths.next_deadline():
@@ -146,11 +144,9 @@ class Steering:
     def rung(self, node: NodeId | None, packet: bytes) -> None:
         """WireGuard has sent something for a peer that sleeps; None: what it has counted will tell for which."""
         self._ringing.hold(node, packet)
-        if node is None:
-            self._is_look_due = True
-        else:
+        if node is not None:
             self.paths.rang(node, trio.current_time())
-            self._send_on_as_listed(node)
+            self._send_on(node)
         self._nudge.set()
 
     def _signal(self, signal: Called | Reflected) -> None:
@@ -256,9 +252,8 @@ class Steering:
                 woken.append(node)
             self._whereabouts.take(node, state, (self._ringing.endpoint, self._relayed_at.get(node)))
         self.hearing.count(self._counting.passed_bytes, now_s)
-        self._ringing.attribute(woken)
-        for node in woken:
-            self._send_on_as_listed(node)
+        for node in {*woken, *self._ringing.attribute(woken)}:
+            self._send_on(node)
         self._is_put_due |= is_astray  # to be applied again, though nothing else is wanted
         seen = self._whereabouts.news(self._counting.is_known)
         if seen is not None:
@@ -372,12 +367,15 @@ class Steering:
                 self._ringing.send_on(node, way.endpoint)
         self._is_put_due = True
 
-    def _send_on_as_listed(self, node: NodeId) -> None:
-        """At once to where the peer says itself that it is: there it may be reached before it is probed."""
-        tunnel, (record, _) = self._counting.tunnel(node), self._fellows.get(node, (None, None))
-        at = tunnel.endpoint if tunnel is not None else None
-        if at is not None and record is not None and any(each.ip == at.ip for each in record.endpoints):
-            self._ringing.send_on(node, at)
+    def _send_on(self, node: NodeId) -> None:
+        """At once to where its way leads, or it says itself that it is: it may be reached there before a probe."""
+        way, tunnel = self._ways.get(node), self._counting.tunnel(node)
+        record, _ = self._fellows.get(node, (None, None))
+        listed = tunnel.endpoint if tunnel is not None else None
+        if way is not None and way.endpoint not in (None, terms.NOWHERE, self._ringing.endpoint):
+            self._ringing.send_on(node, way.endpoint)
+        elif listed is not None and record is not None and any(each.ip == listed.ip for each in record.endpoints):
+            self._ringing.send_on(node, listed)
 
     def _ask(self, node: NodeId, via: NodeId, *, carried: bool) -> None:
         holder = self._relays.get(via)

@@ -8,7 +8,7 @@ from trio.testing import MockClock
 
 from clanmesh_protocol.endpoints import Endpoint, endpoint
 from clanmesh_protocol.keys import NodeId
-from clanmeshd.ringing import AGAIN_S, HELD_MAX, HELD_S, Ringing
+from clanmeshd.ringing import AGAIN_S, ALIKE_MAX, HELD_MAX, HELD_S, LOOKS_S, STRAY_S, Ringing
 from clanmeshd.steering_terms import NOWHERE, Way
 
 ANNA, BEN = (NodeId(letter * 32) for letter in (b"A", b"B"))
@@ -69,12 +69,53 @@ async def test_of_a_flood_the_last_ones_are_held(autojump_clock: MockClock) -> N
     assert outside.sent == [(bytes([number]), THERE) for number in range(100 - HELD_MAX, 100)]
 
 
-async def test_what_does_not_say_for_whom_it_is_is_for_the_one_who_was_woken(autojump_clock: MockClock) -> None:
-    for woken, held in (([ANNA], [ANNA]), ([], []), ([ANNA, BEN], [])):
+async def test_what_does_not_say_for_whom_it_is_is_for_those_who_were_woken(autojump_clock: MockClock) -> None:
+    """If they are few: whoever it is not for cannot read it."""
+    crowd = [NodeId(bytes([number]) * 32) for number in range(ALIKE_MAX)]
+    for woken, held in (([ANNA], [ANNA]), ([], []), ([ANNA, BEN], [ANNA, BEN]), ([ANNA, *crowd], [])):
         rung, _ = ringing()
         rung.hold(None, b"data")
-        rung.attribute(woken)
+        assert rung.attribute(woken) == held
         assert [node for node in (ANNA, BEN) if rung.holds(node)] == held
+
+
+async def test_whom_it_is_for_may_be_counted_a_moment_later(autojump_clock: MockClock) -> None:
+    """WireGuard sends first, and counts then."""
+    rung, _ = ringing()
+    assert rung.next_deadline() == inf
+    rung.hold(None, b"data")
+    for _ in range(1 + len(LOOKS_S)):
+        await trio.sleep_until(rung.next_deadline())
+        assert rung.wants_look(trio.current_time())
+        assert rung.attribute([]) == []
+    assert rung.next_deadline() == inf, "it has been looked for"
+    await trio.sleep(STRAY_S - sum(LOOKS_S) - 0.01)
+    assert rung.attribute([ANNA]) == [ANNA]
+    assert rung.holds(ANNA)
+
+
+async def test_what_nobody_was_sent_is_soon_forgotten(autojump_clock: MockClock) -> None:
+    rung, _ = ringing()
+    rung.hold(None, b"data")
+    await trio.sleep(STRAY_S + 0.01)
+    assert rung.attribute([ANNA]) == []
+    assert not rung.holds(ANNA)
+
+
+async def test_whom_it_is_for_may_have_been_counted_a_moment_before(autojump_clock: MockClock) -> None:
+    """The counters were looked at for another reason, between the packet and its ring."""
+    rung, _ = ringing()
+    rung.attribute([ANNA])
+    rung.hold(None, b"data")
+    for _ in LOOKS_S:
+        assert rung.attribute([]) == [], "rather somebody who is counted next"
+    assert rung.attribute([]) == [ANNA]
+    rung.hold(None, b"data")
+    assert rung.attribute([BEN]) == [ANNA, BEN]
+    await trio.sleep(STRAY_S + 0.01)
+    rung.hold(None, b"data")
+    for _ in range(1 + len(LOOKS_S)):
+        assert rung.attribute([]) == [], "that is long ago"
 
 
 async def test_without_a_bell_nobody_sleeps_at_one(autojump_clock: MockClock) -> None:

@@ -20,6 +20,7 @@ from clanmeshd.core.subjects import State
 from clanmeshd.driver import instant
 from clanmeshd.overlay.device import TunnelState
 from clanmeshd.overlay.path_terms import SEARCH_S, PathKind, Why
+from clanmeshd.ringing import LOOKS_S, STRAY_S
 from clanmeshd.steering import FIRST_WAIT_S, RUNG_WAIT_S, TICK_S, Steering
 from clanmeshd.steering_terms import NOWHERE, UNWILLING_S, Machine, Way, steered
 from tests.core.households import Device, Household
@@ -407,12 +408,30 @@ async def test_packets_that_do_not_say_for_whom_they_are_are_for_the_one_that_wa
         one, two = steer.steered.newest.tunnels  # type: ignore[union-attr]
         world.counts = {each.public_key: TunnelState(None, int(time.time()), 500, 500) for each in (one, two)}
         steer.rung(None, b"nobody's")
-        await trio.testing.wait_all_tasks_blocked()
+        await trio.sleep(STRAY_S)
         world.counts[two.public_key] = TunnelState(None, int(time.time()), 500, 580)
         steer.rung(None, b"data")
         await trio.testing.wait_all_tasks_blocked()
         assert {node for node, _ in world.probed} == {two.node}
         assert {packet for packet, _ in world.sent_on} == {b"data"}
+
+
+async def test_a_packet_that_is_counted_once_it_has_rung_goes_on_as_soon(
+    house: Household, autojump_clock: MockClock
+) -> None:
+    async with steering(house["desk"], awake_max=1) as (steer, world):
+        peer = other(steer)
+        world.counts = {peer.public_key: TunnelState(None, int(time.time()), 500, 500)}
+        await steer._count()
+        begun_s = trio.current_time()
+        steer.rung(None, b"data")
+        await trio.testing.wait_all_tasks_blocked()
+        world.counts = {peer.public_key: TunnelState(None, int(time.time()), 580, 500)}
+        with trio.fail_after(TICK_S / 2):
+            while not world.sent_on:
+                await trio.sleep(0.001)
+        assert world.sent_on[0] == (b"data", peer.endpoint)
+        assert trio.current_time() - begun_s <= 2 * LOOKS_S[0]
 
 
 async def test_one_that_is_found_nowhere_is_where_its_record_says(

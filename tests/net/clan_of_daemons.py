@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from clanctl.demo.lab import Lab, Node
-from clanctl.demo.processes import wait_until
 from clanctl.failures import Failure
+from tests.clock import wait_until
 
 PATIENCE_S = 20.0
 PING_S = "0.3"  # a hundred times what an answer takes

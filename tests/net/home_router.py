@@ -17,7 +17,8 @@ from typing import IO, Any, Final
 
 from clanctl.demo.lab import Lab, Node
 from clanctl.demo.network import enter_words, network_words
-from clanctl.demo.processes import child_of, wait_until
+from clanctl.demo.processes import child_of
+from tests.clock import wait_until
 from tools.prepare import find
 
 LAN: Final = "192.168.7"  # miniupnpd serves private networks only

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clanctl.demo.lab import Lab, Node
-from clanctl.demo.processes import wait_until
+from tests.clock import wait_until
 from tests.net.clan_of_daemons import Clan
 
 pytestmark = pytest.mark.skipif(

@@ -13,7 +13,7 @@ import pytest
 
 from clanctl.demo.lab import Lab, Node
 from clanctl.demo.network import INTERFACE as WIRE
-from clanctl.demo.processes import wait_until
+from tests.clock import wait_until
 from tests.net.clan_of_daemons import Clan
 from tests.net.test_wireguard import pytestmark as pytestmark
 

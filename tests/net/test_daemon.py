@@ -13,7 +13,7 @@ import pytest
 
 from clanctl.demo.lab import Lab, Node
 from clanctl.demo.network import enter_words
-from clanctl.demo.processes import wait_until
+from tests.clock import wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root: run `sudo make test`")
 

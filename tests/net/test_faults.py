@@ -19,9 +19,9 @@ import pytest
 
 from clanctl.demo.lab import Lab, Node
 from clanctl.demo.network import enter_words
-from clanctl.demo.processes import wait_until
 from clanctl.failures import Failure
 from clanmesh_protocol.control import Request, request_frame
+from tests.clock import wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root: run `sudo make test`")
 

@@ -14,10 +14,10 @@ import pytest
 
 from clanctl.demo import network
 from clanctl.demo.lab import Lab, Node
-from clanctl.demo.processes import wait_until
 from clanmeshd.checkup.firewall import nftables
 from clanmeshd.checkup.firewall.fate import Answer, fate
 from clanmeshd.checkup.firewall.judging import Wire, packet
+from tests.clock import wait_until
 from tests.net.firewall_rules import rule_set
 from tests.net.test_wireguard import pytestmark as pytestmark
 from tests.seeds import seeds

@@ -11,8 +11,8 @@ from bench.garbage import Exchange
 from bench.junk import forged, ids
 from bench.world import all_up
 from clanctl.demo.lab import Lab
-from clanctl.demo.processes import wait_until
 from clanmesh_protocol.limits import PORT_DEFAULT
+from tests.clock import wait_until
 from tests.net.clan_of_daemons import Clan
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root: run `sudo make test`")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from clanctl.demo.lab import Lab, Node
-from clanctl.demo.processes import wait_until
+from tests.clock import wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root: run `sudo make test`")
 

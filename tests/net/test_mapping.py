@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from clanctl.demo.lab import Lab, Node
-from clanctl.demo.processes import wait_until
+from tests.clock import wait_until
 from tests.net.home_router import LAN, PATIENCE_S, WAN, Device, HomeRouter, device, liar, program
 
 pytestmark = [

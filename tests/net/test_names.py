@@ -14,8 +14,8 @@ import pytest
 
 from clanctl.demo.lab import Lab, Node
 from clanctl.demo.network import enter_words
-from clanctl.demo.processes import wait_until
 from clanmeshd.naming.zone import reverse_name, text_of
+from tests.clock import wait_until
 from tests.net.clan_of_daemons import PATIENCE_S, Clan
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root: run `sudo make test`")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from clanctl.demo.processes import wait_until
+from tests.clock import wait_until
 from tests.net.nat_internet import HOPS
 from tests.net.nat_lab import RTT_S, Host, NatLab, Site
 from tests.net.nat_models import HAIRPIN_PORT_STEP, MODELS, TUNNEL_PORT, Model

@@ -16,9 +16,9 @@ import pytest
 
 from clanctl.demo.lab import Lab, Node
 from clanctl.demo.network import enter_words
-from clanctl.demo.processes import wait_until
 from clanmesh_protocol.endpoints import endpoint
 from clanmeshd.overlay.scouting import outer_mtu, send_ahead
+from tests.clock import wait_until
 from tests.net.clan_of_daemons import Clan
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root: run `sudo make test`")

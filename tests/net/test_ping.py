@@ -11,8 +11,8 @@ import trio
 
 from clanctl.demo.lab import Lab
 from clanctl.demo.network import enter_words
-from clanctl.demo.processes import wait_until
 from clanmeshd.overlay.echoes import ECHO_BYTES_MIN, echo, is_answer_untrusted
+from tests.clock import wait_until
 from tests.net.clan_of_daemons import Clan
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root: run `sudo make test`")

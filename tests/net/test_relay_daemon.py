@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from clanctl.demo.lab import Lab, Node
-from clanctl.demo.processes import wait_until
 from clanmeshd.store import Store
+from tests.clock import wait_until
 from tests.net.clan_of_daemons import Clan
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root: run `sudo make test`")

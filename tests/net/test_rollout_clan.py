@@ -11,8 +11,8 @@ import pytest
 
 from clanctl.demo import scripts
 from clanctl.demo.lab import Lab, Node
-from clanctl.demo.processes import wait_until
 from clanctl.failures import Failure
+from tests.clock import wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root: run `sudo make test`")
 

@@ -9,7 +9,7 @@ import pytest
 
 from clanctl.demo import scripts
 from clanctl.demo.lab import Lab, Node
-from clanctl.demo.processes import wait_until
+from tests.clock import wait_until
 from tests.net.clan_of_daemons import Clan
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root: run `sudo make test`")

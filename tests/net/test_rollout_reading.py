@@ -10,7 +10,6 @@ import trio
 
 from clanctl.demo import scripts
 from clanctl.demo.lab import Lab, Node
-from clanctl.demo.processes import wait_until
 from clanmesh_protocol.errors import LimitError
 from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.limits import STREAM_FRAME_BYTES_MAX, STREAM_LINE_BYTES_MAX, STREAM_LINES_MAX
@@ -18,6 +17,7 @@ from clanmesh_protocol.stream_rollout import Ask
 from clanmesh_protocol.streams import Frame, Log, Purpose, encode_frame
 from clanmeshd import reaching
 from clanmeshd.core.effects import Holder
+from tests.clock import wait_until
 from tests.net.clan_of_daemons import PATIENCE_S, Clan
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root: run `sudo make test`")

@@ -14,7 +14,7 @@ import pytest
 from bench.nat_world import NatWorld
 from bench.wireguards import read_wireguard
 from clanctl.demo.lab import Node
-from clanctl.demo.processes import wait_until
+from tests.clock import wait_until
 from tests.net.nat_lab import NatLab
 from tests.net.nat_models import Model
 

@@ -14,8 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from clanctl.demo.processes import wait_until
 from clanmeshd.rollout import asking
+from tests.clock import wait_until
 
 CHECKOUT: Final = Path(__file__).resolve().parent.parent.parent
 LOG_SHOWN_MAX: Final = 2000

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from clanctl.demo.processes import wait_until
+from tests.clock import wait_until
 from tests.systemd.container import folder_of_wheels
 from tests.systemd.machines import Numbers, campaign, temporary_machines
 from tests.systemd.world import ROLLOUT_TIMEOUT_S, STATE, UNIT, World

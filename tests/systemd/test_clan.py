@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from clanctl.demo.processes import wait_until
+from tests.clock import wait_until
 from tests.systemd.container import IDENTITY, Container
 
 UNIT = "clanmeshd.service"

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from clanctl.demo.processes import wait_until
+from tests.clock import wait_until
 from tests.systemd import network_manager
 from tests.systemd.container import Container
 from tools.console import Impossible

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from clanctl.demo.processes import wait_until
+from tests.clock import wait_until
 from tests.systemd import resolved
 from tests.systemd.container import Container
 from tools.console import Impossible

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from clanctl.demo.processes import wait_until
+from tests.clock import wait_until
 from tests.systemd.container import Container
 
 UNIT = "clanmeshd.service"

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from clanctl.demo.processes import wait_until
+from tests.clock import wait_until
 from tests.systemd.container import IDENTITY, Container
 from tests.systemd.disk import Disk
 

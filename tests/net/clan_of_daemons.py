@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from tests.clock import wait_until
 
 PATIENCE_S = 20.0
 PING_S = "0.3"  # a hundred times what an answer takes
+LOOKS_MAX = 100  # at secrets that change while they are read
 
 
 class Clan:
@@ -120,8 +122,11 @@ class Clan:
         return self.lab.address(node)
 
     def hosts(self, node: Node) -> str:
-        """The names that a machine can resolve."""
-        return Path(f"/proc/{node.pid}/root/run/clanmesh/hosts").read_text()
+        """The names that a machine can resolve; empty before there are any."""
+        try:
+            return Path(f"/proc/{node.pid}/root/run/clanmesh/hosts").read_text()
+        except FileNotFoundError:
+            return ""
 
     # --- waiting ---
 
@@ -142,6 +147,18 @@ class Clan:
             return not waiting
 
         assert wait_until(none_left, within_s), {node.name: self.lab.log_tail(node, 8) for node in waiting}
+
+
+def placed(node: Node) -> dict[str, bytes]:
+    """The secrets that lie on a machine: one whole set, although its daemon may just put another in its place."""
+    link = node.instance.runtime_directory / "secrets"
+    for _ in range(LOOKS_MAX):
+        with suppress(FileNotFoundError):  # there is no set yet, or it went away while it was read
+            folder = link.parent / link.readlink()
+            found = {path.name: path.read_bytes() for path in list(folder.iterdir())}
+            if link.parent / link.readlink() == folder:
+                return found
+    return {}
 
 
 def _holds(holds: Callable[[Node], object], node: Node) -> bool:

@@ -26,8 +26,9 @@ def clan(tmp_path: Path) -> Iterator[Clan]:
 def test_a_copied_disk_is_told_by_all_who_meet_it(clan: Clan) -> None:
     original = clan.guest("gamma")
     copied = clan.lab.directory / "copied"
+    clan.lab.kill(original)  # nobody writes there while it is copied
     shutil.copytree(original.instance.state_directory, copied)
-    clan.restart(original)  # which alone is no reason
+    clan.lab.start_daemon(original)  # which alone is no reason
     clan.await_whole(original)
     assert not any("clone" in clan.problems(node) for node in (*clan.nodes, original))
     twin = clan.restored("delta", copied)

@@ -16,7 +16,7 @@ from clanctl.demo.lab import Lab, Node
 from clanctl.failures import Failure
 from clanmesh_protocol.tokens import decode_token_untrusted, encode_token
 from clanmeshd.resealing import REROLL_PAUSE_S
-from tests.net.clan_of_daemons import PATIENCE_S, Clan
+from tests.net.clan_of_daemons import PATIENCE_S, Clan, placed
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root: run `sudo make test`")
 
@@ -158,31 +158,26 @@ def test_secrets_and_the_discovery_secret_change_when_a_reader_is_removed(clan: 
     clan.ctl(clan.founder, "secrets", "set", "db", "--for", "all", "--random", "24")
     clan.ctl(clan.founder, "secrets", "set", "wifi", "--for", "all", stdin="hunter2")
     everyone = [*clan.nodes, trudy]
-    clan.await_all(lambda node: set(_placed(node)) == {"db", "wifi"}, everyone)
+    clan.await_all(lambda node: set(placed(node)) == {"db", "wifi"}, everyone)
     clan.await_all(lambda node: _discovery(node) == _discovery(clan.founder), everyone)
-    before, before_discovery = _placed(trudy), _discovery(trudy)
+    before, before_discovery = placed(trudy), _discovery(trudy)
     clan.ctl(clan.founder, "remove", "trudy", "--yes")
-    clan.await_all(lambda node: _placed(node).get("db", before["db"]) != before["db"])
-    assert len({_placed(node)["db"] for node in clan.nodes}) == 1
-    assert {_placed(node)["wifi"] for node in clan.nodes} == {b"hunter2"}
+    clan.await_all(lambda node: placed(node).get("db", before["db"]) != before["db"])
+    assert len({placed(node)["db"] for node in clan.nodes}) == 1
+    assert {placed(node)["wifi"] for node in clan.nodes} == {b"hunter2"}
     # It may have been replaced for a device that was removed before, and for her while that was under way.
     patience_s = PATIENCE_S + 2 * REROLL_PAUSE_S
     clan.await_all(lambda node: _discovery(node) not in (before_discovery, _discovery(trudy)), within_s=patience_s)
     clan.await_all(lambda node: _discovery(node) == _discovery(clan.founder))
-    assert "clanmesh-discovery" not in _placed(clan.founder)
+    assert "clanmesh-discovery" not in placed(clan.founder)
     clan.await_all(lambda node: _exposed(clan, node) == {"wifi": 1, "db": 0})
     listed = clan.lab.ctl(clan.nodes[1], "secrets", "list").stdout
     assert "clanctl secrets rotate wifi" in listed
     clan.ctl(clan.nodes[1], "secrets", "rotate", "wifi", stdin="hunter3")
-    clan.await_all(lambda node: _placed(node)["wifi"] == b"hunter3")
+    clan.await_all(lambda node: placed(node).get("wifi") == b"hunter3")
     clan.await_all(lambda node: _exposed(clan, node) == {"wifi": 0, "db": 0})
-    assert _placed(trudy).get("wifi") != b"hunter3"
+    assert placed(trudy).get("wifi") != b"hunter3"
     clan.lab.crash(trudy)
-
-
-def _placed(node: Node) -> dict[str, bytes]:
-    folder = node.instance.runtime_directory / "secrets"
-    return {path.name: path.read_bytes() for path in folder.glob("*")}
 
 
 def _discovery(node: Node) -> str:

@@ -9,6 +9,7 @@ import pytest
 
 from clanctl.demo.lab import Lab, Node
 from tests.clock import wait_until
+from tests.net.clan_of_daemons import placed
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root: run `sudo make test`")
 
@@ -44,20 +45,16 @@ def _up(lab: Lab, name: str) -> set[str]:
     return {peer["name"] for peer in peers if peer["state"] == "up"}
 
 
-def _placed(lab: Lab, node: Node) -> list[str]:
-    return sorted(path.name for path in (node.instance.runtime_directory / "secrets").glob("*"))
-
-
 def test_a_device_leaves_and_comes_back_as_a_new_one(lab: Lab) -> None:
     desk, phone = lab.nodes["desk"], lab.nodes["phone"]
     assert lab.ctl(desk, "secrets", "set", "wifi", "--for", "all", stdin="value").returncode == 0
-    assert wait_until(lambda: _placed(lab, phone) == ["wifi"], PATIENCE_S)
+    assert wait_until(lambda: set(placed(phone)) == {"wifi"}, PATIENCE_S)
     before = lab.call(desk, "events")["newest"]
     old = _id_of(lab, "phone")
     answer = lab.call(phone, "leave", {})
     assert (answer["told"], answer["members"]) == (2, 2)
     assert wait_until(lambda: _up(lab, "desk") == _up(lab, "nas") == {"desk", "nas"}, PATIENCE_S)
-    assert _placed(lab, phone) == []
+    assert placed(phone) == {}
     told: list[dict[str, Any]] = lab.call(desk, "events", {"after": before})["events"]
     assert "member-left" in [event["kind"] for event in told]
     lab.kill(phone)

@@ -180,10 +180,11 @@ async def test_resolved_is_told_and_told_again_and_it_is_taken_back(machine: Mac
         await until(lambda: "does not run" in str(machine.registration.failure))
         assert machine.registration.remedy == "systemctl start systemd-resolved"
         async with service(NAME) as told:
-            await until(lambda: told == TOLD and machine.registration.failure is None)
+            # And once more if it came between two questions.
+            await until(lambda: told[: len(TOLD)] == TOLD and machine.registration.failure is None)
             machine.change(Wanted("clan0", 8, SERVER, WANTED.domains, LINES))
-            await until(lambda: len(told) == 2 * len(TOLD))
-            assert told[-1] == ("SetLinkDNS", (8, [(10, list(SERVER))]))
+            await until(lambda: told[-1] == ("SetLinkDNS", (8, [(10, list(SERVER))])))
+            assert [name for name, _ in told[-len(TOLD) :]] == [name for name, _ in TOLD]
             machine.scope.cancel()
             await until(lambda: told[-1] == ("RevertLink", (8,)))
     stop(process)

@@ -3,8 +3,8 @@
     python -m tests.net.dns_asker SERVER udp|tcp NAME KIND [NAME KIND...]
     python -m tests.net.dns_asker SERVER udp until NAME KIND SECONDS    asks until there is an answer
 
-Each line has `code`, `values` (addresses or names), `bytes` and `ms`; a question without an answer has `code`
-null.
+The latter says `ready` first. Each line has `code`, `values` (addresses or names), `bytes` and `ms`; a question
+without an answer has `code` null.
 """
 
 import json
@@ -64,6 +64,7 @@ def main(server: str, transport: str, *words: str) -> None:
     if words[0] == "until":
         _, name, kind, seconds = words
         deadline_s = time.monotonic() + float(seconds)
+        print("ready", flush=True)
         while not (answer := ask(server, transport, name, kind, 1))["values"] and time.monotonic() < deadline_s:
             time.sleep(POLL_S)
         print(json.dumps({**answer, "unix_s": time.time()}))

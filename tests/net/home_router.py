@@ -130,6 +130,7 @@ class HomeRouter:
         """Switch it on, perhaps again; whatever was mapped is forgotten."""
         self.stop()
         self.run(self.node, "nft", "-f", "-", stdin=_RULES.format(rejected=REJECTED[speaks]))
+        assert self.forwards() == set(), "before anybody can ask again"
         (self.node.directory / "pid").unlink(missing_ok=True)
         words = [
             program() or "miniupnpd",

@@ -18,11 +18,11 @@ class Listener(zeroconf.ServiceListener):
     def remove_service(self, zc, type_, name): gone.append(name)
 library = zeroconf.Zeroconf(interfaces=["192.0.2.2"])
 zeroconf.ServiceBrowser(library, kind, listener=Listener())
-until = time.monotonic() + 8
+until = time.monotonic() + 15
 while not heard and time.monotonic() < until:
     time.sleep(0.02)
 info = heard[0]
-asked = library.get_service_info(kind, info.name, timeout=3000)
+asked = library.get_service_info(kind, info.name, timeout=10000)
 library.close()
 print(json.dumps([[each.port, each.parsed_addresses(), each.properties[b"t"].decode()] for each in (info, asked)]))
 """
@@ -35,7 +35,7 @@ info = zeroconf.ServiceInfo(kind, "Some-Name." + kind, port={port}, addresses=[s
     properties={{"t": "{tag}"}}, server="some-host.local.")
 library.register_service(info)  # returns when it has announced
 print("registered", flush=True)
-time.sleep(30)
+time.sleep(60)
 """
 
 

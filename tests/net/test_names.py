@@ -15,7 +15,7 @@ import pytest
 from clanctl.demo.lab import Lab, Node
 from clanctl.demo.network import enter_words
 from clanmeshd.naming.zone import reverse_name, text_of
-from tests.clock import wait_until
+from tests.clock import Stopwatch, wait_until
 from tests.net.clan_of_daemons import PATIENCE_S, Clan
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root: run `sudo make test`")
@@ -116,7 +116,7 @@ def test_a_new_name_is_known_within_two_seconds(clan: Clan) -> None:
         node.name: subprocess.Popen(
             [
                 *enter_words(node.pid),
-                *_argv(clan.address(node), "udp", "until", "cellar.family.internal", "AAAA", "10"),
+                *_argv(clan.address(node), "udp", "until", "cellar.family.internal", "AAAA", str(PATIENCE_S)),
             ],
             stdout=subprocess.PIPE,
             encoding="utf-8",
@@ -124,13 +124,17 @@ def test_a_new_name_is_known_within_two_seconds(clan: Clan) -> None:
         )
         for node in clan.nodes
     }
+    for process in waiting.values():
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
     begun_s = time.time()
-    clan.lab.call(desk, "rename", {"node": "nas", "name": "cellar"})
-    for name, process in waiting.items():
-        answer = json.loads(process.communicate(timeout=PATIENCE_S)[0])
+    with Stopwatch() as watch:
+        clan.lab.call(desk, "rename", {"node": "nas", "name": "cellar"})
+        answers = {name: json.loads(process.communicate()[0]) for name, process in waiting.items()}
+    for name, answer in answers.items():
         print(f"{name}: {answer['unix_s'] - begun_s:.3f} s")
         assert answer["values"] == [clan.address(nas)]
-        assert answer["unix_s"] - begun_s <= RENAME_S_MAX
+        assert answer["unix_s"] - begun_s - watch.paused_s <= RENAME_S_MAX
     for node in (desk, tv):
         assert ask(clan, node, clan.address(node), "udp", "nas.family.internal", "AAAA")[0]["code"] == NO_SUCH_NAME
     clan.lab.call(desk, "rename", {"node": "cellar", "name": "nas"})
@@ -149,6 +153,7 @@ def test_it_answers_again_when_the_interface_was_made_anew(clan: Clan) -> None:
 
 def test_status_says_how_names_are_given(clan: Clan) -> None:
     """These daemons were started by hand, so the system is told nothing, and that is no problem."""
+    assert wait_until(lambda: clan.lab.call(clan.founder, "status")["healthy"], PATIENCE_S)
     status = clan.lab.call(clan.founder, "status")
     assert status["names"] == {
         "domain": "family.internal",
@@ -156,7 +161,6 @@ def test_status_says_how_names_are_given(clan: Clan) -> None:
         "by": None,
         "why": "this daemon was not started by systemd",
     }
-    assert status["healthy"], status["problems"]
     said = clan.lab.ctl(clan.founder, "status").stdout
     assert "*.family.internal, not given to the system (this daemon was not started by systemd)" in said
 

@@ -29,6 +29,7 @@ BY_IPV4 = 1328  # the largest multiple of 16 with its headers in that
 DARK = range(1312, 1345, 16)  # likewise by either family; and a cable forgives 4 bytes, for a tag of a VLAN
 FOUND_S = 12.0
 BULK_S, BULK_BITS_MIN = 1.0, 5e6  # a way that loses large packets moves nothing
+TRIES = 3
 FAR = "198.51.100"
 
 
@@ -108,8 +109,8 @@ def test_each_finds_what_its_ways_take(clan: Clan) -> None:
     assert found["far"] == BY_IPV4
     assert wait_until(lambda: sizes(clan, far)["desk"] == BY_IPV4, FOUND_S), sizes(clan, far)
     assert wait_until(lambda: sizes(clan, dark)["desk"] in DARK, FOUND_S), sizes(clan, dark)
-    assert wait_until(lambda: routed(clan, desk, dark) == found["dark"], 5)
-    assert (routed(clan, desk, nas), routed(clan, desk, far)) == (1420, BY_IPV4)
+    for node, size in ((dark, found["dark"]), (nas, 1420), (far, BY_IPV4)):
+        assert wait_until(lambda node=node, size=size: routed(clan, desk, node) == size, FOUND_S), node.name
 
 
 @pytest.mark.parametrize("name", ["dark", "far"])
@@ -117,9 +118,11 @@ def test_bulk_passes_both_ways(clan: Clan, name: str) -> None:
     desk = clan.founder
     other = next(node for node in clan.nodes if node.name == name)
     for one, two in ((desk, other), (other, desk)):
-        bits_s = bulk(clan, one, two)
-        print(f"{one.name} to {two.name}: {bits_s / 1e6:.0f} Mbit/s")
-        assert bits_s > BULK_BITS_MIN
+        bits_s = [bulk(clan, one, two)]
+        while bits_s[-1] <= BULK_BITS_MIN and len(bits_s) < TRIES:
+            bits_s.append(bulk(clan, one, two))  # the machine may have stood still all that second
+        print(f"{one.name} to {two.name}: {bits_s[-1] / 1e6:.0f} Mbit/s")
+        assert bits_s[-1] > BULK_BITS_MIN, bits_s
 
 
 def test_doctor_and_peers_say_it(clan: Clan) -> None:
@@ -143,5 +146,5 @@ def heard(address: str) -> str:
     at = endpoint(address, 51_999)
     before = outer_mtu(at)
     send_ahead(at, 1480)
-    wait_until(lambda: outer_mtu(at) != before, 2)
+    wait_until(lambda: outer_mtu(at) != before, FOUND_S)
     return f"{before} {outer_mtu(at)}"

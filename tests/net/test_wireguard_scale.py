@@ -13,6 +13,7 @@ PEERS = 500
 FIRST_S_MAX = 0.4
 CHANGE_S_MAX = 0.03
 ROUNDS = 5
+FIRST_ROUNDS = 3
 
 
 def crowd(first: int, count: int, mtu: int = 0) -> list[dict[str, Any]]:
@@ -29,13 +30,21 @@ def crowd(first: int, count: int, mtu: int = 0) -> list[dict[str, Any]]:
     ]
 
 
+def first_apply_s(mtu: int) -> float:
+    """What the first apply takes on a machine of its own."""
+    with machines(1) as (one,):
+        one.open("userspace")
+        return float(one("apply", wanted=wanted(one) | {"tunnels": crowd(0, PEERS, mtu)}))
+
+
 @pytest.mark.parametrize("mtu", [0, 1420])
 def test_five_hundred_peers(mtu: int) -> None:
     """The best of some rounds, so that what else the machine does counts little."""
+    first_s = min(first_apply_s(mtu) for _ in range(FIRST_ROUNDS))
     with machines(1) as (one,):
         one.open("userspace")
         everyone = wanted(one) | {"tunnels": crowd(0, PEERS, mtu)}
-        first_s = one("apply", wanted=everyone)
+        one("apply", wanted=everyone)
         assert len(one("read")) == PEERS
         unchanged_s = min(one("apply", wanted=everyone) for _ in range(ROUNDS))
         change_s = min(

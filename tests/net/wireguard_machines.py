@@ -16,6 +16,8 @@ from typing import IO, Any, Protocol, TypeVar
 
 from nacl.bindings import crypto_scalarmult_base
 
+from tests.clock import wait_until
+
 T = TypeVar("T")
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -23,7 +25,6 @@ INTERFACE = "clan0"
 PORT = 51872
 ANSWER_TIMEOUT_S = 30  # a booted kernel under emulation is twenty times slower than this machine
 PREFIX = bytes.fromhex("fd0102030405")
-_POLL_S = 0.02
 
 
 class Refused(Exception):
@@ -209,13 +210,14 @@ def wanted(own: Machine, *others: Machine, port: int = PORT, other_port: int = P
 
 def eventually(probe: Callable[[], T], *, within_s: float) -> T:
     """Ask until the answer is true; the last answer fails the test in the end."""
-    deadline = time.monotonic() + within_s
-    while True:
-        answer = probe()
-        if answer:
-            return answer
-        assert time.monotonic() < deadline, f"not within {within_s} s: {answer!r}"
-        time.sleep(_POLL_S)
+    answers: list[T] = []
+
+    def asked() -> T:
+        answers[:] = [probe()]
+        return answers[0]
+
+    assert wait_until(asked, within_s), f"not within {within_s} s: {answers[0]!r}"
+    return answers[0]
 
 
 def refusal(act: Callable[[], Any]) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from clanmesh_protocol.records import (
     Revocation,
     slot_of,
 )
+from clanmeshd.core.arrival import Arrival
 from clanmeshd.core.author import Author
 from clanmeshd.core.authority import Authority, Lost, Pending, retrace
 from clanmeshd.core.buckets import TokenBucket
@@ -85,11 +86,14 @@ def rival(
 class Governance:
     """The part of the core that signs what admins sign. `up` gives the members that answer."""
 
-    def __init__(self, author: Author, gossip: Gossip, up: Callable[[], Sequence[NodeId]], now: Instant) -> None:
+    def __init__(
+        self, author: Author, gossip: Gossip, up: Callable[[], Sequence[NodeId]], arrival: Arrival, now: Instant
+    ) -> None:
         self._own = author.node
         self._author = author
         self._gossip = gossip
         self._up = up
+        self._arrival = arrival
         self._upkeep_s = now.monotonic_s
         self._to_say: list[Lost | Pending] = []  # what of our own word is to be said again, one behind each head
         self._resaid = TokenBucket(RESAID_PER_S, RESAID_BURST, now.monotonic_s)
@@ -163,6 +167,10 @@ class Governance:
             return self._upkeep_s
         return min([self._upkeep_s, *(at_s for at_s, _ in self._proofs.values())])
 
+    def hasten(self, now_s: float) -> None:
+        """Have what is to be kept up done at the next call: it may have waited for this device to arrive."""
+        self._upkeep_s = min(self._upkeep_s, now_s)
+
     def handle_deadline(self, now: Instant) -> None:
         """Do what is due: renewals, an old acknowledgement, proofs that nobody else has published."""
         if now.monotonic_s >= self._upkeep_s:
@@ -224,7 +232,7 @@ class Governance:
     def _confirm(self, now: Instant) -> None:
         authority = self._gossip.authority
         waiting = [member for member in authority.members.values() if not member.confirmed]
-        if waiting and self._is_foremost():
+        if waiting and self._arrival.is_over and self._is_foremost():
             for member in waiting:
                 self._write_by_itself(confirmation(authority, member, now.unix_s), now)
                 if member.succeeds is not None and member.succeeds not in authority.revoked:

@@ -63,6 +63,14 @@ STATUS_REFRESH_S_PER_MEMBER: Final = 20.0  # or after this times the members: th
 STATUS_TTL_REFRESHES: Final = 3  # refreshes that may be lost before a status lapses
 STATUS_ANNOUNCE_EVERY: Final = 8  # every so many pings to a peer name our status: what was lost is found
 
+# --- Arrival -------------------------------------------------------------------------------------------
+
+AWAY_S: Final = 5.0  # unheard or asleep for so long, a device may lack what was said: one that is there hears
+# somebody each second, or in three where probes are slow
+ARRIVAL_S_MIN: Final = 1.0  # after the first member is heard: by then each of 50 was asked, and told its root
+ARRIVAL_S_MAX: Final = 5.0  # sets that differ are found to and traded in two; a member that never agrees, or an
+# empty house, costs no more
+
 # --- Sessions ------------------------------------------------------------------------------------------
 
 REPLAY_WINDOW_BITS: Final = 1024  # datagrams that may overtake one another; RFC 6479's usual size

@@ -149,12 +149,13 @@ class Membership:
         if subject is not None and subject.takes_greeting():
             self._ping(subject, now_s, wide=False)
 
-    def acked(self, node: NodeId, number: int, now_s: float) -> None:
-        """A member answered a ping."""
+    def acked(self, node: NodeId, number: int, now_s: float) -> float | None:
+        """A member answered a ping: how many seconds ago it was sent; None if it waited for no answer."""
         seconds = self._numbers.answered(node, number, now_s)
         if seconds is not None:
             self._subjects[node].round_trip.sample(seconds)
             self._health = max(0, self._health - 1)
+        return seconds
 
     def asked(self, asker: NodeId, number: int, target: NodeId, now_s: float) -> None:
         """A member wants to know whether we reach `target`, which need not be a member."""

@@ -12,10 +12,11 @@ from random import Random  # noqa: TID251
 from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.errors import ProtocolError, UnauthorizedError
 from clanmesh_protocol.keys import ClanId, DeviceKeys, Entropy, NodeId, RecordId, fingerprint_slot
-from clanmesh_protocol.records import AuthorityOp, Kind, Node, Publishable, Record, Status, Suspicion
+from clanmesh_protocol.records import AuthorityOp, Kind, Publishable, Record, Status, Suspicion
 from clanmesh_protocol.signing import Verified
 from clanmesh_protocol.streams import Join
 from clanmeshd.core.admission import redeem
+from clanmeshd.core.arrival import Arrival
 from clanmeshd.core.author import Author
 from clanmeshd.core.authority import Authority
 from clanmeshd.core.carriers import Carriers
@@ -36,7 +37,6 @@ from clanmeshd.core.subjects import Action, Changed, SendPing, State
 from clanmeshd.core.suggestions import Suggestions, knock
 from clanmeshd.core.traffic import Traffic
 from clanmeshd.core.trust import Trust
-from clanmeshd.core.wanted import overlay_address
 
 __all__ = ["Mesh", "Peer"]
 
@@ -83,10 +83,11 @@ class Mesh:
         )
         self.meeting = Meeting(author, self.ledger, self._membership, self._sessions, self._traffic, rng)
         parts = self._sessions, self._traffic, self._membership, self._gossip, self._suggestions, self.meeting
-        self._reception = Reception(self.node, *parts, self._count_error)
+        self._arrival = Arrival(now)
+        self._reception = Reception(self.node, *parts, self._arrival, self._count_error)
         self._errands = Errands(self._traffic, self._sessions, self._gossip, self.meeting, self._reception)
         self._own = OwnRecords(author, keys, entropy, tunnel_port, self._sessions, self._gossip, self._membership)
-        self._governance = Governance(author, self._gossip, self._membership.up, now)
+        self._governance = Governance(author, self._gossip, self._membership.up, self._arrival, now)
         self._derived = Derived(self.ledger, self._traffic.paths, tunnel_port)
         self._stores: list[StoreRecord] = []
         self._notices = Notices(self.authority, self.ledger)
@@ -104,6 +105,11 @@ class Mesh:
     def clones(self) -> Mapping[NodeId, float]:
         """Who was seen to run twice with one key, and when last (monotonic s)."""
         return self._notices.clones
+
+    @property
+    def has_arrived(self) -> bool:
+        """Whether this device has heard what was said while it was away, as far as can be told."""
+        return self._arrival.is_over
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -237,18 +243,24 @@ class Mesh:
                 self._suggestions.next_deadline(),
                 self._carriers.next_deadline(),
                 self._trust.next_deadline(),
+                self._arrival.next_deadline(),
             )
         return self._deadline_s
 
     def handle_deadline(self, now: Instant) -> None:
         """Do what is due; a call before the time does nothing."""
         now_s = now.monotonic_s
+        self._arrival.look(now, self._deadline_s)
         self._membership.handle_deadline(now_s)
         for node in self._gossip.handle_deadline(now_s):
             if node in self._members:
                 self._membership.ping(node, now_s)
         self._derived.handle_deadline(now_s)
         self._own.handle_deadline(now)
+        if self._arrival.handle_deadline(now_s):
+            self._trust.hurry(now_s)
+            self._work(now)
+            self._governance.hasten(now_s)
         self._governance.handle_deadline(now)
         self._carriers.handle_deadline(now_s)
         self._knock(now)
@@ -298,6 +310,7 @@ class Mesh:
 
     def _work(self, now: Instant) -> None:
         """Draw all conclusions. Ends, since each record is new once and each action is performed once."""
+        self._arrival.look(now, self._deadline_s)
         self._now, self._deadline_s = now, None
         while True:
             learned = self._gossip.learned()
@@ -332,6 +345,8 @@ class Mesh:
 
     def _learn(self, learned: Learned, now: Instant) -> None:
         record = learned.verified.value
+        if learned.source is not None:
+            self._arrival.heard(learned.source, now.monotonic_s)
         self._trust.learn(learned.verified, now.monotonic_s, own=learned.source is None)
         if not record.is_volatile:
             self._stores.append(StoreRecord(learned.verified))
@@ -339,22 +354,9 @@ class Mesh:
             if learned.source is not None:
                 self._own.shown(learned.verified, now)
         elif record.author in self._members:
-            self._heed(learned.verified, now)
-
-    def _heed(self, verified: Verified[Record], now: Instant) -> None:
-        author = verified.value.author
-        match verified.content:
-            case Node() as content:
-                self._sessions.set_record(author, content)
-                port = content.endpoints[0].port if content.endpoints else self.control_port
-                overlay = Endpoint(overlay_address(self.ledger.clan, author), port)
-                self._traffic.paths.set_listed(author, content.endpoints, overlay)
-                self._membership.set_probeable(author, now.monotonic_s)
-            case Status():
-                self._membership.set_incarnation(author, verified.value.seq, now.monotonic_s)
-            case Suspicion(suspects=suspects):
-                self._membership.suspected(author, suspects, now.monotonic_s)
-                self._own.defend(author, suspects, now)
+            self._reception.heed(learned.verified, self.control_port, now.monotonic_s)
+            if isinstance(content := learned.verified.content, Suspicion):
+                self._own.defend(record.author, content.suspects, now)
 
     def _refold(self, now: Instant) -> None:
         before, decisions = self._trust.refold(now.monotonic_s)
@@ -376,12 +378,13 @@ class Mesh:
         self._traffic.retain(others)
         self._carriers.retain(others, now.monotonic_s)
         self._membership.set_members(others, now.monotonic_s)
+        self._arrival.enlist(others)
         self._gossip.retain(others)
         self.meeting.retain(others)
         for kind in (Kind.NODE, Kind.STATUS):
             for entry in self.ledger.of_kind(kind):
                 if entry.value.author in others:
-                    self._heed(entry, now)
+                    self._reception.heed(entry, self.control_port, now.monotonic_s)
 
     def _perform(self, action: Action, now: Instant) -> None:
         if isinstance(action, Changed):

@@ -1,4 +1,4 @@
-"""What comes in by datagram: opened, judged for what it proves, and each frame given to whom it concerns.
+"""What comes in by datagram: opened, judged for what it proves, and each part given to whom it concerns.
 
 From a datagram that proves nothing yet only three things are taken: a ping (answered where it came from, by no
 more bytes), an ack (which may prove it), and records, whose signatures speak for themselves.
@@ -25,8 +25,10 @@ from clanmesh_protocol.messages import (
     UnknownFrame,
     Want,
 )
-from clanmesh_protocol.records import SINGLE_SLOT, Kind, Record, parse_untrusted
+from clanmesh_protocol.records import SINGLE_SLOT, Kind, Node, Record, Status, Suspicion, parse_untrusted
 from clanmesh_protocol.signalling import Call, Seen
+from clanmesh_protocol.signing import Verified
+from clanmeshd.core.arrival import Arrival
 from clanmeshd.core.gossip import Gossip
 from clanmeshd.core.intake import KnownError
 from clanmeshd.core.meeting import Meeting
@@ -35,6 +37,7 @@ from clanmeshd.core.outcasts import Outcasts
 from clanmeshd.core.sessions import Opened, Sessions, UnknownPrekeyError
 from clanmeshd.core.suggestions import Suggestions
 from clanmeshd.core.traffic import Traffic
+from clanmeshd.core.wanted import overlay_address
 
 
 class Worth(IntEnum):
@@ -60,6 +63,7 @@ class Reception:
         gossip: Gossip,
         suggestions: Suggestions,
         meeting: Meeting,
+        arrival: Arrival,
         count: Callable[[ProtocolError], None],
     ) -> None:
         self._own = own
@@ -69,6 +73,7 @@ class Reception:
         self._gossip = gossip
         self._suggestions = suggestions
         self._meeting = meeting
+        self._arrival = arrival
         self._count = count
         self.outcasts = Outcasts(gossip.ledger)
 
@@ -91,6 +96,7 @@ class Reception:
                 self._traffic.paths.prove(opened.node, source, now_s)
                 self._suggestions.settle(source)
             self._membership.heard(opened.node, now_s)
+            self._arrival.heard(opened.node, now_s)
         answerable_bytes = len(data)  # of one datagram all answers together, however many pings are in it
         for frame in opened.frames:
             try:
@@ -103,6 +109,21 @@ class Reception:
         """This device's node record."""
         entry = self._gossip.ledger.get(self._own, Kind.NODE, SINGLE_SLOT)
         return entry.value if entry is not None else None
+
+    def heed(self, verified: Verified[Record], control_port: int, now_s: float) -> None:
+        """A member's word about itself, or about others, is new: it changes where it is looked for, and how."""
+        author = verified.value.author
+        match verified.content:
+            case Node() as content:
+                self._sessions.set_record(author, content)
+                port = content.endpoints[0].port if content.endpoints else control_port
+                overlay = Endpoint(overlay_address(self._gossip.ledger.clan, author), port)
+                self._traffic.paths.set_listed(author, content.endpoints, overlay)
+                self._membership.set_probeable(author, now_s)
+            case Status():
+                self._membership.set_incarnation(author, verified.value.seq, now_s)
+            case Suspicion(suspects=suspects):
+                self._membership.suspected(author, suspects, now_s)
 
     # --- frames -----------------------------------------------------------------------------------------
 
@@ -125,8 +146,11 @@ class Reception:
     def _hear_proven(self, frame: Frame | UnknownFrame, opened: Opened, now_s: float) -> None:
         node = opened.node
         match frame:
-            case Ack(number=number):
-                self._membership.acked(node, number, now_s)
+            case Ack(number=number, root=root):
+                round_trip_s = self._membership.acked(node, number, now_s)
+                if round_trip_s is not None:
+                    alike = root == self._gossip.ledger.root()
+                    self._arrival.answered(node, now_s - round_trip_s, is_alike=alike)
                 self._hear_token(opened, frame, now_s)
             case PingRequest(number=number, target=target):
                 self._membership.asked(node, number, NodeId(target), now_s)

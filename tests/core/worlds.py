@@ -131,6 +131,14 @@ def make_mesh(
     )
 
 
+def pass_time(mesh: Mesh, since_s: float, until_s: float) -> None:
+    """Let a core do what is due in a while, while nobody is heard."""
+    while (due_s := mesh.next_deadline()) <= until_s:
+        mesh.handle_deadline(instant(max(due_s, since_s)))
+        mesh.effects()
+    mesh.handle_deadline(instant(until_s))
+
+
 class Puppet:
     """A member whose every datagram the test makes by hand, at an address of its own."""
 

@@ -23,6 +23,7 @@ from clanmesh_protocol.records import (
     Publishable,
     Record,
     Redemption,
+    Suspicion,
     parse_untrusted,
     redemption_input,
     slot_of,
@@ -31,7 +32,7 @@ from clanmesh_protocol.signing import read_untrusted, sign_record
 from clanmeshd.core.authority import Authority
 from clanmeshd.core.effects import Effect, StoreAnchor, StoreRecord
 from clanmeshd.core.mesh import Mesh
-from tests.core.worlds import START_SEQ, UNIX_S, Clan, found, instant, make_mesh
+from tests.core.worlds import START_SEQ, UNIX_S, Clan, found, instant, make_mesh, pass_time
 
 NOW: Final = instant(1.0)
 RECOVERY: Final = bytes(range(32))  # the recovery key's seed
@@ -46,16 +47,25 @@ Trace = tuple[bytes, int, int, Authority]
 class Stage:
     """A clan of `size` devices, of whom the first `credentialed` are members and the first `admins` admins.
 
-    The core under attack is device 0, unless another one is `attacked`.
+    The core under attack is device 0, unless another one is `attacked`. It has been up for a while.
     """
 
     def __init__(
         self, size: int = 4, *, admins: int = 1, credentialed: int | None = None, attacked: int = 0
     ) -> None:
         self.clan: Clan = found(size, credentialed=credentialed, admins=admins, recovery=RECOVERY)
-        self.mesh: Mesh = make_mesh(self.clan, attacked)
-        self.mesh.effects()
         self._seq = START_SEQ + 1000
+        self.mesh: Mesh = make_mesh(self.clan, attacked, now=instant(-REST_S))
+        self._comes_home(1 if attacked == 0 else 0)
+
+    def _comes_home(self, greeted_by: int) -> None:
+        """The core under attack has been among the others for long enough to know that it missed nothing."""
+        if len(self.authority.members) > 1:
+            for at_s in (-REST_S, -REST_S / 2):
+                greeting = self.says(greeted_by, Suspicion(()))
+                self.mesh.receive_record(greeting, self.node(greeted_by), instant(at_s))
+                pass_time(self.mesh, at_s, at_s + REST_S / 2)
+        self.mesh.effects()
 
     @property
     def authority(self) -> Authority:
@@ -160,11 +170,7 @@ class Stage:
 
     def rests(self, seconds: float = REST_S) -> None:
         """Time passes, and what has waited is done."""
-        end_s = NOW.monotonic_s + seconds
-        while (due_s := self.mesh.next_deadline()) <= end_s:
-            self.mesh.handle_deadline(instant(max(due_s, NOW.monotonic_s)))
-            self.mesh.effects()
-        self.mesh.handle_deadline(instant(end_s))
+        pass_time(self.mesh, NOW.monotonic_s, NOW.monotonic_s + seconds)
 
     def takes(self, *records: bytes) -> None:
         """The core takes records in, one after the other."""

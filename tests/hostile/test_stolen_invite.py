@@ -8,7 +8,8 @@ from clanmesh_protocol.keys import NodeId, RecordId, fingerprint_slot, sign_deta
 from clanmesh_protocol.records import Invite, Kind, Record, Redemption, Revocation, redemption_input
 from clanmesh_protocol.streams import Join
 from clanmeshd.core.admission import Refusal
-from tests.core.worlds import instant
+from clanmeshd.core.limits import ARRIVAL_S_MAX
+from tests.core.worlds import instant, pass_time
 from tests.hostile.rules import hostile
 from tests.hostile.stage import NOW, TOKEN, Stage
 
@@ -53,6 +54,24 @@ def test_two_who_come_at_two_doors_at_once_wait_for_an_admin() -> None:
     stage.hears(theirs[0])
     stage.hears(theirs[1])
     assert len({stage.node(THIEF), stage.node(OWNER)} & set(stage.authority.members)) <= 1
+
+
+@hostile("Invites, redemptions and names", "authority/over-use")
+def test_a_member_that_keeps_an_admins_device_busy_while_it_comes_back() -> None:
+    """What it has heard and not worked out yet counts, too, when it says whom it confirms."""
+    stage, invite = stage_with_token()
+    stage.restarts()
+    stage.hears(stage.redemption(1, invite, THIEF, "tv"))
+    late = instant(NOW.monotonic_s + ARRIVAL_S_MAX - 0.01)
+    for number in range(400):  # each calls for a fold, until there is no time left for them
+        seed = number.to_bytes(32, "big")
+        lie = Redemption(invite.id, signing_public(seed), node_of(seed), "x", 1, bytes(64), bytes(64))
+        stage.mesh.receive_record(stage.says(1, lie), stage.node(1), late)
+    stage.mesh.receive_record(stage.redemption(2, invite, OWNER, "tv2"), stage.node(2), late)
+    assert not stage.authority.suspended, "it was not worked out yet"
+    pass_time(stage.mesh, late.monotonic_s, late.monotonic_s + 0.02)
+    assert stage.mesh.has_arrived
+    assert stage.authority.suspended == {stage.node(THIEF), stage.node(OWNER)}
 
 
 @hostile("Joining", "join/expired")

@@ -19,6 +19,7 @@ from clanmesh_protocol.records import (
     RecoveryReplace,
 )
 from clanmesh_protocol.signing import Verified
+from clanmeshd.core.arrival import Arrival
 from clanmeshd.core.author import Author
 from clanmeshd.core.authority import AUTHORITY_KINDS, Authority, fold
 from clanmeshd.core.effects import Instant
@@ -64,7 +65,9 @@ class Device:
         self._version = -1
         self._outbox = Outbox()
         self._gossip = Gossip(self.node, self.ledger, self.authority, self._outbox, Random(0), list)
-        self._governance = Governance(self._author, self._gossip, list, now)
+        arrival = Arrival(now)
+        arrival.enlist(frozenset())  # there are no datagrams here: it always knows what it was given
+        self._governance = Governance(self._author, self._gossip, list, arrival, now)
         self._said: list[Entry] = []
         self.conclude(now)
         self.backup = self.image()

@@ -42,7 +42,7 @@ async def keep_sealed(driver: Driver, keys: DeviceKeys) -> None:
         news, now, up = driver.news, instant(), driver.mesh.up()
         current = (driver.mesh.ledger.version_of(*_DEPENDS_ON), up, int(now.monotonic_s // RECHECK_S))
         if current != seen:
-            if keeper.keep(up, now):
+            if keeper.keep(up, now, has_arrived=driver.mesh.has_arrived):
                 seen = current
             await driver.settle()
         await driver.quiet(news, RECHECK_S if seen == current else 0.0, CHECK_S)
@@ -64,8 +64,14 @@ class Keeper:
     _onlooker: Onlooker = field(default_factory=Onlooker)
     _outdated_s: float = inf  # since when the discovery secret is one that somebody may know who is out
 
-    def keep(self, up: Collection[NodeId], now: Instant) -> bool:
-        """Do all that this device is to do while `up` answer. Gives whether nothing had to wait."""
+    def keep(self, up: Collection[NodeId], now: Instant, *, has_arrived: bool) -> bool:
+        """Do all that this device is to do while `up` answer. Gives whether nothing had to wait.
+
+        It looks at nothing before it has arrived: others have dealt with what happened while it was away, and of
+        that it hears part by part.
+        """
+        if not has_arrived:
+            return False
         if not self.mesh.authority.is_member(self.keys.node):
             return True
         published, items = sealing_keys(self.mesh), newest_secrets(self.mesh.ledger, self.mesh.authority)

@@ -42,7 +42,8 @@ class Keepers:
         before = {record.id for record in device.mesh.ledger.records()}
         now = instant()
         alive = frozenset(self.house[each].keys.node for each in up)
-        if not keeper.keep(alive, now._replace(monotonic_s=now.monotonic_s + self.later_s)):
+        later = now._replace(monotonic_s=now.monotonic_s + self.later_s)
+        if not keeper.keep(alive, later, has_arrived=True):
             self.has_waiting = True
         return len({record.id for record in device.mesh.ledger.records()} - before)
 

@@ -186,14 +186,15 @@ async def test_a_flood_of_exposed_values_is_answered_slowly(house: Household) ->
     keeper = Keeper(device.mesh, device.keys)
     own = {device.keys.node}
     exposed = item_of(device, "db")
-    assert keeper.keep(own, instant())
+    assert keeper.keep(own, instant(), has_arrived=True)
     again = replace(exposed.secret, epoch=item_of(device, "db").secret.epoch + 2)
     house["tv"].mesh.publish(again, slot="db", now=instant())
     await house.share()
     now = instant()
-    assert not keeper.keep(own, now), "it waits"
+    assert not keeper.keep(own, now, has_arrived=True), "it waits"
     assert item_of(device, "db").author == house["tv"].keys.node
-    assert keeper.keep(own, now._replace(monotonic_s=now.monotonic_s + REROLL_PAUSE_S + 1))
+    later = now._replace(monotonic_s=now.monotonic_s + REROLL_PAUSE_S + 1)
+    assert keeper.keep(own, later, has_arrived=True)
     assert item_of(device, "db").author == device.keys.node
 
 

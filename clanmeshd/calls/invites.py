@@ -213,4 +213,5 @@ def _would_be(standing: StandingInvite, redemption: RecordId, node: NodeId, name
         redemption,
         given_name=name,
         succeeds=standing.invite.succeeds,
+        invite=standing.id,
     )

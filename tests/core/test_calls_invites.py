@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from clanmesh_protocol.keys import node_text
+from clanmesh_protocol.keys import fingerprint_slot, node_text
+from clanmesh_protocol.records import Redemption
 from clanmesh_protocol.signing import read_untrusted
 from clanmesh_protocol.tokens import Token, decode_token_untrusted
 from clanmeshd.core.admission import Refusal
 from clanmeshd.driver import instant
+from clanmeshd.joining import make_join
 from tests.core.households import Household
 
 
@@ -104,6 +106,30 @@ async def test_of_two_uses_both_can_be_given(house: Household) -> None:
     assert (len(second["out"]), second["left"]) == (1, 0)
     await house.share()
     assert house["nas"].members() == {"desk", "nas", "hall", "guest-0", "guest-1"}
+
+
+async def test_a_use_that_a_person_gave_stays_given_when_the_member_who_let_it_in_takes_that_back(
+    house: Household,
+) -> None:
+    """Else the other two who contest the second use would both be in."""
+    await house.join("hall")
+    _, token = await _token(house, uses=2)
+    guests = [house.redeem(f"guest-{number}", token, at) for number, at in enumerate(("nas", "hall", "hall"))]
+    await house.share("nas", "hall")
+    house.restart("desk", "nas")
+    await house.share()
+    await house["desk"].call("invite-confirm", id=token.invite_id.hex()[:16], node="guest-0")
+    await house.share()
+    said = make_join(token, guests[0].keys, "guest-0")
+    late = Redemption(
+        token.invite_id, said.invite_key, said.node, said.name, 1 << 40, said.invite_proof, said.node_proof
+    )
+    slot = fingerprint_slot(said.invite_key + said.node)
+    house["nas"].mesh.publish(late, slot=slot, now=instant())
+    await house.share()
+    for device in house:
+        assert device.mesh.authority.suspended == {guest.node for guest in guests[1:]}
+        assert "guest-0" in device.members()
 
 
 async def test_who_is_removed_does_not_come_back_by_its_old_token(house: Household) -> None:

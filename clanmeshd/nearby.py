@@ -17,10 +17,10 @@ from clanmesh_protocol.limits import DISCOVERY_BYTES
 from clanmesh_protocol.records import Kind
 from clanmeshd.core.authority import AUTHORITY_KINDS
 from clanmeshd.core.mesh import Mesh
-from clanmeshd.core.wanted import newest_secrets
+from clanmeshd.core.wanted import DISCOVERY_NAME, newest_secrets
 from clanmeshd.driver import Driver, instant
 from clanmeshd.net import mdns
-from clanmeshd.secrets.grants import DISCOVERY_NAME, exposed_to
+from clanmeshd.secrets.grants import exposed_to
 from clanmeshd.secrets.sealing import SealedError, bytes_of_random_value, open_secret
 from clanmeshd.store import Membership
 

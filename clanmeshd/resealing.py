@@ -18,10 +18,10 @@ from clanmesh_protocol.records import Kind, Secret
 from clanmeshd.core.audience import EVERYONE
 from clanmeshd.core.effects import Instant
 from clanmeshd.core.mesh import Mesh
-from clanmeshd.core.wanted import newest_secrets, node_record
+from clanmeshd.core.wanted import DISCOVERY_NAME, newest_secrets, node_record
 from clanmeshd.driver import Driver, instant
 from clanmeshd.nearby import told_secret
-from clanmeshd.secrets.grants import DISCOVERY_NAME, Onlooker, Reseal, marked, needs_discovery, rerolls, reseals
+from clanmeshd.secrets.grants import Onlooker, Reseal, marked, needs_discovery, rerolls, reseals
 from clanmeshd.secrets.sealing import EPOCH_STEP, SealedError, random_value, seal, seal_again, seal_anew
 
 CHECK_S: Final = 1.0  # a new member waits for its secrets about so long

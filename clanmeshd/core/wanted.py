@@ -24,6 +24,8 @@ from clanmesh_protocol.keys import (
     tunnel_public_untrusted,
     verify_detached_untrusted,
 )
+from clanmesh_protocol.limits import DISCOVERY_BYTES
+from clanmesh_protocol.names import TAG_ALL
 from clanmesh_protocol.records import (
     SINGLE_SLOT,
     Head,
@@ -54,6 +56,7 @@ from clanmeshd.core.spreading import sources
 PREFIX_BITS: Final = 48
 KEEPALIVE_S: Final = 25  # below the 30 s after which common routers forget a UDP flow; none on a private network
 TUNNEL_KEYS_REMEMBERED_MAX: Final = 4096  # a proof costs 45 us, and every change of an endpoint asks for all
+DISCOVERY_NAME: Final = "clanmesh-discovery"  # how members find one another; none before the first removal
 HOLDERS_EACH: Final = 8  # of one commit: the nearest, and some for when these die
 
 _ULA: Final = b"\xfd"  # RFC 4193: locally assigned
@@ -191,13 +194,14 @@ def newest_secrets(ledger: Ledger, authority: Authority) -> tuple[WantedSecret, 
 def standing_values(ledger: Ledger, authority: Authority) -> tuple[WantedSecret, ...]:
     """What stands under each name, removals among it, sorted by name: highest epoch, then higher record id.
 
-    A member's value goes before any by a key that was removed, whatever its epoch; one of those stands only as
-    long as there is no other, so that removing a device takes no service down.
+    Of the discovery secret no value counts but of its one form: a member could have another stand for ever, since
+    nobody would replace it. A member's value goes before any by a key that was removed, whatever its epoch; one of
+    those stands only as long as there is no other, so that removing a device takes no service down.
     """
     best: dict[str, tuple[tuple[bool, int, bytes], WantedSecret]] = {}
     for entry in ledger.of_kind(Kind.SECRET):
         record, content = entry.value, entry.content
-        if not isinstance(content, Secret):
+        if not isinstance(content, Secret) or not _has_form(record.slot, content):
             continue
         if not (authority.is_member(record.author) or authority.is_vouched(record.author)):
             continue
@@ -205,6 +209,10 @@ def standing_values(ledger: Ledger, authority: Authority) -> tuple[WantedSecret,
         if record.slot not in best or rank > best[record.slot][0]:
             best[record.slot] = (rank, WantedSecret(record.slot, record.author, record.id, content))
     return tuple(best[name][1] for name in sorted(best))
+
+
+def _has_form(name: str, secret: Secret) -> bool:
+    return name != DISCOVERY_NAME or (secret.random_bytes == DISCOVERY_BYTES and TAG_ALL in secret.targets)
 
 
 def secrets(authority: Authority, ledger: Ledger, node: NodeId) -> SetSecrets:

@@ -25,9 +25,9 @@ from clanmesh_protocol.records import Wrap
 from clanmeshd.core.audience import EVERYONE, Audience, recipients
 from clanmeshd.core.effects import WantedSecret
 from clanmeshd.core.roster import Member
+from clanmeshd.core.wanted import DISCOVERY_NAME
 
 RESERVED_PREFIX: Final = "clanmesh-"  # secrets of our own: nobody sets them, and they are placed nowhere
-DISCOVERY_NAME: Final = "clanmesh-discovery"  # how members find one another; none before the first removal
 MARK: Final = bytes(80)  # in the place of a sealed key: who has this could read the value once, and is removed
 MARKS_MAX: Final = 16  # of one secret; one is enough to show that a value is exposed
 

@@ -14,10 +14,11 @@ from clanmesh_protocol.records import Secret
 from clanmeshd.core.audience import EVERYONE, recipients
 from clanmeshd.core.mesh import Mesh
 from clanmeshd.core.roster import Member
+from clanmeshd.core.wanted import DISCOVERY_NAME
 from clanmeshd.driver import Driver, instant
 from clanmeshd.nearby import FORMER_MAX, FORMER_S, former_secrets, renewed, settled_secret, told_secret
 from clanmeshd.resealing import OUTDATED_S, REROLL_PAUSE_S, Keeper
-from clanmeshd.secrets.grants import DISCOVERY_NAME, MARK, MARKS_MAX, Onlooker, exposed_to, holders, marked
+from clanmeshd.secrets.grants import MARK, MARKS_MAX, Onlooker, exposed_to, holders, marked
 from tests.core.households import Device, Household
 from tests.core.keepers import Keepers, item_of, opened
 

@@ -7,10 +7,9 @@ import pytest
 from clanmesh_protocol.keys import NodeId, RecordId, fingerprint_slot
 from clanmesh_protocol.records import Revocation
 from clanmeshd.core.limits import ARRIVAL_S_MAX
-from clanmeshd.core.wanted import newest_secrets
+from clanmeshd.core.wanted import DISCOVERY_NAME, newest_secrets
 from clanmeshd.nearby import told_secret
 from clanmeshd.resealing import OUTDATED_S, Keeper
-from clanmeshd.secrets.grants import DISCOVERY_NAME
 from tests.core.worlds import found
 from tests.sim.world import World
 

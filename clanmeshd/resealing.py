@@ -8,7 +8,6 @@ import logging
 import os
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from math import inf
 from typing import Any, Final
 
 from clanmesh_protocol.errors import ProtocolError
@@ -16,18 +15,17 @@ from clanmesh_protocol.keys import DeviceKeys, NodeId
 from clanmesh_protocol.limits import DISCOVERY_BYTES
 from clanmesh_protocol.records import Kind, Secret
 from clanmeshd.core.audience import EVERYONE
-from clanmeshd.core.effects import Instant
+from clanmeshd.core.effects import Instant, WantedSecret
 from clanmeshd.core.mesh import Mesh
 from clanmeshd.core.wanted import DISCOVERY_NAME, newest_secrets, node_record
 from clanmeshd.driver import Driver, instant
 from clanmeshd.nearby import told_secret
-from clanmeshd.secrets.grants import Onlooker, Reseal, marked, needs_discovery, rerolls, reseals
+from clanmeshd.secrets.grants import Onlooker, Task, Turns, marked, rerolls, reseals
 from clanmeshd.secrets.sealing import EPOCH_STEP, SealedError, random_value, seal, seal_again, seal_anew
 
 CHECK_S: Final = 1.0  # a new member waits for its secrets about so long
 RECHECK_S: Final = 60.0  # memberships end and are renewed by the clock alone
 REROLL_PAUSE_S: Final = 10.0  # of one secret: whoever brings in exposed values on purpose is no faster than this
-OUTDATED_S: Final = 60.0  # that is left to the one whose turn it is, who may not have looked on
 NAMES_REMEMBERED_MAX: Final = 1024
 _DEPENDS_ON: Final = (Kind.AUTHORITY, Kind.CREDENTIAL, Kind.REVOCATION, Kind.REDEMPTION, Kind.NODE, Kind.SECRET)
 
@@ -62,7 +60,8 @@ class Keeper:
     keys: DeviceKeys
     _rerolled_s: dict[str, float] = field(default_factory=dict)  # when this device last replaced a value
     _onlooker: Onlooker = field(default_factory=Onlooker)
-    _outdated_s: float = inf  # since when the discovery secret is one that somebody may know who is out
+    _replacing: Turns = field(default_factory=Turns)
+    _sealing: Turns = field(default_factory=Turns)
 
     def keep(self, up: Collection[NodeId], now: Instant, *, has_arrived: bool) -> bool:
         """Do all that this device is to do while `up` answer. Gives whether nothing had to wait.
@@ -82,74 +81,69 @@ class Keeper:
             "now_unix_s": now.unix_s,
             "revoked": self.mesh.authority.revoked,
         }
-        members = self.mesh.authority.members
-        everyone = needs_discovery(items, members, **common)
-        if everyone:
-            self._found_discovery({node: published[node] for node in sorted(everyone)}, now)
-        due = rerolls(items, members, **common, outdated=self._outdated(now))
-        if now.monotonic_s >= self._outdated_s + OUTDATED_S and not due:
-            known = [item for item in items if item.name == DISCOVERY_NAME]
-            due = rerolls(known, members, **{**common, "up": ()}, outdated={DISCOVERY_NAME})
-        done = [self._reroll(wanted, published, now) for wanted in due]
-        for wanted in reseals(items, members, **common):
-            self._seal_again(wanted, published, now)
+        members, now_s = self.mesh.authority.members, now.monotonic_s
+        known = rerolls(items, members, **common, outdated=self._outdated())
+        done = [self._reroll(task, published, now) for task in self._replacing.own(known, now_s)]
+        for task in self._sealing.own(reseals(items, members, **common), now_s):
+            self._seal_again(task, published, now)
         return all(done)
 
-    def _outdated(self, now: Instant) -> frozenset[str]:
+    def _outdated(self) -> frozenset[str]:
         """What somebody may know who is out, though no record says so."""
         is_outdated = self._onlooker.look(self.mesh.authority.revoked, told_secret(self.mesh, self.keys))
-        self._outdated_s = min(self._outdated_s, now.monotonic_s) if is_outdated else inf
         return frozenset({DISCOVERY_NAME}) if is_outdated else frozenset()
 
-    def _seal_again(self, wanted: Reseal, published: dict[NodeId, bytes], now: Instant) -> None:
-        item = wanted.item
-        recipients = {node: published[node] for node in sorted(wanted.recipients)}
-        marks = marked(wanted.marks, recipients)
+    def _seal_again(self, task: Task, published: dict[NodeId, bytes], now: Instant) -> None:
+        assert task.item is not None, "what is sealed again stands already"
+        recipients = {node: published[node] for node in sorted(task.recipients)}
+        marks = marked(task.marks, recipients)
         try:
-            secret = seal_again(self.keys, self.mesh.authority.clan, item, recipients, os.urandom, marks)
+            secret = seal_again(self.keys, self.mesh.authority.clan, task.item, recipients, os.urandom, marks)
         except SealedError as error:
-            log.warning("secret %s: %s; set it again", item.name, error)
+            log.warning("secret %s: %s; set it again", task.name, error)
             return
-        if self._publish(item.name, secret, now):
-            log.info("secret %s: sealed again for %d recipients", item.name, len(recipients))
+        if self._publish(task.name, secret, now):
+            log.info("secret %s: sealed again for %d recipients", task.name, len(recipients))
 
-    def _reroll(self, wanted: Reseal, published: dict[NodeId, bytes], now: Instant) -> bool:
+    def _reroll(self, task: Task, published: dict[NodeId, bytes], now: Instant) -> bool:
         """Replace a random value. Gives whether it did not have to wait."""
-        name = wanted.item.name
-        if now.monotonic_s < self._rerolled_s.get(name, float("-inf")) + REROLL_PAUSE_S:
+        if now.monotonic_s < self._rerolled_s.get(task.name, float("-inf")) + REROLL_PAUSE_S:
             return False
         if len(self._rerolled_s) >= NAMES_REMEMBERED_MAX:
             self._rerolled_s.pop(next(iter(self._rerolled_s)))
-        self._rerolled_s[name] = now.monotonic_s
-        recipients = {node: published[node] for node in sorted(wanted.recipients)}
-        count = wanted.item.secret.random_bytes
-        value, clan = random_value(count, os.urandom), self.mesh.authority.clan
+        self._rerolled_s[task.name] = now.monotonic_s
+        recipients = {node: published[node] for node in sorted(task.recipients)}
         try:
-            secret = seal_anew(self.keys.node, clan, wanted.item, value, recipients, os.urandom, count)
+            secret = self._anew(task.item, recipients)
         except SealedError as error:
-            log.warning("secret %s: %s; set it again", name, error)
+            log.warning("secret %s: %s; set it again", task.name, error)
             return True
-        if self._publish(name, secret, now):
-            log.info("secret %s: who is removed or withdrawn knew it; it has a new random value", name)
+        if self._publish(task.name, secret, now):
+            log.info("secret %s: who is removed or withdrawn knew it; it has a new random value", task.name)
         return True
 
-    def _found_discovery(self, recipients: dict[NodeId, bytes], now: Instant) -> None:
-        secret = seal(
-            clan=self.mesh.authority.clan,
-            author=self.keys.node,
+    def _anew(self, item: WantedSecret | None, recipients: dict[NodeId, bytes]) -> Secret:
+        """A new random value in the place of what stands, or of the secret that the clan was founded with."""
+        own, clan = self.keys.node, self.mesh.authority.clan
+        count = item.secret.random_bytes if item is not None else DISCOVERY_BYTES
+        value = random_value(count, os.urandom)
+        if item is not None:
+            return seal_anew(own, clan, item, value, recipients, os.urandom, count)
+        return seal(
+            clan=clan,
+            author=own,
             name=DISCOVERY_NAME,
             epoch=EPOCH_STEP,
             predecessor=None,
-            value=random_value(DISCOVERY_BYTES, os.urandom),
+            value=value,
             owner="root",
             group="root",
             mode=0o400,
             audience=EVERYONE,
             recipients=recipients,
             entropy=os.urandom,
-            random_bytes=DISCOVERY_BYTES,
+            random_bytes=count,
         )
-        self._publish(DISCOVERY_NAME, secret, now)
 
     def _publish(self, name: str, secret: Secret, now: Instant) -> bool:
         try:

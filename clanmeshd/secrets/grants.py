@@ -4,7 +4,7 @@ Whom a secret is for is said by tags and keys (`core.audience`). Members that no
 nothing, nor do those whose membership has expired. A value is sealed once to those who match at that time; whoever
 matches later gets it from a holder, who seals the same value again under the next epoch. Of all holders that are
 up the one with the lowest node id does it, so that one new member does not set off as many new records as there
-are holders.
+are holders. Where that one does nothing, the next one has its turn after a minute.
 
 Who was removed still knows what it could read. A value that a device threw dice for is thrown anew by the lowest
 of those it is for. A person's value is sealed again without the removed device, whose place among the wraps is
@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from clanmesh_protocol.keys import NodeId
+from clanmesh_protocol.keys import NodeId, RecordId
 from clanmesh_protocol.limits import RECIPIENTS_MAX
 from clanmesh_protocol.records import Wrap
 from clanmeshd.core.audience import EVERYONE, Audience, recipients
@@ -29,16 +29,37 @@ from clanmeshd.core.wanted import DISCOVERY_NAME
 
 RESERVED_PREFIX: Final = "clanmesh-"  # secrets of our own: nobody sets them, and they are placed nowhere
 MARK: Final = bytes(80)  # in the place of a sealed key: who has this could read the value once, and is removed
+TURN_S: Final = 60.0  # of each of those whose turn it is first: one may have started only now, and know less
+TURNS_MAX: Final = 10  # then all others do it, and one of the values stands
 MARKS_MAX: Final = 16  # of one secret; one is enough to show that a value is exposed
 
 
 @dataclass(frozen=True, slots=True)
-class Reseal:
-    """One value that this device shall seal again, to all `recipients`, beside the `marks` of removed devices."""
+class Task:
+    """A value to be sealed again, or replaced: to all `recipients`, beside the `marks` of removed devices."""
 
-    item: WantedSecret
+    item: WantedSecret | None  # what stands; None: there is no discovery secret yet
     recipients: frozenset[NodeId]
     marks: frozenset[NodeId] = frozenset()
+    rank: int = 0  # how many that are up have their turn before this device
+
+    @property
+    def name(self) -> str:
+        """Of which secret."""
+        return self.item.name if self.item is not None else DISCOVERY_NAME
+
+
+@dataclass(slots=True)
+class Turns:
+    """Whose turn it is. Whoever does nothing, since it is stuck, knows less or wishes us ill, holds up nobody."""
+
+    _since_s: dict[tuple[str, RecordId | None], float] = field(default_factory=dict)
+
+    def own(self, tasks: Iterable[Task], now_s: float) -> list[Task]:
+        """Those of all tasks that there are which this device is to do now. Monotonic seconds."""
+        keyed = [((task.name, task.item.record_id if task.item is not None else None), task) for task in tasks]
+        self._since_s = {key: self._since_s.get(key, now_s) for key, _ in keyed}
+        return [task for key, task in keyed if now_s >= self._since_s[key] + TURN_S * min(task.rank, TURNS_MAX)]
 
 
 def is_reserved(name: str) -> bool:
@@ -70,11 +91,11 @@ def missing_recipients(
     return (meant - holders(item)) & frozenset(sealing_keys)
 
 
-def resealer(
+def resealers(
     item: WantedSecret, members: Mapping[NodeId, Member], up: Collection[NodeId], now_unix_s: float
-) -> NodeId | None:
-    """The holder that seals a value again: the lowest node id of those that are up. None: wait for one."""
-    return min((node for node in holders(item) if _acts(node, members, up, now_unix_s)), default=None)
+) -> list[NodeId]:
+    """The holders that can seal a value again, in the order of their turns: those that are up, by node id."""
+    return sorted(node for node in holders(item) if _acts(node, members, up, now_unix_s))
 
 
 def _acts(node: NodeId, members: Mapping[NodeId, Member], up: Collection[NodeId], now_unix_s: float) -> bool:
@@ -90,8 +111,8 @@ def reseals(
     sealing_keys: Collection[NodeId],
     now_unix_s: float,
     revoked: Collection[NodeId] = frozenset(),
-) -> list[Reseal]:
-    """What this device, `own`, shall seal again now; `up` are the members that answer.
+) -> list[Task]:
+    """What is to be sealed again and this device, `own`, can; `up` are the members that answer.
 
     It ends: behind a new record nobody is missing, and who is removed has no more than a mark in it.
     """
@@ -102,11 +123,12 @@ def reseals(
         if item.author in known_to or (known_to and item.secret.random_bytes):
             continue  # it needs another value
         missing = missing_recipients(item, members, sealing_keys, now_unix_s)
-        if not (missing or holders(item) & known_to) or resealer(item, members, alive, now_unix_s) != own:
+        able = resealers(item, members, alive, now_unix_s)
+        if not (missing or holders(item) & known_to) or own not in able:
             continue
         everyone = recipients(Audience.of(item.secret), members, now_unix_s) & frozenset(sealing_keys)
         if len(everyone) <= RECIPIENTS_MAX:
-            found.append(Reseal(item, everyone, known_to))
+            found.append(Task(item, everyone, known_to, able.index(own)))
     return found
 
 
@@ -120,36 +142,32 @@ def rerolls(
     now_unix_s: float,
     revoked: Collection[NodeId],
     outdated: Collection[str] = (),
-) -> list[Reseal]:
-    """The random values that this device, `own`, shall replace now, since a removed device knows them.
+) -> list[Task]:
+    """The random values that are to be replaced, since a removed device knows them, and this device, `own`, can.
 
-    `outdated` are names of values that one may know though it is not among those they are sealed to.
+    `outdated` are names of values that one may know though it is not among those they are sealed to. The discovery
+    secret that the clan was founded with, which is no record, is known to everybody who ever had a token: so the
+    first removal, of a device or of an invite, calls for another.
 
-    The lowest of those that a value is for and that are up does it: no device learns what is not meant for it, and
-    no two do it unless they disagree about who is up; then one of the two values stands, and both are unexposed.
+    The lowest of those that a value is for and that are up does it first: no device learns what is not meant for
+    it, and no two do it unless they disagree about who is up; then one of the two values stands, and both are
+    unexposed.
     """
+    standing = list(items)
+    known: list[WantedSecret | None] = [
+        item
+        for item in standing
+        if item.secret.random_bytes and (item.name in outdated or exposed_to(item, revoked))
+    ]
+    if revoked and all(item.name != DISCOVERY_NAME for item in standing):
+        known.append(None)
     found = []
-    for item in items:
-        if not item.secret.random_bytes or not (item.name in outdated or exposed_to(item, revoked)):
-            continue
-        everyone = _whom_to_tell(Audience.of(item.secret), members, own, up, sealing_keys, now_unix_s)
-        if everyone:
-            found.append(Reseal(item, everyone))
+    for item in known:
+        audience = Audience.of(item.secret) if item is not None else EVERYONE
+        everyone = recipients(audience, members, now_unix_s) & frozenset(sealing_keys)
+        if own in everyone and len(everyone) <= RECIPIENTS_MAX:
+            found.append(Task(item, everyone, rank=sum(node < own and node in up for node in everyone)))
     return found
-
-
-def _whom_to_tell(
-    audience: Audience,
-    members: Mapping[NodeId, Member],
-    own: NodeId,
-    up: Collection[NodeId],
-    sealing_keys: Collection[NodeId],
-    now_unix_s: float,
-) -> frozenset[NodeId]:
-    """Whom this device shall seal a new value to: all whom it is for; nobody where another one does it."""
-    everyone = recipients(audience, members, now_unix_s) & frozenset(sealing_keys)
-    able = [node for node in everyone if node in up or node == own]
-    return everyone if able and min(able) == own and len(everyone) <= RECIPIENTS_MAX else frozenset()
 
 
 @dataclass(slots=True)
@@ -167,23 +185,3 @@ class Onlooker:
             self._outdated = value
         self._revoked, self._value = revoked, value
         return value is not None and value == self._outdated
-
-
-def needs_discovery(
-    items: Iterable[WantedSecret],
-    members: Mapping[NodeId, Member],
-    *,
-    own: NodeId,
-    up: Collection[NodeId],
-    sealing_keys: Collection[NodeId],
-    now_unix_s: float,
-    revoked: Collection[NodeId],
-) -> frozenset[NodeId]:
-    """Whom this device shall seal the first discovery secret to; empty when it is not the one to do it.
-
-    The one that the clan was founded with is known to everybody who ever had a token. So the first removal, of a
-    device or of an invite, calls for another; later ones replace it as any random secret.
-    """
-    if not revoked or any(item.name == DISCOVERY_NAME for item in items):
-        return frozenset()
-    return _whom_to_tell(EVERYONE, members, own, up, sealing_keys, now_unix_s)

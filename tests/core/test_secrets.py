@@ -17,7 +17,7 @@ from clanmesh_protocol.signing import read_untrusted
 from clanmeshd.core.audience import Audience, recipients
 from clanmeshd.core.effects import WantedSecret
 from clanmeshd.core.roster import Member, Via
-from clanmeshd.secrets.grants import missing_recipients, resealer, reseals
+from clanmeshd.secrets.grants import missing_recipients, resealers, reseals
 from clanmeshd.secrets.sealing import SealedError, open_secret, seal, seal_again
 from tests.core.authors import NOW_UNIX_S, Family
 
@@ -217,28 +217,29 @@ def test_exactly_one_holder_seals_again() -> None:
         doing = [
             node
             for node in everyone
-            if node in up and reseals([item], clan, own=node, up=up, sealing_keys=everyone, now_unix_s=NOW_UNIX_S)
+            if node in up
+            for task in reseals([item], clan, own=node, up=up, sealing_keys=everyone, now_unix_s=NOW_UNIX_S)
+            if task.rank == 0
         ]
-        assert doing == [resealer(item, clan, up, NOW_UNIX_S)] == [min(up & {DESK.node, NAS.node})]
-    assert resealer(item, clan, {PHONE.node}, NOW_UNIX_S) is None, "who holds no key cannot"
+        assert doing == resealers(item, clan, up, NOW_UNIX_S)[:1] == [min(up & {DESK.node, NAS.node})]
+    assert resealers(item, clan, {PHONE.node}, NOW_UNIX_S) == [], "who holds no key cannot"
     [task] = reseals(
         [item],
         clan,
-        own=resealer(item, clan, everyone, NOW_UNIX_S) or PHONE.node,
-        up=(),
+        own=resealers(item, clan, everyone, NOW_UNIX_S)[1],
+        up=everyone,
         sealing_keys=everyone,
         now_unix_s=NOW_UNIX_S,
     )
     assert task.recipients == everyone
+    assert task.rank == 1, "if the first one does nothing"
 
 
 @pytest.mark.parametrize(("gone", "left"), [("desk", "nas"), ("nas", "desk")])
 def test_a_removed_holder_seals_nothing_again(gone: str, left: str) -> None:
     clan = members(member(left), member("phone"))
-    assert (
-        resealer(wanted(sealed()), clan, {FAMILY[name].node for name in (gone, left, "phone")}, NOW_UNIX_S)
-        == FAMILY[left].node
-    )
+    up = {FAMILY[name].node for name in (gone, left, "phone")}
+    assert resealers(wanted(sealed()), clan, up, NOW_UNIX_S) == [FAMILY[left].node]
 
 
 def test_nothing_is_sealed_again_when_nobody_is_missing_or_too_many_match() -> None:

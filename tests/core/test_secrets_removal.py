@@ -17,8 +17,8 @@ from clanmeshd.core.roster import Member
 from clanmeshd.core.wanted import DISCOVERY_NAME
 from clanmeshd.driver import Driver, instant
 from clanmeshd.nearby import FORMER_MAX, FORMER_S, former_secrets, renewed, settled_secret, told_secret
-from clanmeshd.resealing import OUTDATED_S, REROLL_PAUSE_S, Keeper
-from clanmeshd.secrets.grants import MARK, MARKS_MAX, Onlooker, exposed_to, holders, marked
+from clanmeshd.resealing import REROLL_PAUSE_S, Keeper
+from clanmeshd.secrets.grants import MARK, MARKS_MAX, TURN_S, Onlooker, exposed_to, holders, marked
 from tests.core.households import Device, Household
 from tests.core.keepers import Keepers, item_of, opened
 
@@ -36,6 +36,11 @@ async def set_secret(device: Device, name: str, **more: Any) -> Any:
     """Set one for all."""
     given = more if "random" in more else {"value": b"hunter2", **more}
     return await device.call("secrets-set", name=name, **{"for": ["all"], **given})
+
+
+def in_turn(house: Household) -> list[str]:
+    """The devices in the order in which they are to do something."""
+    return sorted(house.devices, key=lambda name: house[name].keys.node)
 
 
 async def remove(house: Household, name: str, by: str = "desk") -> Device:
@@ -153,6 +158,26 @@ async def test_what_is_set_where_the_removal_is_unknown_is_replaced_when_it_beco
     await Keepers(house).rest()
     assert opened(expelled, item_of(house["tv"], "db")) is None
     assert len({item_of(device, "db").record_id for device in house}) == 1
+
+
+@pytest.mark.parametrize("idle", [1, 2])
+async def test_who_does_nothing_is_passed_over_turn_by_turn(house: Household, idle: int) -> None:
+    """Whether it is stuck, or a member that wants a removed one to know the secrets."""
+    await set_secret(house["desk"], "db", random=16)
+    await set_secret(house["desk"], "wifi")
+    await house.share()
+    expelled = await remove(house, "phone")
+    keepers = Keepers(house)
+    order = in_turn(house)
+    for turn in range(idle):
+        assert [keepers.keep(name, house.devices) for name in order[idle:]] == [0] * (len(order) - idle), turn
+        keepers.later_s += TURN_S
+    for name in order[idle:]:
+        keepers.keep(name, house.devices)
+        await house.share()
+    for name in ("db", "wifi", DISCOVERY_NAME):
+        assert opened(expelled, item_of(house["desk"], name)) is None
+    await keepers.rest(*order[idle:])
 
 
 async def test_nobody_replaces_what_it_may_not_read(house: Household) -> None:
@@ -295,11 +320,10 @@ async def test_if_the_one_whose_turn_it_is_has_not_looked_on_another_does_it_lat
     token = await house["desk"].call("invite")
     await house["desk"].call("invite-revoke", id=token["id"])
     await house.share()
-    first = min(house.devices, key=lambda name: house[name].keys.node)
-    others = [name for name in house.devices if name != first]
+    _, *others = in_turn(house)
     assert [keepers.keep(name, house.devices) for name in others] == [0] * len(others)
-    keepers.later_s += OUTDATED_S
-    assert sum(keepers.keep(name, house.devices) for name in others[:1]) == 1
+    keepers.later_s += TURN_S
+    assert [keepers.keep(name, house.devices) for name in reversed(others)] == [0] * (len(others) - 1) + [1]
     await house.share()
     await keepers.rest(*others)
     [secret] = {told_secret(device.mesh, device.keys) for device in house}

@@ -9,7 +9,8 @@ from clanmesh_protocol.records import Revocation
 from clanmeshd.core.limits import ARRIVAL_S_MAX
 from clanmeshd.core.wanted import DISCOVERY_NAME, newest_secrets
 from clanmeshd.nearby import told_secret
-from clanmeshd.resealing import OUTDATED_S, Keeper
+from clanmeshd.resealing import Keeper
+from clanmeshd.secrets.grants import TURN_S
 from tests.core.worlds import found
 from tests.sim.world import World
 
@@ -106,7 +107,7 @@ def test_who_comes_back_replaces_nothing_that_was_replaced_meanwhile(
     comes_back()
     keeping.run(10.0)
     assert keeping.standing() == second.record_id
-    keeping.run(2 * OUTDATED_S)
+    keeping.run(SIZE * TURN_S)
     assert keeping.standing() == second.record_id
 
 

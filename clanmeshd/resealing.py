@@ -21,7 +21,15 @@ from clanmeshd.core.wanted import DISCOVERY_NAME, newest_secrets, node_record
 from clanmeshd.driver import Driver, instant
 from clanmeshd.nearby import told_secret
 from clanmeshd.secrets.grants import Onlooker, Task, Turns, marked, rerolls, reseals
-from clanmeshd.secrets.sealing import EPOCH_STEP, SealedError, random_value, seal, seal_again, seal_anew
+from clanmeshd.secrets.sealing import (
+    EPOCH_STEP,
+    SealedError,
+    random_value,
+    seal,
+    seal_again,
+    seal_anew,
+    takes_seals,
+)
 
 CHECK_S: Final = 1.0  # a new member waits for its secrets about so long
 RECHECK_S: Final = 60.0  # memberships end and are renewed by the clock alone
@@ -47,9 +55,10 @@ async def keep_sealed(driver: Driver, keys: DeviceKeys) -> None:
 
 
 def sealing_keys(mesh: Mesh) -> dict[NodeId, bytes]:
-    """The published X25519 key of each member that has one."""
+    """The published X25519 key of each member that has one, and that something can be sealed to."""
     records = {node: node_record(mesh.ledger, node) for node in sorted(mesh.authority.members)}
-    return {node: record.sealing_key for node, record in records.items() if record is not None}
+    said = {node: record.sealing_key for node, record in records.items() if record is not None}
+    return {node: key for node, key in said.items() if takes_seals(key)}
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ import base64
 import hmac
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
@@ -16,7 +17,16 @@ from nacl import bindings
 from nacl.exceptions import CryptoError
 
 from clanmesh_protocol.encoding import UINT64_MAX, encode
-from clanmesh_protocol.keys import ClanId, DeviceKeys, Entropy, NodeId, RecordId, exchange_public
+from clanmesh_protocol.errors import MalformedError
+from clanmesh_protocol.keys import (
+    ClanId,
+    DeviceKeys,
+    Entropy,
+    NodeId,
+    RecordId,
+    exchange_public,
+    exchange_untrusted,
+)
 from clanmesh_protocol.limits import KEY_BYTES, PAYLOAD_BYTES_MAX, RECIPIENTS_MAX, SECRET_VALUE_BYTES_MAX
 from clanmesh_protocol.records import Kind, Secret, Wrap
 from clanmeshd.core.audience import Audience
@@ -24,6 +34,7 @@ from clanmeshd.core.effects import WantedSecret
 
 NONCE_BYTES: Final = 24
 BINDING_BYTES: Final = 32
+KEYS_REMEMBERED_MAX: Final = 4096  # whether they are any good costs 50 us, and is asked with each change
 EPOCH_STEP: Final = 2  # of a new value; a holder that seals the old one again at this moment uses 1, and loses
 RANDOM_BYTES_MAX: Final = SECRET_VALUE_BYTES_MAX * 3 // 4  # its text has 4 characters for 3 bytes
 
@@ -199,6 +210,19 @@ def bytes_of_random_value(value: bytes) -> bytes:
         return base64.b64decode(value + b"=" * (-len(value) % 4), altchars=b"-_", validate=True)
     except ValueError as error:
         raise SealedError("it is no random value") from error
+
+
+@lru_cache(maxsize=KEYS_REMEMBERED_MAX)
+def takes_seals(sealing_key: bytes) -> bool:
+    """Whether anything can be sealed to a published key: not to a point of small order.
+
+    Whoever publishes one is no recipient, ever: who waited for it to become one would seal without end.
+    """
+    try:
+        exchange_untrusted(bytes(KEY_BYTES), sealing_key)
+    except MalformedError:
+        return False
+    return True
 
 
 def _wraps(key: bytes, node: NodeId, sealing_key: bytes) -> list[Wrap]:

@@ -10,11 +10,11 @@ import trio
 
 from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.limits import DISCOVERY_BYTES, RECIPIENTS_MAX
-from clanmesh_protocol.records import Secret
+from clanmesh_protocol.records import SINGLE_SLOT, Secret
 from clanmeshd.core.audience import EVERYONE, recipients
 from clanmeshd.core.mesh import Mesh
 from clanmeshd.core.roster import Member
-from clanmeshd.core.wanted import DISCOVERY_NAME
+from clanmeshd.core.wanted import DISCOVERY_NAME, node_record
 from clanmeshd.driver import Driver, instant
 from clanmeshd.nearby import FORMER_MAX, FORMER_S, former_secrets, renewed, settled_secret, told_secret
 from clanmeshd.resealing import REROLL_PAUSE_S, Keeper
@@ -178,6 +178,20 @@ async def test_who_does_nothing_is_passed_over_turn_by_turn(house: Household, id
     for name in ("db", "wifi", DISCOVERY_NAME):
         assert opened(expelled, item_of(house["desk"], name)) is None
     await keepers.rest(*order[idle:])
+
+
+async def test_a_member_that_nothing_can_be_sealed_to_keeps_nobody_busy(house: Household) -> None:
+    """It says that its key is a point of small order: what is sealed again is not for it either, ever."""
+    await set_secret(house["desk"], "wifi")
+    await house.join("radio")
+    radio = house["radio"]
+    said = node_record(radio.mesh.ledger, radio.keys.node)
+    assert said is not None
+    for point in (bytes(32), bytes([1]) + bytes(31)):
+        radio.mesh.publish(replace(said, sealing_key=point), slot=SINGLE_SLOT, now=instant())
+        await house.share()
+        assert await Keepers(house).rest() == 0
+    assert opened(house["tv"], item_of(house["tv"], "wifi")) == b"hunter2"
 
 
 async def test_nobody_replaces_what_it_may_not_read(house: Household) -> None:

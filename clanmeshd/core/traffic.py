@@ -117,12 +117,12 @@ class Traffic:
         """A datagram that claims to be this member's cannot be read here: show the member our keys.
 
         Seldom, and never where the datagram came from, unless the member itself has stood for that address: a
-        stranger who knows 8 bytes of an id shall not point us at others. False: not now.
+        stranger who knows 8 bytes of an id shall not point us at others. False: not now, or nobody knows where.
         """
-        if now_s < self._hello_s.get(node, -HELLO_INTERVAL_S) + HELLO_INTERVAL_S:
-            return False
         surest = self.paths.surest(node)
-        self.hello(node, record, [surest] if surest is not None else [], now_s)
+        if surest is None or now_s < self._hello_s.get(node, -HELLO_INTERVAL_S) + HELLO_INTERVAL_S:
+            return False  # a newcomer's own hello is right behind its first ping, and is to be answered
+        self.hello(node, record, [surest], now_s)
         return True
 
     def has_greeted(self, node: NodeId, now_s: float) -> bool:

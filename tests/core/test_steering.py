@@ -1,6 +1,7 @@
 """Between the path engine and the rest of the daemon: what is told to it, and what becomes of what it wants."""
 
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,9 +22,9 @@ from clanmeshd.driver import instant
 from clanmeshd.overlay.device import TunnelState
 from clanmeshd.overlay.path_terms import SEARCH_S, PathKind, Why
 from clanmeshd.ringing import LOOKS_S, STRAY_S
-from clanmeshd.steering import FIRST_WAIT_S, RUNG_WAIT_S, TICK_S, Steering
+from clanmeshd.steering import FIRST_WAIT_S, NEWS_S, RUNG_WAIT_S, TICK_S, Steering
 from clanmeshd.steering_terms import NOWHERE, UNWILLING_S, Machine, Way, steered
-from tests.core.households import Device, Household
+from tests.core.households import Device, Household, Silence
 
 TUNNEL_PORT = 51872
 OWN = endpoint("192.0.2.1", TUNNEL_PORT)
@@ -442,3 +443,34 @@ async def test_one_that_is_found_nowhere_is_where_its_record_says(
         steer.rung(peer.node, b"handshake")
         await trio.sleep(SEARCH_S + 1.0)
         assert now_wanted(steer).endpoint == peer.endpoint
+
+
+async def test_who_is_up_is_heeded_in_the_same_moment_and_a_crowd_after_a_pause(
+    house: Household, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock stands still but where it is moved: nothing that waits for a moment can have happened."""
+    sent = deque[tuple[bytes, Endpoint]]()
+    monkeypatch.setattr(Silence, "send", lambda self, data, destination: sent.append((data, destination)))
+    devices = {device.mesh.endpoints[0]: device for device in house}
+
+    async def meet(one: Device, two: Device) -> None:
+        one.mesh.greet(NodeId(two.node), instant())
+        await one.clan.driver.settle()
+        while sent:
+            data, destination = sent.popleft()
+            if destination in devices and (to := devices[destination]) in (one, two):
+                to.mesh.receive(data, (two if to is one else one).mesh.endpoints[0], instant())
+                await to.clan.driver.settle()
+        await trio.testing.wait_all_tasks_blocked()
+
+    desk, nas, phone = (house[name] for name in ("desk", "nas", "phone"))
+    async with steering(desk) as (steer, _):
+        mock_clock.jump(NEWS_S)
+        await trio.testing.wait_all_tasks_blocked()
+        await meet(desk, nas)
+        assert steer._up == {nas.node}
+        await meet(desk, phone)
+        assert steer._up == {nas.node}
+        mock_clock.jump(NEWS_S)
+        await trio.testing.wait_all_tasks_blocked()
+        assert steer._up == {nas.node, phone.node}

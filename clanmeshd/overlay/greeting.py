@@ -69,14 +69,10 @@ class Greeter:
             self._wanted = wanted
             await self._backend.apply(wanted)
         await self._announce(wanted)
-        nobody = (None, wanted.bell)  # who sleeps is not woken
-        resting = {
-            each.public_key
-            for each in wanted.tunnels
-            if each.endpoint is not None and each.endpoint == wanted.bell
-        }
-        self._slept = {each.public_key for each in wanted.tunnels} & (self._slept | resting)
-        reachable = {tunnel.public_key: tunnel for tunnel in wanted.tunnels if tunnel.endpoint not in nobody}
+        tunnels, bell = {each.public_key: each for each in wanted.tunnels}, wanted.bell
+        asleep = {key for key, each in tunnels.items() if bell is not None and each.endpoint == bell}
+        self._slept = tunnels.keys() & (self._slept | asleep)
+        reachable = {key: each for key, each in tunnels.items() if each.endpoint not in (None, bell)}
         for key in sorted(self._backend.take_lost() & reachable.keys()):
             with suppress(OSError):
                 self._send(reachable[key].address)

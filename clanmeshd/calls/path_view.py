@@ -7,6 +7,7 @@ from typing import Any
 
 import trio
 
+from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.keys import NodeId, tunnel_public_untrusted
 from clanmeshd.clan import Clan
 from clanmeshd.core.peers import Peer
@@ -14,6 +15,7 @@ from clanmeshd.core.wanted import node_record
 from clanmeshd.overlay import path_terms
 from clanmeshd.overlay.device import TunnelState, may_have_session
 from clanmeshd.overlay.path_terms import PathKind
+from clanmeshd.overlay.spots import rank_of
 
 
 def tunnel_of(clan: Clan, node: NodeId, observed: Mapping[bytes, TunnelState]) -> TunnelState | None:
@@ -53,15 +55,33 @@ def path_view(clan: Clan, peer: Peer, tunnel: TunnelState | None) -> dict[str, A
         kind, why = "none", why or "it does not answer"
     else:
         kind = "lan" if ipaddress.ip_address(endpoint.ip).is_private else "direct"
+    is_way = kind not in ("self", "none")
     return {
         "kind": kind,
-        "endpoint": str(endpoint) if endpoint is not None and kind not in ("self", "none") else None,
+        "endpoint": str(endpoint) if endpoint is not None and is_way else None,
         "via": _name(clan, way.via) if way is not None and kind == PathKind.RELAY else None,
         "why_not_direct": why if kind in ("none", PathKind.RELAY) else None,
         "next_try_s": _next_try_s(way) if kind in ("none", PathKind.RELAY) else None,
-        "rtt_ms": rounded(peer.rtt_ms),
+        "rtt_ms": rounded(_rtt_ms(clan, peer, way, endpoint)) if endpoint is not None and is_way else None,
         "mtu": clan.sizing.size_of(peer.node) if kind != "self" else None,
     }
+
+
+def _rtt_ms(clan: Clan, peer: Peer, way: path_terms.Standing | None, endpoint: Endpoint) -> float | None:
+    """How long the way takes there and back. None: not known yet.
+
+    By the core's pings, which go on as long as the peer is up, where they go the same way: to the same place, on
+    the same network, or through the tunnel. Else as probes have found it.
+    """
+    if peer.endpoint is not None and _is_same_way(clan, peer, peer.endpoint, endpoint):
+        return peer.endpoint_rtt_ms
+    return way.rtt_s * 1000 if way is not None and way.rtt_s is not None else None
+
+
+def _is_same_way(clan: Clan, peer: Peer, pinged: Endpoint, endpoint: Endpoint) -> bool:
+    own = [each.ip for each in clan.mesh.endpoints]
+    are_near = all(rank_of(each, own) is path_terms.Rank.LAN for each in (pinged, endpoint))
+    return are_near or pinged.ip in (endpoint.ip, peer.address)
 
 
 def _name(clan: Clan, node: NodeId | None) -> str | None:

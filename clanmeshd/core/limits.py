@@ -138,6 +138,8 @@ CLONE_FADES_S: Final = 3600.0  # a device that was seen to run twice is said to 
 # --- Paths ---------------------------------------------------------------------------------------------
 
 WIDE_ENDPOINTS_MAX: Final = 3  # tried with one ping of a member that does not answer; others each time
+SETTLING_S: Final = 1.0  # after an endpoint became the live one: what round trips are then both daemons' start
+RECENT_ANSWERS: Final = 4  # of which, or of twice as many, the quickest is shown: half a minute at five watched
 LIVE_ENDPOINT_S: Final = 10.0  # a live endpoint proven so lately is not left for another that works too
 ALONE_S: Final = 0.6  # after a start or a move without any member's datagram: a greeting is answered in 0.5
 SILENT_S: Final = 3.0  # and later: three probes, or twelve where somebody is in doubt

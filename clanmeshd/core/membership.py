@@ -150,7 +150,7 @@ class Membership:
             self._ping(subject, now_s, wide=False)
 
     def acked(self, node: NodeId, number: int, now_s: float) -> float | None:
-        """A member answered a ping: how many seconds ago it was sent; None if it waited for no answer."""
+        """A member answered a ping: the round trip in seconds; None if it waited for no answer."""
         seconds = self._numbers.answered(node, number, now_s)
         if seconds is not None:
             self._subjects[node].round_trip.sample(seconds)

@@ -17,7 +17,8 @@ from typing import Final
 
 from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.keys import NodeId
-from clanmeshd.core.limits import HINTS_MAX, LIVE_ENDPOINT_S, WIDE_ENDPOINTS_MAX
+from clanmeshd.core.limits import HINTS_MAX, LIVE_ENDPOINT_S, SETTLING_S, WIDE_ENDPOINTS_MAX
+from clanmeshd.core.roundtrip import Quickest
 
 _CARRIED: Final = bytes((1, *bytes(7)))  # 100::/64
 _NODE_BYTES: Final = 8
@@ -44,6 +45,8 @@ class _Path:
     listed: tuple[Endpoint, ...] = ()
     hints: dict[Endpoint, float] = field(default_factory=dict)  # newest last; bytes that may still be sent there
     turn: int = 0
+    since_s: float = -inf  # when the live endpoint became that
+    quickest: Quickest = field(default_factory=Quickest)  # of its round trips
 
     def is_makeshift(self, endpoint: Endpoint | None) -> bool:
         """Whether one is used for want of a better one."""
@@ -81,6 +84,7 @@ class Paths:
         """The peer is there now."""
         path = self._paths[node]
         before, path.live, path.doubted = path.live, endpoint, False
+        path.quickest = Quickest()
         if endpoint is not None:
             path.hints.pop(endpoint, None)
         if before is not None:
@@ -114,7 +118,7 @@ class Paths:
         if self._stays(path, endpoint, now_s):
             self.hint(node, endpoint)
             return
-        path.live_s = now_s
+        path.live_s = path.since_s = now_s
         self._follow(node, endpoint)
 
     def _stays(self, path: _Path, endpoint: Endpoint, now_s: float) -> bool:
@@ -123,6 +127,20 @@ class Paths:
         if path.is_makeshift(path.live):
             return is_fresh and path.is_makeshift(endpoint)
         return is_fresh and (not path.doubted or endpoint == path.overlay)
+
+    def answered(self, node: NodeId, endpoint: Endpoint, seconds: float, now_s: float) -> None:
+        """A ping was answered from here, so long after it.
+
+        When a path has just begun, its first answers are often those of two daemons that are starting.
+        """
+        path = self._paths[node]
+        if endpoint == path.live and now_s >= path.since_s + SETTLING_S:
+            path.quickest.sample(seconds)
+
+    def round_trip_s(self, node: NodeId) -> float | None:
+        """To the live endpoint, in seconds: the quickest of late. None before it was measured."""
+        path = self._paths[node]
+        return path.quickest.seconds if path.live is not None else None
 
     def doubt(self, node: NodeId) -> None:
         """The live endpoint does not answer: the next one that is proven takes its place."""

@@ -25,10 +25,11 @@ class Peer:
     state: str  # of State
     endpoint: Endpoint | None  # the one in use; None: none is known, or a stream carries all
     endpoints: tuple[Endpoint, ...]  # that it stands for itself, best first: for streams
-    rtt_ms: float | None
+    rtt_ms: float | None  # smoothed, since this device started, wherever it was reached
     last_seen_s: float | None  # ago
     status: Status | None
     is_carried: bool = False  # by a stream, in the place of datagrams
+    endpoint_rtt_ms: float | None = None  # to the endpoint in use
 
 
 def describe_all(
@@ -56,7 +57,7 @@ def describe(
     if node == own:
         return Peer(node, member.name, member.tags, address, State.UP, None, (), None, None, status)
     heard_s = membership.heard_s(node)
-    round_trip_s = membership.round_trip_s(node)
+    smoothed_s, round_trip_s = membership.round_trip_s(node), paths.round_trip_s(node)
     at = paths.best(node)
     by_stream = at is not None and is_carried(at)
     return Peer(
@@ -67,10 +68,11 @@ def describe(
         state=membership.state(node),
         endpoint=at if not by_stream else None,
         endpoints=paths.signed(node),
-        rtt_ms=round_trip_s * 1000 if round_trip_s is not None else None,
+        rtt_ms=smoothed_s * 1000 if smoothed_s is not None else None,
         last_seen_s=max(0.0, now_s - heard_s) if heard_s is not None else None,
         status=status,
         is_carried=by_stream,
+        endpoint_rtt_ms=round_trip_s * 1000 if round_trip_s is not None and not by_stream else None,
     )
 
 

@@ -140,15 +140,16 @@ class Reception:
             case RecordFrame(data=data):
                 self._gossip.take_untrusted(data, opened.node, now_s)
             case _ if opened.proven:
-                self._hear_proven(frame, opened, now_s)
+                self._hear_proven(frame, opened, source, now_s)
         return 0
 
-    def _hear_proven(self, frame: Frame | UnknownFrame, opened: Opened, now_s: float) -> None:
+    def _hear_proven(self, frame: Frame | UnknownFrame, opened: Opened, source: Endpoint, now_s: float) -> None:
         node = opened.node
         match frame:
             case Ack(number=number, root=root):
                 round_trip_s = self._membership.acked(node, number, now_s)
                 if round_trip_s is not None:
+                    self._traffic.paths.answered(node, source, round_trip_s, now_s)
                     alike = root == self._gossip.ledger.root()
                     self._arrival.answered(node, now_s - round_trip_s, is_alike=alike)
                 self._hear_token(opened, frame, now_s)

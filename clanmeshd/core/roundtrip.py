@@ -1,6 +1,6 @@
 """How long peers take to answer: ping numbers, the estimate, and the patience that follows from it."""
 
-from math import log, log2
+from math import inf, log, log2
 from typing import Final
 
 from clanmesh_protocol.keys import NodeId
@@ -14,6 +14,7 @@ from clanmeshd.core.limits import (
     PINGS_OUTSTANDING_MAX,
     PROBE_TIMEOUT_S_MAX,
     PROBE_TIMEOUT_S_MIN,
+    RECENT_ANSWERS,
 )
 
 _NEAR_S: Final = 0.005  # a round trip within one network; finer differences are noise
@@ -68,6 +69,28 @@ class RoundTrip:
             self._variation_s += (abs(seconds - self._smoothed_s) - self._variation_s) / 4
             self._smoothed_s += (seconds - self._smoothed_s) / 8
         self._magnitude = round(log2(max(self._smoothed_s, _NEAR_S) / _NEAR_S) / 2)
+
+
+class Quickest:
+    """The quickest of the newest round trips: what slows single ones down is the machines' work, not the way."""
+
+    __slots__ = ("_before_s", "_count", "_least_s")
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._least_s = inf  # of the newest
+        self._before_s = inf  # of as many before these
+
+    @property
+    def seconds(self) -> float | None:
+        """The quickest; None before the first one."""
+        return min(self._least_s, self._before_s) if self._count else None
+
+    def sample(self, seconds: float) -> None:
+        """Take one measured round trip."""
+        if self._count % RECENT_ANSWERS == 0:
+            self._before_s, self._least_s = self._least_s, inf
+        self._count, self._least_s = self._count + 1, min(self._least_s, seconds)
 
 
 class Misses:

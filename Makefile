@@ -27,7 +27,7 @@ bench: ## measure, and compare with the targets
 	@tools/bootstrap
 	@status=0; for name in $(BENCHES); do $(RUN) -m bench.$$name --check || status=1; done; exit $$status
 
-BENCHES := demo footprint rollout garbage expel rotation nat_matrix relay throughput siege path_faults gossip_vs_serf sim_scale
+BENCHES := demo footprint rollout garbage expel rotation nat_matrix relay throughput siege path_faults steering gossip_vs_serf sim_scale
 
 install: ## as root: install daemon and commands (NO_START=1 starts nothing; WHEELS=dir needs no network)
 	@tools/install install $(if $(filter-out 0 no false,$(NO_START)),--no-start) $(if $(WHEELS),--wheels "$(WHEELS)")

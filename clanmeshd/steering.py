@@ -37,6 +37,7 @@ REACHED_S: Final = 10.0  # between two looks at whether datagrams still come, wh
 UNREACHED_S: Final = 1.0  # that no datagram comes but through tunnels, until relays are asked for by streams
 FIRST_WAIT_S: Final = 0.8  # for the handshake of the side that begins: twice the slowest round trip
 RUNG_WAIT_S: Final = 0.15  # the same, where a handshake waits to be sent on: as long as one of the other's takes
+ACTIONS_MAX: Final = 64  # one after the other: with hundreds of tunnels each may be a call, of 0.2 ms
 RELAYS_MAX: Final = 8  # members that are thought of as relays, the nearest
 
 
@@ -261,9 +262,13 @@ class Steering:
         self._nudge.set()
 
     async def _follow_news(self) -> None:
+        mesh, heeded = self.driver.mesh, tuple[object, ...]()
         while True:
             news, pause_ends_s = self.driver.news, trio.current_time() + NEWS_S
-            self._follow_peers(self.driver.mesh.peers(instant()))
+            seen = mesh.up(), mesh.is_blocked, mesh.authority.members  # most news are records of something else
+            if seen != heeded:
+                heeded = seen
+                self._follow_peers(mesh.peers(instant()))
             await self.driver.quiet(news, TURN_S_MAX, 0.0)  # at once: somebody may be there to carry calls
             await trio.sleep_until(pause_ends_s)
 
@@ -291,9 +296,11 @@ class Steering:
         looks, actions = False, self.paths.actions()
         if any(isinstance(action, path_terms.UseEndpoint) and not action.begins for action in actions):
             await self._count()  # whether there is a session
-        for action in actions:
+        for number, action in enumerate(actions, 1):
             looks |= isinstance(action, path_terms.Look)
             self._perform(action)
+            if number % ACTIONS_MAX == 0:
+                await trio.lowlevel.checkpoint()
         self._put()
         await self.driver.settle()  # what was told to the core, and calls, lie in its outbox
         if looks:

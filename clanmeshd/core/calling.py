@@ -73,6 +73,8 @@ class Calling:
         self._members: frozenset[NodeId] = frozenset()
         self._numbers: dict[NodeId, int] = {}  # of the last call that was taken from each
         self._carriers: dict[NodeId, deque[NodeId]] = {}  # who was asked to reach each, the last last
+        self._meetable: frozenset[NodeId] = frozenset()
+        self._meetable_versions = (-1, -1)  # of what it was worked out from
         self._checked: Buckets[NodeId] = Buckets(CALLS_CHECKED_PER_S, CALLS_CHECKED_BURST)
         self._taken: Buckets[NodeId] = Buckets(CALLS_PER_S, CALLS_BURST)
         self._carried: Buckets[NodeId] = Buckets(CALLS_CARRIED_PER_S, CALLS_CARRIED_BURST)
@@ -114,13 +116,21 @@ class Calling:
         if not others:
             return None
         tried = self._carriers.setdefault(callee, deque(maxlen=CARRIERS_REMEMBERED))
-        self._rng.shuffle(others)
         fresh = [node for node in others if node not in tried]
         if not fresh:
             tried.clear()
-        via = min(fresh or others, key=self._is_nearby)
+        among, meetable = fresh or others, self._meetable_now()
+        via = self._rng.choice([node for node in among if node in meetable] or among)
         tried.append(via)
         return via
+
+    def _meetable_now(self) -> frozenset[NodeId]:
+        """Those who are up where others can reach them: one look at hundreds does for many calls."""
+        versions = self._membership.version, self._paths.version
+        if versions != self._meetable_versions:
+            self._meetable_versions = versions
+            self._meetable = frozenset(node for node in self._membership.up() if not self._is_nearby(node))
+        return self._meetable
 
     def _is_nearby(self, node: NodeId) -> bool:
         live = self._paths.live(node)

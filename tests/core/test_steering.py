@@ -2,9 +2,8 @@
 
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,9 @@ from trio.testing import MockClock
 from clanmesh_protocol.endpoints import Endpoint, endpoint
 from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.signalling import CallKind, Candidate, CandidateKind, NatKind
-from clanmeshd.core.effects import Called, Holder, Reflected, SetTunnels, Tunnel
+from clanmeshd.core.effects import Called, Instant, Reflected, SetTunnels, Tunnel
 from clanmeshd.core.limits import ALONE_S
+from clanmeshd.core.mesh import Mesh
 from clanmeshd.core.peers import Peer
 from clanmeshd.core.subjects import State
 from clanmeshd.driver import instant
@@ -23,74 +23,13 @@ from clanmeshd.overlay.device import TunnelState
 from clanmeshd.overlay.path_terms import SEARCH_S, PathKind, Why
 from clanmeshd.ringing import LOOKS_S, STRAY_S
 from clanmeshd.steering import FIRST_WAIT_S, NEWS_S, RUNG_WAIT_S, TICK_S, Steering
-from clanmeshd.steering_terms import NOWHERE, UNWILLING_S, Machine, Way, steered
+from clanmeshd.steering_terms import NOWHERE, UNWILLING_S, Way, steered
 from tests.core.households import Device, Household, Silence
+from tests.core.steering_world import World
 
 TUNNEL_PORT = 51872
 OWN = endpoint("192.0.2.1", TUNNEL_PORT)
-BELL = endpoint("127.0.0.1", 40_000)
 SEEN = endpoint("203.0.113.5", 40_000)
-
-
-@dataclass
-class World:
-    """All that is outside of a Steering, remembering what it was asked."""
-
-    probed: list[tuple[NodeId, Endpoint]] = field(default_factory=list)
-    opened: list[tuple[NodeId, Endpoint]] = field(default_factory=list)
-    endpoint: Endpoint = BELL
-    ringers: dict[bytes, NodeId] = field(default_factory=dict)
-    sent_on: list[tuple[bytes, Endpoint]] = field(default_factory=list)
-    members: dict[NodeId, bytes] = field(default_factory=dict)
-    moves: int = 0
-    asked: list[tuple[NodeId, NodeId, bool]] = field(default_factory=list)
-    dropped: list[tuple[NodeId, NodeId]] = field(default_factory=list)
-    greeted: list[bytes] = field(default_factory=list)
-    counts: dict[bytes, TunnelState] = field(default_factory=dict)
-    looks: int = 0
-    packets: int = 0
-    slept_s: float = 0.0
-    mapped: tuple[Endpoint, ...] = ()
-
-    def probe(self, node: NodeId, endpoint: Endpoint) -> bool:
-        self.probed.append((node, endpoint))
-        return True
-
-    def open(self, node: NodeId, endpoint: Endpoint) -> bool:
-        self.opened.append((node, endpoint))
-        return True
-
-    def send_on(self, packet: bytes, endpoint: Endpoint) -> None:
-        self.sent_on.append((packet, endpoint))
-
-    def set_members(self, static_keys: Mapping[NodeId, bytes]) -> None:
-        self.members = dict(static_keys)
-
-    def set_peers(self, nodes: Mapping[bytes, NodeId]) -> None:
-        self.ringers = dict(nodes)
-
-    def moved(self) -> None:
-        self.moves += 1
-
-    def ask(self, node: NodeId, relay: Holder, *, carried: bool) -> None:
-        self.asked.append((node, relay.node, carried))
-
-    def drop(self, node: NodeId, relay: Holder) -> None:
-        self.dropped.append((node, relay.node))
-
-    async def observe(self) -> Mapping[bytes, TunnelState]:
-        self.looks += 1
-        await trio.lowlevel.checkpoint()
-        return self.counts
-
-    def machine(self) -> Machine:
-        return Machine(
-            self.observe,
-            lambda: self.packets,
-            self.greeted.append,
-            lambda: self.mapped,
-            lambda: trio.current_time() + self.slept_s,
-        )
 
 
 @pytest.fixture
@@ -474,3 +413,29 @@ async def test_who_is_up_is_heeded_in_the_same_moment_and_a_crowd_after_a_pause(
         mock_clock.jump(NEWS_S)
         await trio.testing.wait_all_tasks_blocked()
         assert steer._up == {nas.node, phone.node}
+
+
+async def test_records_of_other_things_are_no_reason_to_look_at_everybody(
+    house: Household, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, peers = list[Mesh](), Mesh.peers
+
+    def counted(mesh: Mesh, now: Instant) -> list[Peer]:
+        looks.append(mesh)
+        return peers(mesh, now)
+
+    monkeypatch.setattr(Mesh, "peers", counted)
+    async with steering(house["desk"]) as (steer, _):
+        mock_clock.jump(NEWS_S)
+        await trio.testing.wait_all_tasks_blocked()
+        looks.clear()
+        news = steer.driver.news
+        await house["phone"].call("secrets-set", name="wifi", value=b"value", **{"for": ["all"]})
+        await house.share()
+        mock_clock.jump(NEWS_S)
+        await trio.testing.wait_all_tasks_blocked()
+        assert news.is_set()
+        assert not looks
+        await house.join("tv")
+        await trio.testing.wait_all_tasks_blocked()
+        assert looks

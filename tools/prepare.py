@@ -29,6 +29,7 @@ TEST_PACKAGES = (  # what the tiers of `make test` run on beside these; see READ
     "cpio",
     "gcc",
     "git",
+    "iptables",
     "kmod",
     "libc6-dev",
     "libsystemd-dev",

@@ -52,7 +52,7 @@ CASES = [
     ("ufw.save", "tcp 51871 reply", ACCEPTED, ""),
     ("ufw.save", "udp 5353", ACCEPTED, ""),
     ("ufw.save", "udp 137", DROPPED, "ufw-skip-to-policy-input"),
-    ("ufw.save", "tcp 22", UNKNOWN, ""),  # it counts tries, and nobody knows how many there were
+    ("ufw.save", "tcp 22", ACCEPTED, ""),  # ufw's `limit`: the first try
     ("ufw-xt.json", "tcp 51871", UNKNOWN, ""),  # seen by nft, most tests of iptables are only names
     ("nixos.save", "udp 51871", DROPPED, "nixos-fw-refuse"),
     ("nixos.save", "udp 51872", ACCEPTED, ""),
@@ -127,8 +127,11 @@ def test_where_there_are_no_rules_all_is_accepted() -> None:
 # --- what is not understood ------------------------------------------------------------------------------
 
 DPORT = {"payload": {"protocol": "udp", "field": "dport"}}
+FIVE = {"rate": 5, "burst": 5, "per": "second"}
+LIMITS = ("wide", "over")
 OURS = {"match": {"op": "==", "left": DPORT, "right": 51_871}}
 ODD = {"match": {"op": "==", "left": {"meta": {"key": "hour"}}, "right": "10:00"}}
+SENDER = {"payload": {"protocol": "ip", "field": "saddr"}}
 ACCEPT, DROP = {"accept": None}, {"drop": None}
 
 
@@ -141,7 +144,10 @@ def made(
     *rules_of: list[Any], policy: str = "drop", others: Mapping[str, list[list[Any]]] | None = None
 ) -> Ruleset:
     """A table with one base chain of these rules, and other chains."""
-    objects: list[Any] = [{"table": {"family": "inet", "name": "t"}}, chain(policy=policy)]
+    limits = [{"limit": {"family": "inet", "table": "t", "name": name, **FIVE}} for name in LIMITS]
+    limits[1]["limit"]["inv"] = True
+    objects: list[Any] = [{"table": {"family": "inet", "name": "t"}}, *limits, chain(policy=policy)]
+    objects += [{"set": {"family": "inet", "table": "t", "name": "s", "elem": ["198.51.100.1"]}}]
     for name, listed in {"input": list(rules_of), **(others or {})}.items():
         objects += [chain(name, None)] if name != "input" else []
         objects += [{"rule": {"family": "inet", "table": "t", "chain": name, "expr": expr}} for expr in listed]
@@ -150,6 +156,11 @@ def made(
 
 def right(value: Any, op: str = "==") -> list[Any]:
     return [{"match": {"op": op, "left": DPORT, "right": value}}, ACCEPT]
+
+
+def noting(**values: Any) -> dict[str, Any]:
+    """A statement that puts who sent the packet on a list."""
+    return {"set": {"op": "add", "elem": SENDER, "set": "@s", **values}}
 
 
 def fib(result: str, value: Any) -> list[Any]:
@@ -182,8 +193,34 @@ SINGLE: list[tuple[list[Any], Answer]] = [
     ([{"later": 1}, ACCEPT], UNKNOWN),
     ([{"jump": {"target": "nowhere"}}], UNKNOWN),
     ([{"jump": {"target": "input"}}], UNKNOWN),  # nft refuses it; it must not go round for ever
+    ([{"limit": {"rate": 5, "burst": 5, "per": "second"}}, ACCEPT], ACCEPTED),
+    ([{"limit": {"rate": 5, "burst": 5, "per": "second", "inv": True}}, ACCEPT], DROPPED),
+    ([{"limit": {"rate": 5, "per": "second", "rate_unit": "mbytes"}}, ACCEPT], ACCEPTED),
+    ([{"limit": {"rate": 5, "per": "second", "rate_unit": "bytes"}}, ACCEPT], UNKNOWN),
     ([{"limit": {"rate": 5, "per": "second"}}, ACCEPT], ACCEPTED),
-    ([{"limit": {"rate": 5, "per": "second", "inv": True}}, ACCEPT], DROPPED),
+    ([{"limit": "wide"}, ACCEPT], ACCEPTED),
+    ([{"limit": "over"}, ACCEPT], DROPPED),
+    ([{"limit": "nowhere"}, ACCEPT], UNKNOWN),
+    ([{"limit": {"map": {"key": DPORT, "data": {"set": []}}}}, ACCEPT], UNKNOWN),
+    ([{"ct count": {"val": 1}}, ACCEPT], ACCEPTED),
+    ([{"ct count": {"val": 0}}, ACCEPT], DROPPED),
+    ([{"ct count": {"val": 1, "inv": True}}, ACCEPT], DROPPED),
+    ([{"ct count": {"val": 0, "inv": True}}, ACCEPT], ACCEPTED),
+    ([{"ct count": None}, ACCEPT], UNKNOWN),
+    ([{"quota": {"val": 9, "val_unit": "mbytes"}}, ACCEPT], UNKNOWN),  # who knows how much of it is left
+    ([noting(), ACCEPT], ACCEPTED),
+    ([noting(op="delete"), ACCEPT], ACCEPTED),
+    ([noting(stmt=[{"counter": None}, {"limit": {"rate": 5, "burst": 5, "per": "minute"}}]), ACCEPT], ACCEPTED),
+    ([noting(stmt=[{"limit": {"rate": 5, "burst": 5, "per": "minute", "inv": True}}]), ACCEPT], DROPPED),
+    ([noting(stmt={"ct count": {"val": 9, "inv": True}}), ACCEPT], DROPPED),
+    ([noting(stmt=["nonsense"]), ACCEPT], UNKNOWN),
+    ([noting(elem={"payload": {"protocol": "ip6", "field": "saddr"}}), ACCEPT], DROPPED),  # it has none
+    ([noting(elem={"&": [{"payload": {"protocol": "ip", "field": "saddr"}}, "255.0.0.0"]}), ACCEPT], ACCEPTED),
+    ([noting(elem=None), ACCEPT], UNKNOWN),
+    (
+        [{"meter": {"key": DPORT, "stmt": {"limit": {"rate": 5, "burst": 5, "per": "day"}}, "name": "m"}}, ACCEPT],
+        ACCEPTED,
+    ),
     ([{"vmap": {"key": DPORT, "data": {"set": [[51_871, ACCEPT], ["*", DROP]]}}}], ACCEPTED),
     ([{"vmap": {"key": DPORT, "data": {"set": [["*", ACCEPT], [51_871, DROP]]}}}], DROPPED),
     ([{"vmap": {"key": DPORT, "data": "@nowhere"}}], UNKNOWN),
@@ -205,6 +242,63 @@ def test_what_may_be_dropped_but_is_accepted_or_the_other_way_is_not_understood(
     assert tried(made([ODD, DROP], [OURS, ACCEPT]), "udp 51871").answer is UNKNOWN
     assert tried(made([OURS, ACCEPT], [ODD, DROP]), "udp 51871").answer is ACCEPTED
     assert tried(made([ODD, ACCEPT], policy="accept"), "udp 51871").answer is ACCEPTED
+
+
+def test_who_was_put_on_a_list_is_on_it_and_nobody_else_is() -> None:
+    on_it = [{"match": {"op": "==", "left": SENDER, "right": "@s"}}, ACCEPT]
+    off_it = [{"match": {"op": "!=", "left": SENDER, "right": "@s"}}, ACCEPT]
+    receiver = [
+        {"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "daddr"}}, "right": "@s"}},
+        ACCEPT,
+    ]
+    masked = noting(elem={"&": [SENDER, "255.255.255.0"]})
+    others = {"a": [[OURS, noting()]], "b": [[ODD, noting()]]}
+    jump, jump_odd = [{"jump": {"target": "a"}}], [{"jump": {"target": "b"}}]
+
+    def becomes(*lines: list[Any], said: str = "udp 51871") -> Answer:
+        return tried(made(*lines, others=others), said).answer
+
+    assert (becomes(jump, on_it), becomes(jump, on_it, said="udp 1")) == (ACCEPTED, DROPPED)
+    assert (becomes(jump, off_it), becomes(on_it, jump), becomes(off_it, jump)) == (DROPPED, DROPPED, ACCEPTED)
+    assert (becomes(jump, jump, on_it), becomes(jump_odd, on_it), becomes(jump_odd, jump, on_it)) == (
+        *(ACCEPTED, UNKNOWN, ACCEPTED),
+    )
+    assert (becomes(jump, [noting(op="delete")], on_it), becomes([masked], on_it)) == (DROPPED, UNKNOWN)
+    assert becomes(jump, receiver) is UNKNOWN
+
+
+def test_a_rule_that_looks_up_what_to_do_counts_once() -> None:
+    looked_up = {"vmap": {"key": DPORT, "data": {"set": [[1, DROP], [2, DROP], [51_871, ACCEPT], ["*", DROP]]}}}
+    new = {"match": {"op": "!=", "left": SENDER, "right": "@s"}}
+    once = noting(stmt=[{"limit": {"rate": 1, "per": "hour", "burst": 1}}])
+    assert tried(made([new, once, looked_up]), "udp 51871").answer is ACCEPTED
+    assert tried(made([noting()], [new, looked_up], policy="accept"), "udp 1").answer is ACCEPTED
+    assert tried(made([ODD, looked_up]), "udp 51871").answer is UNKNOWN
+    assert tried(made([ODD, looked_up]), "udp 1").answer is DROPPED
+
+
+def test_who_comes_by_once_more_counts_twice() -> None:
+    for burst, over, expected in (
+        (1, True, ACCEPTED),
+        (2, True, DROPPED),
+        (1, False, DROPPED),
+        (2, False, ACCEPTED),
+    ):
+        inv = {"inv": True} if over else {}
+        counting = noting(stmt=[{"limit": {"rate": 1, "per": "hour", "burst": burst, **inv}}])
+        assert tried(made([noting()], [counting, ACCEPT]), "udp 51871").answer is expected
+        unsure = tried(made([ODD, noting()], [counting, ACCEPT]), "udp 51871").answer
+        assert unsure is (UNKNOWN if burst == 1 else expected)
+
+
+def test_where_each_of_a_set_has_a_rate_who_is_in_it_may_fit() -> None:
+    objects: list[Any] = [{"table": {"family": "inet", "name": "t"}}, chain()]
+    each = {"family": "inet", "table": "t", "name": "s", "elem": [{"prefix": {"addr": "192.168.1.0", "len": 24}}]}
+    on_it = [{"match": {"op": "==", "left": SENDER, "right": "@s"}}, ACCEPT]
+    objects += [{"rule": {"family": "inet", "table": "t", "chain": "input", "expr": on_it}}]
+    for stmt, expected in (([], ACCEPTED), ([{"counter": None}], ACCEPTED), ([{"limit": {"rate": 1}}], UNKNOWN)):
+        ruleset = nftables.read(json.dumps({"nftables": [*objects, {"set": {**each, "stmt": stmt}}]}))
+        assert tried(ruleset, "udp 51871").answer is expected
 
 
 def test_a_mark_that_rules_set_is_not_known() -> None:
@@ -282,6 +376,36 @@ OPTIONS = [
     ("-m limit --limit 3/min", ACCEPTED),
     ("-m addrtype --dst-type LOCAL", ACCEPTED),
     ("-p udp --later 1", UNKNOWN),
+    ("-m recent --set --name A --mask 255.255.255.255 --rsource", ACCEPTED),
+    ("-m recent ! --set --name A --mask 255.255.255.255 --rsource", DROPPED),
+    ("-m recent --rcheck --seconds 30 --name A --mask 255.255.255.255 --rsource", DROPPED),
+    ("-m recent ! --rcheck --seconds 30 --name A --mask 255.255.255.255 --rsource", ACCEPTED),
+    ("-m recent --update --seconds 30 --hitcount 6 --name A --mask 255.255.255.255 --rsource", DROPPED),
+    ("-m recent ! --update --seconds 30 --hitcount 6 --name A --mask 255.255.255.255 --rsource", ACCEPTED),
+    ("-m recent --remove --name A --mask 255.255.255.255 --rsource", DROPPED),
+    ("-m recent --name A", UNKNOWN),
+    ("-m recent --set --name A -m recent --rcheck --name B", DROPPED),
+    ("-m recent --set --name A -m recent --rcheck --name A", ACCEPTED),
+    (
+        "-m hashlimit --hashlimit-upto 5/min --hashlimit-burst 5 --hashlimit-mode srcip --hashlimit-name x",
+        ACCEPTED,
+    ),
+    (
+        "-m hashlimit --hashlimit-above 5/min --hashlimit-burst 5 --hashlimit-mode srcip --hashlimit-name x",
+        DROPPED,
+    ),
+    ("-m hashlimit --hashlimit-upto 512kb/s --hashlimit-mode srcip --hashlimit-name x", ACCEPTED),
+    ("-m hashlimit --hashlimit-upto 9b/s --hashlimit-mode srcip --hashlimit-name x", UNKNOWN),
+    ("-m hashlimit --hashlimit-upto 5/s --hashlimit-name x --hashlimit-rate-match", UNKNOWN),
+    ("-m hashlimit --hashlimit-name x", UNKNOWN),
+    ("-m connlimit --connlimit-upto 1 --connlimit-mask 32 --connlimit-saddr", ACCEPTED),
+    ("-m connlimit --connlimit-above 9 --connlimit-mask 32 --connlimit-saddr", DROPPED),
+    ("-m connlimit --connlimit-above 0 --connlimit-mask 32 --connlimit-saddr", ACCEPTED),
+    ("-m connlimit ! --connlimit-above 9", ACCEPTED),
+    ("-m connlimit --connlimit-saddr", UNKNOWN),
+    ("-m statistic --mode random --probability 0.5", UNKNOWN),
+    ("-m connlimit --connlimit-upto 1 -p udp --dport 1", DROPPED),
+    ("-m recent --set --name A --later 1", UNKNOWN),
     ('-m comment --comment "-j DROP"', ACCEPTED),
 ]
 
@@ -289,6 +413,37 @@ OPTIONS = [
 @pytest.mark.parametrize(("option", "expected"), OPTIONS)
 def test_options_of_iptables(option: str, expected: Answer) -> None:
     saved = f"*filter\n:INPUT DROP [0:0]\n-A INPUT {option} -j ACCEPT\nCOMMIT\n"
+    assert tried(iptables.read(saved, "ip"), "udp 51871").answer is expected
+
+
+# rules, what becomes of everybody's first packet to 51871
+NOTING = "-m recent --set --name A --mask 255.255.255.255 --rsource"
+SIX = "-m recent --update --seconds 30 --hitcount 6 --name A --mask 255.255.255.255 --rsource"
+ONE = "-m recent --rcheck --seconds 30 --name A --mask 255.255.255.255 --rsource"
+TAKING = "-m recent --remove --name A --mask 255.255.255.255 --rsource"
+LISTS: list[tuple[tuple[str, ...], Answer]] = [
+    ((f"{NOTING}", f"{SIX} -j DROP", "-j ACCEPT"), ACCEPTED),
+    ((f"{NOTING}", *(f"{SIX} -j DROP",) * 3, "-j ACCEPT"), ACCEPTED),
+    ((*(NOTING,) * 6, f"{SIX} -j DROP", "-j ACCEPT"), DROPPED),
+    ((NOTING.replace("source", "dest"), f"{ONE} -j ACCEPT"), UNKNOWN),  # it may have a mask
+    ((NOTING, f"{TAKING} -j DROP", f"{ONE} -j ACCEPT"), DROPPED),
+    ((NOTING, TAKING, f"{ONE} -j ACCEPT"), DROPPED),
+    ((NOTING, f"-m later {TAKING}", f"{ONE} -j ACCEPT"), UNKNOWN),
+    ((f"-m later {NOTING}", f"{SIX} -j DROP", f"{ONE} -j DROP"), DROPPED),
+    ((f"-m later {NOTING}", f"{ONE} -j ACCEPT"), UNKNOWN),
+    ((f"{SIX} -j DROP", f"{SIX.replace('--update', '! --update')} -j ACCEPT"), ACCEPTED),
+    ((f"{ONE} -j DROP", "-p udp --dport 51871 -j ACCEPT", f"{NOTING} -j DROP"), ACCEPTED),  # of who scans ports
+    ((f"-p udp --dport 7 {NOTING} -j DROP", f"{ONE} -j ACCEPT"), DROPPED),  # of who knocks
+    ((NOTING, f"{ONE} -j ACCEPT"), ACCEPTED),
+    (("-p tcp -j REJECT --reject-with tcp-reset", "-p udp -g gone", "-j ACCEPT"), UNKNOWN),
+    ((f"{ONE} -j REJECT --reject-with icmp-port-unreachable", "-j ACCEPT"), ACCEPTED),
+]
+
+
+@pytest.mark.parametrize(("lines", "expected"), LISTS)
+def test_lists_of_iptables(lines: tuple[str, ...], expected: Answer) -> None:
+    rules_of = "".join(f"-A INPUT {line}\n" for line in lines)
+    saved = f"*filter\n:INPUT DROP [0:0]\n{rules_of}COMMIT\n"
     assert tried(iptables.read(saved, "ip"), "udp 51871").answer is expected
 
 

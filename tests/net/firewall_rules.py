@@ -9,6 +9,9 @@ FAMILY_NETWORKS = {
     "ip": (("192.0.2.0", 24), ("10.0.0.0", 24)),
     "ip6": (("2001:db8:c1a::", 64), ("fd00::", 64)),
 }
+WIDE = {"rate": 1000, "per": "second", "burst": 1000}
+LISTS = ("known", "below", "above")
+DYNAMIC = {"flags": ["timeout"], "timeout": 600}
 EQUALITY = ("==", "!=")
 ACCEPT, DROP, RETURN = {"accept": None}, {"drop": None}, {"return": None}
 
@@ -16,7 +19,10 @@ Json = dict[str, Any]
 
 
 def rule_set(rng: random.Random, ports: Sequence[int]) -> list[Json]:
-    """A table whose first chain packets come to. Neighbours always find one another."""
+    """A table whose first chain packets come to. Neighbours always find one another.
+
+    What counts does so for each sender and port, or lets through more than a test sends.
+    """
     base = {"type": "filter", "hook": rng.choice(("input", "prerouting")), "prio": 0}
     first = {**base, "policy": rng.choice(("accept", "drop"))}
     chains = [_of_table("chain", name=f"c{at}", **(first if at == 0 else {})) for at in range(CHAINS)]
@@ -26,7 +32,9 @@ def rule_set(rng: random.Random, ports: Sequence[int]) -> list[Json]:
         rules += [
             _of_table("rule", chain=f"c{at}", expr=_rule(rng, at, ports)) for _ in range(rng.randrange(1, 5))
         ]
-    return [{"table": {"family": "inet", "name": "t"}}, *chains, *rules]
+    sets = [_of_table("set", name=name, type=["ipv4_addr", "inet_service"], size=999, **DYNAMIC) for name in LISTS]
+    limits = [_of_table("limit", name="wide", **WIDE), _of_table("limit", name="over", **WIDE, inv=True)]
+    return [{"table": {"family": "inet", "name": "t"}}, *limits, *sets, *chains, *rules]
 
 
 def _of_table(kind: str, **values: Any) -> Json:
@@ -78,5 +86,21 @@ def _test(rng: random.Random, ports: Sequence[int]) -> Json:
             _match(_payload("saddr", family), {"prefix": {"addr": address, "len": bits}}, op),
             _match({"ct": {"key": "state"}}, rng.choice(("new", ["established", "related"])), "in"),
             _match({"fib": {"result": "type", "flags": ["daddr"]}}, "local", op),
+            *_counting(rng, op),
         )
     )
+
+
+def _counting(rng: random.Random, op: str) -> list[Json]:
+    inv = rng.choice(({}, {"inv": True}))
+    sender = {"concat": [_payload("saddr", "ip"), _payload("dport")]}
+    rate = {"limit": {"rate": 1, "per": "hour", "burst": 1, **inv}}  # for one packet of each
+    limited = {"op": "add", "elem": sender, "set": "@above" if inv else "@below", "stmt": [rate]}
+    return [
+        {"limit": {**WIDE, **inv}},
+        {"limit": rng.choice(("wide", "over"))},
+        {"ct count": {"val": rng.choice((0, 1000)), **inv}},
+        {"set": {"op": rng.choice(("add", "update")), "elem": sender, "set": "@known"}},
+        {"set": limited},
+        _match(sender, "@known", op),
+    ]

@@ -3,6 +3,7 @@
 import ipaddress
 import json
 import random
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -14,10 +15,12 @@ import pytest
 
 from clanctl.demo import network
 from clanctl.demo.lab import Lab, Node
-from clanmeshd.checkup.firewall import nftables
+from clanmeshd.checkup.firewall import iptables, nftables
 from clanmeshd.checkup.firewall.fate import Answer, fate
 from clanmeshd.checkup.firewall.judging import Wire, packet
+from clanmeshd.checkup.firewall.rules import Ruleset
 from tests.clock import wait_until
+from tests.net import iptables_rules
 from tests.net.firewall_rules import rule_set
 from tests.net.test_wireguard import pytestmark as pytestmark
 from tests.seeds import seeds
@@ -144,9 +147,10 @@ def load(machines: Machines, objects: list[dict[str, Any]]) -> bool:
     return done.returncode == 0
 
 
-def compare(machines: Machines, word: str, printed: str, tcp: Sequence[int] = ()) -> Counter[Answer]:
+def compare(
+    machines: Machines, word: str, printed: str, ruleset: Ruleset, tcp: Sequence[int] = ()
+) -> Counter[Answer]:
     """Whether what is said of packets is what becomes of them; how much was said."""
-    ruleset = nftables.read(printed)
     said = {
         (protocol, each.version, port): fate(ruleset, packet(each, protocol, port, "neighbour", "new")).answer
         for each in wires(machines[1], machines[2])
@@ -165,7 +169,7 @@ def test_the_kernel_does_what_is_said(machines: Machines, name: str) -> None:
     printed = (PRINTED / f"{name}.json").read_text()
     objects: list[dict[str, Any]] = json.loads(printed)["nftables"]
     assert load(machines, sorted(objects, key=lambda each: ORDER.index(next(iter(each)))))
-    said = compare(machines, name, printed, TCP)
+    said = compare(machines, name, printed, nftables.read(printed), TCP)
     print(said)
     assert said[Answer.NOT_UNDERSTOOD] <= said.total() // 2
 
@@ -179,7 +183,25 @@ def test_the_kernel_does_what_is_said_of_any_rules(machines: Machines) -> None:
     for number in range(RULE_SETS):
         if load(machines, rule_set(rng, UDP)):  # not those of which nft says that they contradict themselves
             printed = lab.exec(filtering, ["nft", "-j", "list", "ruleset"]).stdout
-            said += compare(machines, f"{seed} {number}", printed)
+            said += compare(machines, f"{seed} {number}", printed, nftables.read(printed))
     print(said)
     assert min(said[Answer.ACCEPTED], said[Answer.DROPPED]) > RULE_SETS
     assert said[Answer.NOT_UNDERSTOOD] == 0
+
+
+@pytest.mark.skipif(shutil.which("iptables-nft-restore") is None, reason="missing: apt install iptables")
+def test_the_kernel_does_what_is_said_of_any_rules_of_iptables(machines: Machines) -> None:
+    lab, _, filtering, _ = machines
+    (seed,) = seeds(1)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    said: Counter[Answer] = Counter()
+    assert load(machines, [])
+    for number in range(RULE_SETS):
+        done = lab.exec(filtering, ["iptables-nft-restore"], stdin=iptables_rules.rule_set(rng, UDP))
+        assert done.returncode == 0, done.stderr
+        printed = lab.exec(filtering, ["iptables-nft-save"]).stdout
+        said += compare(machines, f"iptables {seed} {number}", printed, iptables.read(printed, "ip"))
+    print(said)
+    assert min(said[Answer.ACCEPTED], said[Answer.DROPPED]) > RULE_SETS
+    assert said[Answer.NOT_UNDERSTOOD] < said.total() // 10

@@ -10,6 +10,7 @@ PROTOCOLS: Final = {1: "icmp", 2: "igmp", 6: "tcp", 17: "udp", 50: "esp", 51: "a
 ALIASES: Final = {"icmpv6": "ipv6-icmp", "unicast": "host"}
 _META: Final = frozenset(("iif", "iifname", "oif", "oifname", "l4proto", "nfproto", "protocol", "mark", "pkttype"))
 _FLAG_FIELDS: Final = frozenset(("ct state", "ct status", "tcp flags"))  # of which several can be set at once
+NESTED_MAX: Final = 8  # expressions in one another that are looked into: `ip6 saddr & mask` in a set takes three
 CONNECTING: Final = ("syn", "ack")  # the first segment of a connection has the one flag, later ones the other
 
 
@@ -37,6 +38,15 @@ def fields_of(raw: Any) -> tuple[str, ...] | None:
     parts = raw["concat"] if isinstance(raw, dict) and isinstance(raw.get("concat"), list) else [raw]
     found = [field_of(part) for part in parts]
     return tuple(each for each in found if each is not None) if None not in found else None
+
+
+def layered(raw: Any, depth: int = 0) -> tuple[str, ...]:
+    """The fields that an expression reads, however it does: a packet that lacks one of them has no value of it."""
+    field = field_of(raw)
+    if field is not None or depth > NESTED_MAX:
+        return (field,) if field is not None else ()
+    parts = raw.values() if isinstance(raw, dict) else raw if isinstance(raw, list) else ()
+    return tuple(found for part in parts for found in layered(part, depth + 1))
 
 
 def element_of(raw: Any, fields: tuple[str, ...]) -> Element | None:

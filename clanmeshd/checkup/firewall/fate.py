@@ -1,7 +1,7 @@
 """What becomes of a packet: accepted, dropped by a chain, or not understood. Pure.
 
 Where a rule may fit or not, both are followed. So what is called dropped is dropped whatever was not understood,
-and what is called accepted as well.
+and what is called accepted as well. To rules that count it is the first packet of its kind (see `counting`).
 """
 
 from collections.abc import Iterator
@@ -9,7 +9,21 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, NamedTuple, TypeAlias
 
-from clanmeshd.checkup.firewall.rules import Chain, Kind, Match, Packet, Rule, Ruleset, Table, Verdict, answer
+from clanmeshd.checkup.firewall.rules import (
+    NEVER_NOTED,
+    Chain,
+    Effect,
+    Kind,
+    Listing,
+    Match,
+    Packet,
+    Rule,
+    Ruleset,
+    Span,
+    Table,
+    Verdict,
+    answer,
+)
 
 STEPS_MAX: Final = 10_000  # rules and elements of sets that one packet is held against: 10 ms
 DEPTH_MAX: Final = 64  # of jumps: nftables allows 16
@@ -46,6 +60,9 @@ class _End(NamedTuple):
 
 
 _Ends: TypeAlias = frozenset[_End]
+_Coming: TypeAlias = tuple[
+    str, bool, frozenset[tuple[Listing, Span]]
+]  # to a chain, certainly or not, on which lists
 _FALLEN_OUT: Final = _End(Kind.RETURN)  # of the chain, at its end
 _LOST: Final = _End(Kind.LOST)
 
@@ -53,8 +70,9 @@ _LOST: Final = _End(Kind.LOST)
 def fate(ruleset: Ruleset, packet: Packet) -> Fate:
     """Follow a packet that is for this machine through all chains."""
     doubt: Fate | None = None
+    noted: dict[Listing, Span] = {}
     for table, base in _bases(ruleset, packet):
-        walk = _Walk(ruleset, table, packet)
+        walk = _Walk(ruleset, table, packet, noted)
         ends = walk.base(base)
         kinds = {end.kind for end in ends}
         through = tuple(walk.through)
@@ -87,16 +105,25 @@ def _bases(ruleset: Ruleset, packet: Packet) -> list[tuple[Table, Chain]]:
     return sorted(found, key=lambda each: (_HOOKS.index(each[1].hook or ""), each[1].priority))
 
 
+def _both(one: bool | None, other: bool | None) -> bool | None:
+    return False if False in (one, other) else None if None in (one, other) else True
+
+
 @dataclass(slots=True)
 class _Walk:
-    """One packet on its way through the chains of a table. What a chain does with it is worked out once."""
+    """One packet on its way through the chains of a table.
+
+    What a chain does with it is worked out once, or anew where it was put on lists since. `noted`: how often, at
+    least and at most, it was put on each.
+    """
 
     ruleset: Ruleset
     table: Table
     packet: Packet
+    noted: dict[Listing, Span]
     through: list[str] = field(default_factory=list)
     steps: int = 0
-    known: dict[str, _Ends] = field(default_factory=dict)
+    known: dict[_Coming, tuple[_Ends, dict[Listing, Span]]] = field(default_factory=dict)
 
     def base(self, chain: Chain) -> _Ends:
         """The ways that a packet can end which comes to this chain by itself: accepted, dropped or lost."""
@@ -107,15 +134,23 @@ class _Walk:
     def _chain(self, chain: Chain, *, certain: bool, depth: int) -> _Ends:
         if certain and chain.name not in self.through:
             self.through.append(chain.name)
-        if chain.name not in self.known:
-            self.known[chain.name] = frozenset((_LOST,))  # for who jumps back into it
-            self.known[chain.name] = self._rules(chain, certain=certain, depth=depth)
-        return self.known[chain.name]
+        coming = (chain.name, certain, frozenset(self.noted.items()))
+        if coming not in self.known:
+            self.known[coming] = frozenset((_LOST,)), self.noted.copy()  # for who jumps back into it
+            self.known[coming] = self._rules(chain, certain=certain, depth=depth), self.noted.copy()
+        ends, noted = self.known[coming]
+        self.noted.update(noted)
+        return ends
 
     def _rules(self, chain: Chain, *, certain: bool, depth: int) -> _Ends:
         ends: set[_End] = set()
+        head: bool | None = True
         for rule in chain.rules:
-            fits = self._fits(rule)
+            fits = self._fits(rule, certain=certain and not ends)
+            if rule.is_branch:
+                fits = _both(head, fits)
+            else:
+                head = fits
             if self.steps > STEPS_MAX:
                 return frozenset((*ends, _LOST))
             if fits is False or rule.verdict is None:
@@ -128,11 +163,13 @@ class _Walk:
                 return frozenset(ends)
         return frozenset((*ends, _FALLEN_OUT))
 
-    def _fits(self, rule: Rule) -> bool | None:
+    def _fits(self, rule: Rule, *, certain: bool) -> bool | None:
         self.steps += 1
         is_sure = True
         for match in rule.matches:
             found = self._answer(match)
+            if match.effect is not Effect.NONE:
+                self._note(match, found, certain=certain and is_sure)
             if found is False:
                 return False
             is_sure = is_sure and found is True
@@ -140,7 +177,27 @@ class _Walk:
 
     def _answer(self, match: Match) -> bool | None:
         self.steps += len(match.elements or ())
-        return answer(match, self.packet, self.ruleset.disturbed)
+        noted = self._noted(match.listing) if match.listing.name else NEVER_NOTED
+        return answer(match, self.packet, self.ruleset.disturbed, noted)
+
+    def _noted(self, listing: Listing) -> Span:
+        """How often it was put on a list: at least the same of it, at most anything."""
+        high = sum(span.high for each, span in self.noted.items() if each.name == listing.name)
+        return Span(self.noted.get(listing, NEVER_NOTED).low, high)
+
+    def _note(self, match: Match, found: bool | None, *, certain: bool) -> None:
+        listing = match.listing
+        low, high = self.noted.get(listing, NEVER_NOTED)
+        is_known = certain and listing.key != ""
+        match match.effect:
+            case Effect.PUT if found is not False or match.negated:
+                self.noted[listing] = Span(low + is_known, high + 1)
+            case Effect.AGAIN if found is not False and high > 0:
+                self.noted[listing] = Span(low + (is_known and found is True and low > 0), high + 1)
+            case Effect.TAKE:
+                forgotten = {listing: Span(0, 0 if is_known else high)}
+                others = {} if listing.key else {each: Span(0, span.high) for each, span in self.noted.items()}
+                self.noted |= {**others, **forgotten}
 
     def _verdict(self, chain: Chain, verdict: Verdict, *, certain: bool, depth: int) -> _Ends:
         match verdict.kind:

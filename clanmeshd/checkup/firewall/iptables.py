@@ -9,6 +9,8 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from clanmeshd.checkup.firewall.counting import MODULES as COUNTING
+from clanmeshd.checkup.firewall.counting import Option, extension
 from clanmeshd.checkup.firewall.expressions import ALIASES, CONNECTING, PROTOCOLS, network_of
 from clanmeshd.checkup.firewall.rules import (
     NOT_UNDERSTOOD,
@@ -49,7 +51,7 @@ _TRACKING: Final = frozenset(("CT", "NOTRACK"))
 _MODULES: Final = frozenset(
     (
         *("udp", "tcp", "icmp", "icmp6", "multiport", "conntrack", "state", "addrtype", "limit", "comment"),
-        *("mark", "pkttype", "rpfilter"),
+        *("mark", "pkttype", "rpfilter", *COUNTING),
     )
 )
 _TESTING_NOTHING: Final = frozenset(("--comment", "--limit", "--limit-burst", "--validmark", "--loose"))
@@ -108,40 +110,55 @@ def _disturbed(words: Sequence[str]) -> set[str]:
 
 def _rule(words: Sequence[str], family: str) -> Rule:
     matches: list[Match] = []
-    for option, value, rest, negated in _options(words):
-        if option in ("-j", "-g"):
-            return Rule(tuple(matches), _verdict(option, value))
-        if (test := _test(option, value, rest, family)) is not None:
-            matches.append(test._replace(negated=test.negated != negated))
+    for module, options in _sections(words):
+        if options and options[0].name in ("-j", "-g"):
+            return Rule(tuple(matches), _verdict(options[0]))
+        counting = [each for each in options if module in COUNTING and COUNTING[module].fullmatch(each.name)]
+        matches += [extension(module, counting)] if module in COUNTING else []
+        for option in options:
+            if option not in counting and (test := _test(option, family)) is not None:
+                matches.append(test._replace(negated=test.negated != option.negated))
     return Rule(tuple(matches), None)
 
 
-def _options(words: Sequence[str]) -> Iterator[tuple[str, str, str, bool]]:
-    """Each option with its first value, its second one, and whether a `!` stands before it."""
+def _sections(words: Sequence[str]) -> Iterator[tuple[str, list[Option]]]:
+    """The modules that a rule loads, each with its options; what belongs to none has the name ""."""
+    module, options = "", list[Option]()
+    for option in _options(words):
+        if option.name in ("-m", "-j", "-g"):
+            yield module, options
+            module, options = (option.value if option.name == "-m" else ""), []
+        options.append(option)
+    yield module, options
+
+
+def _options(words: Sequence[str]) -> Iterator[Option]:
     starts = [at for at, word in enumerate(words) if _OPTION.fullmatch(word)]
     for start, end in zip(starts, [*starts[1:], len(words)], strict=True):
         first, second, *_ = [*(word for word in words[start + 1 : end] if word != "!"), "", ""]
-        yield words[start], first, second, start > 0 and words[start - 1] == "!"
+        yield Option(words[start], first, second, start > 0 and words[start - 1] == "!")
 
 
-def _verdict(option: str, target: str) -> Verdict | None:
+def _verdict(option: Option) -> Verdict | None:
+    target = option.value
     if target in _SILENT or target in _TRACKING:
         return None
-    if option == "-j" and target in _KINDS:
+    if option.name == "-j" and target in _KINDS:
         return Verdict(_KINDS[target])
-    return Verdict(Kind.GOTO if option == "-g" else Kind.JUMP, target)
+    return Verdict(Kind.GOTO if option.name == "-g" else Kind.JUMP, target)
 
 
-def _test(option: str, value: str, second: str, family: str) -> Match | None:
+def _test(option: Option, family: str) -> Match | None:
     """What an option of a rule tests; None for one that tests nothing."""
-    if option in _TESTING_NOTHING or (option, value) == ("-p", "all"):
+    name, value, second, _ = option
+    if name in _TESTING_NOTHING or (name, value) == ("-p", "all"):
         return None
-    if option in _FIELDS:
-        field = _FIELDS[option].format(family)
+    if name in _FIELDS:
+        field = _FIELDS[name].format(family)
         elements = [_element(field, word) for word in value.split(",")]
         known = tuple(each for each in elements if each is not None)
         return Match((field,), known) if len(known) == len(elements) else NOT_UNDERSTOOD
-    match option:
+    match name:
         case "-m":
             return _fib("exists") if value == "rpfilter" else None if value in _MODULES else NOT_UNDERSTOOD
         case "--invert":  # of rpfilter

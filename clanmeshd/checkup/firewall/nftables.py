@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
+from clanmeshd.checkup.firewall.counting import counts, noted, rated
 from clanmeshd.checkup.firewall.expressions import (
     compared,
     element_of,
@@ -22,6 +23,7 @@ from clanmeshd.checkup.firewall.rules import (
     Chain,
     Element,
     Kind,
+    Listing,
     Match,
     Rule,
     Ruleset,
@@ -61,8 +63,9 @@ class _Reader:
         self._found = found
         sets = [*found.get("set", ()), *found.get("map", ())]
         self._sets: dict[_Place, Any] = {
-            _place(each, "name"): None if terse else each.get("elem", []) for each in sets
+            _place(each, "name"): None if terse or counts(each) else each.get("elem", []) for each in sets
         }
+        self._limits = {_place(each, "name"): each for each in found.get("limit", ())}
         self._rules: dict[_Place, list[dict[str, Any]]] = {}
         for rule in found.get("rule", ()):
             self._rules.setdefault(_place(rule, "chain"), []).append(rule)
@@ -93,51 +96,52 @@ class _Reader:
         )
 
     def _rule(self, raw: dict[str, Any]) -> Iterator[Rule]:
-        """A rule; one that looks up what to do makes several, of which one fits."""
+        """A rule; one that looks up what to do makes one with branches, of which one fits."""
         matches: list[Match] = []
         is_known = True  # what is not may do anything
         for statement in listed(raw.get("expr")):
             kind, body = next(iter(statement.items())) if isinstance(statement, dict) and statement else ("", None)
             if kind == "vmap":
-                yield from self._branches(raw, matches, body)
+                yield Rule(tuple(matches), None)
+                yield from self._branches(raw, body)
                 return
-            test, verdict = self._statement(raw, kind, body)
+            tests, verdict = self._statement(raw, kind, body)
             if verdict is not None:
                 yield Rule(tuple(matches), verdict)
                 return
-            matches += [test] if test is not None else []
+            matches += tests
             is_known = is_known and kind in _KNOWN
         yield Rule(tuple(matches), None if is_known else Verdict(Kind.LOST))
 
-    def _statement(self, raw: dict[str, Any], kind: str, body: Any) -> tuple[Match | None, Verdict | None]:
+    def _statement(self, raw: dict[str, Any], kind: str, body: Any) -> tuple[list[Match], Verdict | None]:
         if (verdict := _verdict({kind: body})) is not None:
-            return None, verdict
+            return [], verdict
         match kind:
             case "match" if isinstance(body, dict):
-                return self._match(raw, body), None
-            case "limit" | "ct count":  # few packets: below every rate and count
-                is_above = isinstance(body, dict) and body.get("inv") is True
-                return (_never() if is_above else None), None
-            case "set" if isinstance(body, dict):
-                return (NOT_UNDERSTOOD if body.get("stmt") else None), None
+                return [self._match(raw, body)], None
+            case "limit" | "ct count":
+                named = self._limits.get((*_place(raw, "chain")[:2], body)) if isinstance(body, str) else None
+                return [rated(kind, named or body)], None
+            case "set" | "meter" if isinstance(body, dict):
+                return noted(body, _set_name(raw, body.get("set", f"@{body.get('name')}"))), None
             case "xt":
                 return self._extension(body)
             case _ if kind in _SILENT:
                 self._disturb(kind, body)
-                return None, None
-        return NOT_UNDERSTOOD, None
+                return [], None
+        return [NOT_UNDERSTOOD], None
 
-    def _extension(self, body: Any) -> tuple[Match | None, Verdict | None]:
+    def _extension(self, body: Any) -> tuple[list[Match], Verdict | None]:
         """What iptables has added to nft, of which no more than the name is printed."""
         kind, name = (body.get("type"), str(body.get("name"))) if isinstance(body, dict) else (None, "")
         if kind == "match":
-            return (None if name == "comment" else NOT_UNDERSTOOD), None
+            return ([] if name == "comment" else [NOT_UNDERSTOOD]), None
         if kind == "target" and name in _XT_MARKS:
             self.disturbed |= {"meta mark", "ct mark"} if "MARK" in name else {"ct state"}
-            return None, None
+            return [], None
         if kind == "target" and name in _XT_SILENT:
-            return None, None
-        return None, Verdict(Kind.DROP if kind == "target" and name == "REJECT" else Kind.LOST)
+            return [], None
+        return [], Verdict(Kind.DROP if kind == "target" and name == "REJECT" else Kind.LOST)
 
     def _disturb(self, kind: str, body: Any) -> None:
         if kind == "notrack":
@@ -145,23 +149,23 @@ class _Reader:
         if kind == "mangle" and isinstance(body, dict):
             self.disturbed.add(field_of(body.get("key")) or "")
 
-    def _branches(self, raw: dict[str, Any], before: list[Match], body: Any) -> Iterator[Rule]:
+    def _branches(self, raw: dict[str, Any], body: Any) -> Iterator[Rule]:
         key = body.get("key") if isinstance(body, dict) else None
         pairs = self._elements_of(raw, body.get("data")) if isinstance(body, dict) else None
         fields = fields_of(key)
         if fields is None or not isinstance(pairs, list):
-            yield Rule((*before, NOT_UNDERSTOOD), Verdict(Kind.LOST))
+            yield Rule((NOT_UNDERSTOOD,), Verdict(Kind.LOST), is_branch=True)
             return
         named: list[Element] = []
         for pair in sorted(pairs, key=lambda pair: pair[:1] == [EVERYTHING] if isinstance(pair, list) else False):
             element, verdict = _pair(pair, fields)
             if element is None or verdict is None:
-                yield Rule((*before, NOT_UNDERSTOOD), Verdict(Kind.LOST))
+                yield Rule((NOT_UNDERSTOOD,), Verdict(Kind.LOST), is_branch=True)
             elif element == EVERYTHING:
-                yield Rule((*before, Match(fields, tuple(named), negated=True)), verdict)
+                yield Rule((Match(fields, tuple(named), negated=True),), verdict, is_branch=True)
             else:
                 named.append(element)
-                yield Rule((*before, Match(fields, (element,))), verdict)
+                yield Rule((Match(fields, (element,)),), verdict, is_branch=True)
 
     def _match(self, raw: dict[str, Any], body: dict[str, Any]) -> Match:
         left, right, op = body.get("left"), body.get("right"), body.get("op")
@@ -181,7 +185,12 @@ class _Reader:
         if fields == ("ct status",) and not set(found) <= {"dnat", "snat"}:
             return NOT_UNDERSTOOD
         elements = tuple(each for each in found if each is not None)
-        return Match(fields, elements if len(elements) == len(found) else None, op in ("!=", "!"))
+        return Match(
+            fields,
+            elements if len(elements) == len(found) else None,
+            negated=op in ("!=", "!"),
+            listing=Listing(_set_name(raw, right), " . ".join(fields)),
+        )
 
     def _elements_of(self, raw: dict[str, Any], right: Any) -> list[Any] | None:
         """The elements of a set, named or not; None where they are not known."""
@@ -197,8 +206,10 @@ def _place(raw: Mapping[str, Any], key: str) -> _Place:
     return str(raw.get("family")), str(raw.get("table")), str(raw.get(key))
 
 
-def _never() -> Match:
-    return Match(("meta l4proto",), ())
+def _set_name(raw: Mapping[str, Any], name: Any) -> str:
+    """A named set, told from those of other tables; "" for what is none."""
+    is_named = isinstance(name, str) and name.startswith("@")
+    return " ".join((*_place(raw, "chain")[:2], name)) if is_named else ""
 
 
 def _verdict(raw: Any) -> Verdict | None:

@@ -82,22 +82,51 @@ class Verdict(NamedTuple):
     target: str = ""
 
 
+class Listing(NamedTuple):
+    """A list that rules put packets on, and what of a packet it has: "ip saddr", or "" where nobody knows."""
+
+    name: str = ""
+    key: str = ""
+
+
+NO_LISTING: Final = Listing()
+
+
+class Effect(StrEnum):
+    """What a test does to a list, besides testing."""
+
+    NONE = "none"
+    PUT = "put"  # the packet there, whether it fits or not
+    AGAIN = "again"  # the packet there once more, if it is there and fits
+    TAKE = "take"  # the packet off it
+
+
 class Match(NamedTuple):
     """A test: the fields are one of the elements, which are tuples where there are several fields."""
 
     fields: tuple[str, ...]
     elements: tuple[Element, ...] | None  # None: they could not be read
     negated: bool = False
+    listing: Listing = NO_LISTING  # what it is about, where rules keep lists of whose packets came by
+    hits: int = 1  # how often a packet must have been put there to be on it
+    effect: Effect = Effect.NONE  # on that list
 
 
 NOT_UNDERSTOOD: Final = Match((UNKNOWN,), None)
+ALWAYS: Final = Match(("meta l4proto",), (EVERYTHING,))
+NEVER: Final = Match(("meta l4proto",), ())
+NEVER_NOTED: Final = Span(0, 0)
 
 
 class Rule(NamedTuple):
-    """All tests have to fit. Without a verdict it only counts or logs."""
+    """All tests have to fit. Without a verdict it only counts or logs.
+
+    A branch has to fit besides the last rule before it that is none: one rule looked up what to do with what fits.
+    """
 
     matches: tuple[Match, ...]
     verdict: Verdict | None
+    is_branch: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,15 +167,25 @@ class Packet:
     facts: Mapping[str, Value]
 
 
-def answer(match: Match, packet: Packet, disturbed: frozenset[str] = frozenset()) -> bool | None:
-    """Whether a test fits a packet; None where that is not known."""
+def answer(
+    match: Match, packet: Packet, disturbed: frozenset[str] = frozenset(), noted: Span = NEVER_NOTED
+) -> bool | None:
+    """Whether a test fits a packet; None where that is not known.
+
+    `noted`: how often, at least and at most, rules have put the packet on the list that the test is about.
+    """
     if any(_is_absent(field, packet) for field in match.fields):
         return False
+    if match.elements is not None and EVERYTHING in match.elements:
+        return not match.negated
     values = [None if field in disturbed else packet.facts.get(field) for field in match.fields]
     if match.elements is None or None in values:
         return None
     known = [value for value in values if value is not None]
-    return any(_fits(known, element) for element in match.elements) != match.negated
+    fits = noted.low >= match.hits or any(_fits(known, element) for element in match.elements)
+    if not fits and noted.high >= match.hits:
+        return None
+    return fits != match.negated
 
 
 def _is_absent(field: str, packet: Packet) -> bool:

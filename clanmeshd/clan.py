@@ -198,7 +198,7 @@ def _assemble(config: Config, store: Store, keys: DeviceKeys, membership: Member
     overlay.seen = sizing.seen
     parts = overlay, names, rollout, reach, relay, traversal, Carriage(driver, reach), sizing, ties
     clan = Clan(config, store, keys, membership, driver, status, *parts)
-    mapping = clan.mapping = _port_mapping(clan)
+    mapping = clan.mapping = relay.mapping = _port_mapping(clan)
     if mapping is not None:
         traversal.mapped = lambda: mapping.external(config.tunnel_port)
     return clan

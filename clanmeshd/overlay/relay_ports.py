@@ -77,6 +77,11 @@ class RelayPorts:
         self._open: dict[int, _Port] = {}  # by file descriptor
         self._view = memoryview(bytearray(TURN_BYTES_MAX))
 
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The ports that are open, the oldest first."""
+        return tuple(port.pair.port for port in self._open.values())
+
     def open(self, pair: Pair) -> None:
         """Give a pair its port, if it has none. Raises OSError when none is free."""
         if pair.port:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -17,9 +17,11 @@ from clanmeshd.net import stream
 from clanmeshd.net.addresses import local_endpoints
 
 if TYPE_CHECKING:
+    from clanmeshd.net.mapping.client import PortMapping
     from clanmeshd.relays.serving import RelayService
 
 TAG = "relay"
+MAPPED_MAX: Final = 16  # of the relay's ports: home routers have room for 32 and more, and for others, too
 
 
 def is_willing(setting: bool | str, tags: Sequence[str], *, is_public: bool) -> bool:
@@ -48,8 +50,10 @@ class OwnRelay:
     driver: Driver
     own: NodeId
     inside: bytes  # the clan's prefix
+    mapping: "PortMapping | None" = None
     _service: "RelayService | None" = None
     _nursery: trio.Nursery | None = None
+    _let_in: tuple[int, ...] = ()  # ports that the router is to let packets in to
 
     async def run(self) -> None:
         """Relay for others, once they ask, until cancelled."""
@@ -80,7 +84,15 @@ class OwnRelay:
     def _start(self, nursery: trio.Nursery) -> "RelayService":
         from clanmeshd.relays.serving import RelayService, Surroundings
 
-        around = Surroundings(self.own, self.is_willing, self._members, self._keys_of, self._endpoints)
+        around = Surroundings(
+            self.own,
+            self.is_willing,
+            self._members,
+            self._keys_of,
+            self._endpoints,
+            self._let_packets_in,
+            self._settled,
+        )
         service = RelayService(around, self.config.tunnel_port + 1, os.urandom)
         nursery.start_soon(service.run)
         return service
@@ -99,7 +111,19 @@ class OwnRelay:
 
     def _endpoints(self, port: int) -> Sequence[Endpoint]:
         listed = (Endpoint(each.ip, port) for each in self.config.endpoints)
-        return tuple(dict.fromkeys((*listed, *self._local(port))))[:ENDPOINTS_MAX]
+        outside = self.mapping.external(port) if self.mapping is not None else ()
+        return tuple(dict.fromkeys((*listed, *outside, *self._local(port))))[:ENDPOINTS_MAX]
+
+    def _let_packets_in(self, ports: Sequence[int]) -> None:
+        """Have the router map these, as far as there is room for more: what was mapped stays."""
+        former = [port for port in self._let_in if port in ports]
+        self._let_in = (*former, *(port for port in ports if port not in former))[:MAPPED_MAX]
+        if self.mapping is not None:
+            self.mapping.want(self._let_in)
+
+    async def _settled(self, port: int) -> None:
+        if self.mapping is not None and port in self._let_in:
+            await self.mapping.settled(port)
 
     def _local(self, port: int) -> Sequence[Endpoint]:
         return local_endpoints(port, self.inside)

@@ -1,6 +1,6 @@
 """A relay's answers on streams of purpose `relay`: who gets a port, and packets of those who cannot send UDP."""
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Final
@@ -21,6 +21,10 @@ from clanmeshd.relays.carrying import Carrier
 FOLLOW_S: Final = 5.0  # how late another tunnel key of a member is heard of (the next one is known for long)
 
 
+async def _at_once(port: int) -> None:
+    await trio.lowlevel.checkpoint()
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What a relay asks of the clan around it, each time anew."""
@@ -30,6 +34,10 @@ class Surroundings:
     members: Callable[[], Container[NodeId]]  # those that are current
     keys_of: KeysOf
     endpoints: Callable[[int], Sequence[Endpoint]]  # where a UDP port of this device may be reached, best first
+    let_in: Callable[[Sequence[int]], None] = lambda ports: (
+        None
+    )  # have the router let packets in to these UDP ports
+    settled: Callable[[int], Awaitable[None]] = _at_once  # wait a little until it is known where one of them leads
 
 
 class RelayService:
@@ -53,7 +61,11 @@ class RelayService:
         members = self._around.members() if self._around.is_willing() else ()
         self.relay.retain(members, self._around.keys_of)
         self.relay.expire(trio.current_time())
+        self._sweep()
+
+    def _sweep(self) -> None:
         self.ports.sweep()
+        self._around.let_in(self.ports.numbers)
 
     async def serve(self, channel: stream.Stream) -> None:
         """Answer a member's requests until it ends the stream."""
@@ -68,7 +80,7 @@ class RelayService:
                         return
                 case Release():
                     self.relay.release(channel.peer, frame.peer, trio.current_time())
-                    self.ports.sweep()
+                    self._sweep()
                     await channel.send(End())
                 case _:
                     raise MalformedError(f"no request for a relay: {type(frame).__name__}")
@@ -80,6 +92,8 @@ class RelayService:
         except NotRelayed as refused:
             await channel.send(Refuse(refused.code, str(refused)))
             return False
+        self._around.let_in(self.ports.numbers)
+        await self._around.settled(pair.port)
         answer = Relayed(tuple(self._around.endpoints(pair.port)), int(LIFETIME_S), token)
         await channel.send(answer)
         if want.carried:
@@ -110,6 +124,6 @@ class RelayService:
                 pair.detach(carrier)
                 side.until_s = trio.current_time()
                 self.relay.expire(trio.current_time())
-                self.ports.sweep()
+                self._sweep()
             elif not isinstance(side.address, Carrier):  # by UDP again: to be asked for, as others are
                 side.until_s = min(side.until_s, trio.current_time() + LIFETIME_S)

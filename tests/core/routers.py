@@ -192,12 +192,18 @@ class Home:
         self._talk = self.keeper.run()
         self._effect: Effect = next(self._talk)
         self.is_woken = False
+        self._is_asked = False
         self._since_s = 0.0  # the effect was begun
 
     @property
     def standing(self) -> Standing:
         """What was shown last."""
         return self.shown[-1]
+
+    def want(self, *ports: int) -> None:
+        """Want these UDP ports beside the doors."""
+        self.keeper.want([(Forward(Transport.UDP, port),) for port in ports])
+        self._is_asked = True
 
     def run(self, for_s: float) -> Standing:
         """Let so much time pass."""
@@ -220,10 +226,11 @@ class Home:
         drive(self.keeper.withdraw(), self._do)
 
     def _end_s(self, rest: Rest) -> float:
-        return self.now_s if rest.wakes and self.is_woken else self._since_s + rest.wait_s
+        is_over = (rest.wakes and self.is_woken) or (rest.heeds and self._is_asked)
+        return self.now_s if is_over else self._since_s + rest.wait_s
 
     def _do(self, effect: Effect) -> Heard:
-        begun_s, data, woken = self.now_s, None, False
+        begun_s, data, woken, asked = self.now_s, None, False, False
         match effect:
             case Show(standing=standing):
                 self.shown.append(standing)
@@ -231,13 +238,14 @@ class Home:
                 self.now_s = max(self.now_s, self._end_s(effect))
                 woken = effect.wakes and self.is_woken
                 self.is_woken = self.is_woken and not effect.wakes
+                asked, self._is_asked = effect.heeds and self._is_asked, self._is_asked and not effect.heeds
             case _:
                 self.sent.append((self.now_s, effect))
                 data = self.router.answer(effect, self.now_s)
                 if data is None and self.router.is_listening:
                     self.now_s += getattr(effect, "wait_s", 5.0)
         is_refused = data is None and isinstance(effect, Datagram) and not self.router.is_listening
-        return Heard(self.now_s, data, self.now_s - begun_s, is_refused, woken)
+        return Heard(self.now_s, data, self.now_s - begun_s, is_refused, woken, asked)
 
 
 def drive(talk: Talk[T], do: Callable[[Effect], Heard]) -> T:

@@ -250,6 +250,116 @@ def test_another_router_at_the_same_address_is_found() -> None:
     assert home.until(lambda: home.standing.by == "UPnP", 1)
 
 
+# --- what is wanted for a while -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("spoken", "name"), SPOKEN)
+def test_what_is_wanted_for_a_while_comes_and_goes_at_once(spoken: str, name: str) -> None:
+    home = Home(of(spoken))
+    home.run(MINUTE_S)
+    home.want(51873, 51874)
+    home.run(0.0)
+    assert home.standing.external == BOTH | {port: Endpoint(ADDRESS, port) for port in (51873, 51874)}
+    assert home.router.own() == OURS | {(17, 51873), (17, 51874)}
+    home.want(51874)
+    home.run(0.0)
+    assert home.standing.external == BOTH | {51874: Endpoint(ADDRESS, 51874)}
+    assert home.router.own() == OURS | {(17, 51874)}
+    home.stop()
+    assert home.router.own() == set()
+
+
+@pytest.mark.parametrize(("spoken", "name"), SPOKEN)
+def test_it_is_kept_as_the_others_are(spoken: str, name: str) -> None:
+    home = Home(of(spoken))
+    home.want(51873)
+    home.run(MINUTE_S)
+    wanted = OURS | {(17, 51873)}
+    assert home.router.own() == wanted, "it was wanted before there was a router"
+    home.router.restart(home.now_s)
+    assert home.until(lambda: home.router.own() == wanted, CHECK_S + 120)
+    home.router.mapped.pop((17, 51873))
+    home.run(HOUR_S + MINUTE_S)
+    assert home.router.own() == wanted, "it was renewed"
+    assert home.standing.external[51873] == Endpoint(ADDRESS, 51873)
+
+
+def test_that_it_is_refused_is_no_complaint_and_it_is_tried_again_with_the_others() -> None:
+    class Small(Router):
+        room = 3
+
+        def _act(self, action: str, values: dict[str, str]) -> tuple[int, dict[str, str]]:
+            is_full = action == "AddPortMapping" and len(self.mapped) >= self.room
+            return (
+                (728, {}) if is_full and int(values["NewInternalPort"]) > 51872 else super()._act(action, values)
+            )
+
+    router = Small(speaks=frozenset({"upnp"}))
+    home = Home(router)
+    home.run(MINUTE_S)
+    home.want(51873)
+    home.run(MINUTE_S)
+    asked = len(home.sent)
+    assert (home.standing.external, home.standing.reason) == (BOTH, None)
+    assert home.router.own() == OURS
+    home.run(MINUTE_S)
+    assert len(home.sent) == asked, "it is not asked for again and again"
+    router.room = 4
+    home.run(HOUR_S)
+    assert home.router.own() == OURS | {(17, 51873)}
+
+
+def test_wishes_without_end_cost_a_handful_of_packets_each_and_hold_up_no_renewal() -> None:
+    home = Home(of("pcp"))
+    home.run(MINUTE_S)
+    before, began_s = len(home.sent), home.now_s
+    for number in range(1000):
+        home.want(*[51873] * (number % 2))
+        home.run(5.0)
+    assert len(home.sent) - before <= 1000 * 2 + 10 * len(OURS), "the wish, and a look"
+    renewed = [
+        at_s
+        for at_s, effect in home.sent
+        if isinstance(effect, Datagram) and effect.data[40:42] == (51872).to_bytes(2, "big") and at_s > began_s
+    ]
+    assert renewed, "its life is two hours, and half of that is over"
+
+
+def test_a_router_that_does_not_know_it_any_more_is_told_once_it_is_wanted_no_more() -> None:
+    home = Home(of("pcp"))
+    home.want(51873)
+    home.run(MINUTE_S)
+    home.router.is_up = False
+    home.want()
+    home.run(20 * MINUTE_S)
+    assert home.standing.reason is Reason.SILENT
+    home.router.is_up = True
+    assert home.until(lambda: home.standing.external == BOTH, 2 * HOUR_S)
+
+
+def test_what_a_silence_has_kept_from_being_renewed_is_renewed_soon() -> None:
+    class Faltering(Router):
+        """It answers so many more requests."""
+
+        left = 1000
+
+        def answer(self, effect: Effect, now_s: float) -> bytes | None:
+            self.left -= 1
+            return super().answer(effect, now_s) if self.left >= 0 else None
+
+    router = Faltering(speaks=frozenset({"pcp"}))
+    home = Home(router)
+    home.run(MINUTE_S)
+    home.is_woken, router.left = True, 1  # a look, and then all is mapped again
+    home.run(MINUTE_S)
+    assert router.left < 0
+    router.left = 1000
+    home.sent.clear()
+    home.run(MINUTE_S)
+    asked = {effect.data[40:42] for _, effect in home.sent if isinstance(effect, Datagram)}
+    assert {port.to_bytes(2, "big") for port in (51871, 51872)} <= asked
+
+
 ANSWERS = st.one_of(
     st.none(),
     st.binary(max_size=80),

@@ -36,6 +36,7 @@ SEEDS = {name: name.encode() * 32 for name in "rabx"}
 RELAY, ALICE, BOB, STRANGER = (NodeId(signing_public(seed)) for seed in SEEDS.values())
 KEYS = dict(zip((ALICE, BOB), PAIR_KEYS.values(), strict=True))
 FIRST_PORT = 29_100  # below those that the system gives to anybody
+OUTSIDE = endpoint("203.0.113.9", 40_000)  # where the router maps the first port
 BOUND_S = 20.0
 
 
@@ -51,6 +52,9 @@ class House:
     at: Endpoint
     service: RelayService = field(init=False)
     is_willing: bool = True
+    has_router: bool = False
+    is_mapped: bool = False  # by that, which takes a moment
+    let_in: list[tuple[int, ...]] = field(default_factory=list)
     members: set[NodeId] = field(default_factory=lambda: {ALICE, BOB, RELAY})
     ties: Ties = field(default_factory=Ties)
 
@@ -58,6 +62,12 @@ class House:
     def holder(self) -> Holder:
         """The relay, as members know it."""
         return Holder(RELAY, (self.at,), frozenset())
+
+    async def settle(self, port: int) -> None:
+        """The router maps a port that is to be let in."""
+        assert port in self.let_in[-1]
+        await trio.sleep(0.01)
+        self.is_mapped = self.has_router
 
     async def visit(self, seed: str = "a") -> Stream:
         """Open a stream to it as a member."""
@@ -78,7 +88,9 @@ async def house() -> AsyncIterator[House]:
         lambda: made.is_willing,
         lambda: made.members,
         lambda node: [KEYS[node]] if node in KEYS else [],
-        lambda port: [endpoint("127.0.0.1", port)],
+        lambda port: [endpoint("127.0.0.1", port), *([OUTSIDE] if made.is_mapped else [])],
+        lambda ports: made.let_in.append(tuple(ports)),
+        made.settle,
     )
     made.service = RelayService(around, FIRST_PORT, entropy)
 
@@ -255,6 +267,22 @@ async def test_ports_that_others_have_are_passed_over() -> None:
             answer = await ask(stream)
         taken.close()
         assert answer.endpoints[0].port == FIRST_PORT + 1
+
+
+async def test_the_router_is_to_let_in_to_ports_in_use_and_its_word_is_waited_for() -> None:
+    async with house() as made, await made.visit() as stream:
+        made.has_router = True
+        answer = await ask(stream)
+        assert answer.endpoints == (endpoint("127.0.0.1", FIRST_PORT), OUTSIDE)
+        assert made.let_in[-1] == (FIRST_PORT,)
+        await stream.send(Release(BOB))
+        assert await stream.receive() == End()
+        assert made.let_in[-1] == ()
+        await ask(stream)
+        assert made.let_in[-1] == (FIRST_PORT,)
+        made.is_willing = False
+        made.service.refresh()
+        assert made.let_in[-1] == ()
 
 
 # --- carried on a stream -------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ device has a public address of IPv4, nothing is sent.
 """
 
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from hashlib import blake2b
 from math import inf
@@ -32,13 +32,16 @@ from clanmeshd.net.mapping.terms import (
     Show,
     Standing,
     Talk,
+    Transport,
 )
 
 if TYPE_CHECKING:
+    from clanmeshd.net.mapping.keeper import Keeper
     from clanmeshd.net.mapping.line import Line
 
 ROUTE_POLL_S: Final = 60.0  # addresses that change are told by the kernel, a route alone is not
 WAKE_PAUSE_S: Final = 300.0  # a container host's addresses come and go: the router is asked no more often for that
+SETTLED_S: Final = 0.5  # for one more port: by PCP it takes 5 ms, by UPnP up to half a second
 WITHDRAW_S: Final = 0.5  # for all mappings together: a stop takes a second at most
 NONCE_BYTES: Final = 12  # RFC 6887, 11.1
 
@@ -68,6 +71,18 @@ class PortMapping:
         """Where others reach a port of ours through the router."""
         found = (each.standing.external.get(port) for each in (self._ipv4, self._ipv6))
         return tuple(place for place in found if place is not None)
+
+    def want(self, ports: Iterable[int]) -> None:
+        """Map these UDP ports as well, and none that was wanted so before."""
+        more = tuple((Forward(Transport.UDP, port),) for port in ports)
+        for uplink in (self._ipv4, self._ipv6):
+            uplink.want(more)
+
+    async def settled(self, port: int) -> None:
+        """Wait until it is known where a wanted port leads. At once where no router maps any; soon in any case."""
+        with trio.move_on_after(SETTLED_S):
+            while self.standing.by is not None and port not in self.standing.external:
+                await self._ipv4.shown.wait()
 
     async def run(self) -> None:
         """Map, renew, and withdraw when cancelled."""
@@ -111,8 +126,12 @@ class Uplink:
         self._need = need
         self._doors = tuple(doors)
         self._secret = secret
+        self.shown = trio.Event()  # set, and replaced, with each standing
         self._changed = changed
-        self._wake = trio.Event()
+        self._more: tuple[Door, ...] = ()
+        self._keeper: Keeper | None = None
+        self._is_woken = self._is_asked = False
+        self._fresh = trio.Event()  # set, and replaced, with either
 
     async def run(self) -> None:
         """Map, renew, and withdraw when cancelled."""
@@ -124,6 +143,14 @@ class Uplink:
                     await self._other_need(needed, watch)
                 else:
                     await self._serve(needed, watch)
+
+    def want(self, more: tuple[Door, ...]) -> None:
+        """Map these as well."""
+        if more != self._more:
+            self._more, self._is_asked = more, True
+            if self._keeper is not None:
+                self._keeper.want(more)
+            self._fresh.set()
 
     async def _serve(self, link: Link, watch: AddressWatch) -> None:
         """Keep the ports mapped until the router or our address is another."""
@@ -152,9 +179,12 @@ class Uplink:
         from clanmeshd.net.mapping.keeper import Keeper
 
         keeper = Keeper(link, self._doors, self._nonces(link), random.Random(), trio.current_time())
+        keeper.want(self._more)
+        self._keeper = keeper
         try:
             await self._perform(line, keeper.run())
         finally:
+            self._keeper = None
             with trio.move_on_after(WITHDRAW_S, shield=True):
                 async with trio.open_nursery() as nursery:
                     for talk in keeper.withdrawals():
@@ -167,7 +197,7 @@ class Uplink:
                 effect = talk.send(await self._do(line, effect))
 
     async def _do(self, line: "Line", effect: Effect) -> Heard:
-        begun_s, data, refused, woken = trio.current_time(), None, False, False
+        begun_s, data, refused, woken, asked = trio.current_time(), None, False, False, False
         match effect:
             case Datagram():
                 data, refused = await line.say(effect)
@@ -176,29 +206,33 @@ class Uplink:
             case Ask():
                 data = await line.ask(effect)
             case Rest():
-                woken = await self._rest(effect)
+                woken, asked = await self._rest(effect)
             case Show():
                 await self._show(effect.standing)
         now_s = trio.current_time()
-        return Heard(now_s, data, now_s - begun_s, refused, woken)
+        return Heard(now_s, data, now_s - begun_s, refused, woken, asked)
 
-    async def _rest(self, effect: Rest) -> bool:
-        """Rest; whether that was ended early."""
-        if not effect.wakes:
-            await trio.sleep(effect.wait_s)
-            return False
+    async def _rest(self, effect: Rest) -> tuple[bool, bool]:
+        """Rest; whether that was ended early by the network, and by a wish. What does not end it is kept."""
         with trio.move_on_after(effect.wait_s):
-            await self._wake.wait()
-        was_set, self._wake = self._wake.is_set(), trio.Event()
-        return was_set
+            while not ((effect.wakes and self._is_woken) or (effect.heeds and self._is_asked)):
+                self._fresh = trio.Event()
+                await self._fresh.wait()
+        woken, asked = effect.wakes and self._is_woken, effect.heeds and self._is_asked
+        self._is_woken, self._is_asked = self._is_woken and not woken, self._is_asked and not asked
+        await trio.lowlevel.checkpoint()
+        return woken, asked
 
     async def _show(self, standing: Standing) -> None:
         if standing != self.standing:
             self.standing = standing
+            self.shown.set()
+            self.shown = trio.Event()
             await self._changed()
 
     def _wake_up(self) -> None:
-        self._wake.set()
+        self._is_woken = True
+        self._fresh.set()
 
     def _nonces(self, link: Link) -> Callable[[Forward], bytes]:
         def nonce_of(forward: Forward) -> bytes:

@@ -8,7 +8,9 @@
 3. Every five minutes it is seen whether the router went on as it was. If not, when router or network may have
    changed, and at half of the life of a mapping, all are mapped again: renewing is the same as mapping.
 4. A router that is silent meanwhile is asked again for some minutes, and given up then.
-5. An address outside that is none of the internet's is behind another NAT: mappings there lead nowhere, and go.
+5. What is wanted beside the doors that stay is mapped when it is asked for, and goes when it is not any more. That
+   a router refuses it is no reason to complain.
+6. An address outside that is none of the internet's is behind another NAT: mappings there lead nowhere, and go.
 """
 
 import ipaddress
@@ -80,7 +82,15 @@ class Keeper:
         self._now_s = now_s  # at the end of the last rest: what is granted later lasts longer than we think
         self._dialect: Dialect | None = None
         self._granted: dict[Forward, int] = {}  # the ports outside
+        self._external: dict[int, Endpoint] = {}  # of each door, by its port here
+        self._refusal: Refused | None = None  # of a door that stays
+        self._more: tuple[Door, ...] = ()  # wanted for a while
+        self._asked: list[Door] = []  # which of these the router was asked for
         self._renew_s = now_s
+
+    def want(self, more: Sequence[Door]) -> None:
+        """Keep these mapped as well, and none that was wanted before: from the end of a rest that heeds it on."""
+        self._more = tuple(more)
 
     def run(self) -> Talk[None]:
         """Keep the ports mapped for ever."""
@@ -108,10 +118,11 @@ class Keeper:
         granted, self._granted = self._granted, {}
         return [dialect.remove(forward, port) for forward, port in granted.items()] if dialect is not None else []
 
-    def _rest(self, wait_s: float) -> Talk[bool]:
-        """Wait; a change of router or network ends that, but not at once. Whether it did."""
-        yield Rest(min(wait_s, CHECK_S_MIN), wakes=False)
-        heard = yield Rest(max(0.0, wait_s - CHECK_S_MIN))
+    def _rest(self, wait_s: float, *, heeds: bool = False) -> Talk[bool]:
+        """Wait; whether a change of router or network has ended that, not at once. A wish does that at once."""
+        heard = yield Rest(min(wait_s, CHECK_S_MIN), wakes=False, heeds=heeds)
+        if not heard.asked:
+            heard = yield Rest(max(0.0, wait_s - CHECK_S_MIN), heeds=heeds)
         self._now_s = heard.now_s
         return heard.woken
 
@@ -151,8 +162,9 @@ class Keeper:
         silences = 0
         while True:
             wait_s = PATIENCE_S if silences else min(CHECK_S, self._renew_s - self._now_s)
-            is_woken = yield from self._rest(wait_s)
+            is_woken = yield from self._rest(wait_s, heeds=True)
             try:
+                yield from self._follow(dialect)
                 is_unchanged = yield from self._is_unchanged(dialect)  # which looks at the address as well
                 if is_woken or self._now_s >= self._renew_s or not is_unchanged:
                     yield from self._map(dialect)
@@ -174,20 +186,48 @@ class Keeper:
     def _map(self, dialect: Dialect) -> Talk[None]:
         """Map or renew all doors. Raises Silent; Refused when no door is had; _Unmapped behind another NAT."""
         self._renew_s = self._now_s + LIFETIME_S_MAX
-        external: dict[int, Endpoint] = {}
-        refusal: Refused | None = None
-        for door in self._doors:
-            try:
-                port = yield from self._map_door(dialect, door)
-            except Refused as refused:
-                refusal = refusal or refused
-                continue
-            assert dialect.external_ip is not None, "a grant tells it"
-            external[door[0].port] = Endpoint(dialect.external_ip, port)
-        if refusal is not None and not external:
-            raise refusal
-        reason = Reason.REFUSED if refusal is not None else None
-        yield Show(Standing(dialect.name, external, reason, str(refusal) if refusal is not None else None))
+        self._external, self._asked = {}, list(self._more)
+        refusals: list[Refused] = []
+        try:
+            for door in self._doors:
+                refusals += yield from self._try(dialect, door)
+            for door in self._asked.copy():
+                yield from self._try(dialect, door)
+        except Silent:
+            self._renew_s = self._now_s  # what was left is to be had as soon as the router answers again
+            raise
+        if refusals and not self._external:
+            raise refusals[0]
+        self._refusal = refusals[0] if refusals else None
+        yield self._standing(dialect)
+
+    def _follow(self, dialect: Dialect) -> Talk[None]:
+        """Map what else is wanted by now, and withdraw what is not any more. Raises as `_map`."""
+        wanted, before = self._more, self._external.copy()
+        for door in [each for each in self._asked if each not in wanted]:
+            self._asked.remove(door)
+            self._external.pop(door[0].port, None)
+            yield from self._remove_all(dialect, door)
+        for door in [each for each in wanted if each not in self._asked]:
+            yield from self._try(dialect, door)
+            self._asked.append(door)
+        if self._external != before:
+            yield self._standing(dialect)
+
+    def _standing(self, dialect: Dialect) -> Show:
+        reason = Reason.REFUSED if self._refusal is not None else None
+        why = str(self._refusal) if self._refusal is not None else None
+        return Show(Standing(dialect.name, dict(self._external), reason, why))
+
+    def _try(self, dialect: Dialect, door: Door) -> Talk[list[Refused]]:
+        """Map one door, or give why it is not had. Raises Silent; _Unmapped behind another NAT."""
+        try:
+            port = yield from self._map_door(dialect, door)
+        except Refused as refused:
+            return [refused]
+        assert dialect.external_ip is not None, "a grant tells it"
+        self._external[door[0].port] = Endpoint(dialect.external_ip, port)
+        return []
 
     def _map_door(self, dialect: Dialect, door: Door) -> Talk[int]:
         """Map all forwards of a door to one port outside; that port."""

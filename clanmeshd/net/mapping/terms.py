@@ -107,10 +107,14 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """Do nothing for a while, or, if that wakes, until the router or the network may have changed."""
+    """Do nothing for a while; if it wakes, until the router or the network may have changed.
+
+    If it heeds wishes, until other doors are wanted.
+    """
 
     wait_s: float
     wakes: bool = True
+    heeds: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +131,8 @@ Effect = Datagram | Search | Ask | Rest | Show
 class Heard:
     """What an effect is resumed with: an answer or None, when, and how long that took.
 
-    `refused`: the router's system says that nobody listens there. `woken`: a rest was ended early.
+    `refused`: the router's system says that nobody listens there. `woken`: a rest was ended early by the network,
+    `asked`: by a wish.
     """
 
     now_s: float
@@ -135,6 +140,7 @@ class Heard:
     waited_s: float = 0.0
     refused: bool = False
     woken: bool = False
+    asked: bool = False
 
 
 Talk = Generator[Effect, Heard, T]

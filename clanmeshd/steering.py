@@ -14,7 +14,7 @@ import trio
 
 from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.keys import NodeId
-from clanmesh_protocol.records import Node
+from clanmesh_protocol.records import Kind, Node
 from clanmesh_protocol.signalling import NatKind
 from clanmeshd import steering_terms as terms
 from clanmeshd.core.effects import Called, Holder, Reflected, SetTunnels
@@ -265,7 +265,8 @@ class Steering:
         mesh, heeded = self.driver.mesh, tuple[object, ...]()
         while True:
             news, pause_ends_s = self.driver.news, trio.current_time() + NEWS_S
-            seen = mesh.up(), mesh.is_blocked, mesh.authority.members  # most news are records of something else
+            nodes = mesh.ledger.version_of(Kind.NODE)  # most news are records of something else
+            seen = mesh.up(), mesh.is_blocked, mesh.authority.members, nodes
             if seen != heeded:
                 heeded = seen
                 self._follow_peers(mesh.peers(instant()))

@@ -21,6 +21,10 @@ from clanmeshd.relays.carrying import Carrier
 FOLLOW_S: Final = 5.0  # how late another tunnel key of a member is heard of (the next one is known for long)
 
 
+def _no_router(ports: Sequence[int]) -> None:
+    """Nobody keeps packets from coming in."""
+
+
 async def _at_once(port: int) -> None:
     await trio.lowlevel.checkpoint()
 
@@ -34,9 +38,7 @@ class Surroundings:
     members: Callable[[], Container[NodeId]]  # those that are current
     keys_of: KeysOf
     endpoints: Callable[[int], Sequence[Endpoint]]  # where a UDP port of this device may be reached, best first
-    let_in: Callable[[Sequence[int]], None] = lambda ports: (
-        None
-    )  # have the router let packets in to these UDP ports
+    let_in: Callable[[Sequence[int]], None] = _no_router  # have the router let packets in to these UDP ports
     settled: Callable[[int], Awaitable[None]] = _at_once  # wait a little until it is known where one of them leads
 
 

@@ -41,7 +41,7 @@ from clanmeshd.overlays import Overlay
 from clanmeshd.reaching import Reach, serve_pack, serve_question
 from clanmeshd.reconcile import Latest, reconcile
 from clanmeshd.relays.own import OwnRelay
-from clanmeshd.resealing import keep_sealed
+from clanmeshd.resealing import Keeper, keep_sealed
 from clanmeshd.rollout.machine import Rollout
 from clanmeshd.secrets.place import PlacementError, place
 from clanmeshd.sizing import Sizing, System
@@ -80,6 +80,7 @@ class Clan:
     traversal: Traversal
     carriage: Carriage
     sizing: Sizing
+    keeper: Keeper
     ties: stream.Ties = field(default_factory=stream.Ties)
     mapping: PortMapping | None = None  # None: switched off
     adopted: Latest[Membership] = field(default_factory=Latest)  # with another discovery secret, for mDNS
@@ -146,7 +147,7 @@ async def run_clan(
             nursery.start_soon(clan.carriage.run)
             nursery.start_soon(clan.names.run, driver.slots.names)
             nursery.start_soon(_keep_secrets, clan)
-            nursery.start_soon(keep_sealed, driver, keys)
+            nursery.start_soon(keep_sealed, driver, clan.keeper)
             nursery.start_soon(Alerting(driver).run)
             nursery.start_soon(clan.rollout.run, driver.slots.rollout)
             nursery.start_soon(watch_upstream, clan)
@@ -196,8 +197,8 @@ def _assemble(config: Config, store: Store, keys: DeviceKeys, membership: Member
         traversal.tunnels, System(config.interface), lambda: frozenset(each.ip for each in driver.mesh.endpoints)
     )
     overlay.seen = sizing.seen
-    parts = overlay, names, rollout, reach, relay, traversal, Carriage(driver, reach), sizing, ties
-    clan = Clan(config, store, keys, membership, driver, status, *parts)
+    parts = overlay, names, rollout, reach, relay, traversal, Carriage(driver, reach), sizing
+    clan = Clan(config, store, keys, membership, driver, status, *parts, Keeper(driver.mesh, keys), ties)
     mapping = clan.mapping = relay.mapping = _port_mapping(clan)
     if mapping is not None:
         traversal.mapped = lambda: mapping.external(config.tunnel_port)

@@ -20,14 +20,12 @@ from clanmeshd.core.mesh import Mesh
 from clanmeshd.core.wanted import DISCOVERY_NAME, newest_secrets
 from clanmeshd.driver import Driver, instant
 from clanmeshd.net import mdns
-from clanmeshd.secrets.grants import exposed_to
 from clanmeshd.secrets.sealing import SealedError, bytes_of_random_value, open_secret
 from clanmeshd.store import Membership
 
 FORMER_MAX: Final = 4  # removals while a device was away; each is one more hash for each tag heard
 FORMER_S: Final = 90 * 86_400  # a device that was away for longer comes back by an address that it knows
 CHECK_S: Final = 1.0  # how soon a changed secret is taken over, and announced
-REPLACED_S_MAX: Final = 5.0  # that somebody who invites waits for a new one: members that are up take a second
 
 _DEPENDS_ON: Final = (*AUTHORITY_KINDS, Kind.SECRET)
 
@@ -55,23 +53,6 @@ def told_secret(mesh: Mesh, keys: DeviceKeys) -> bytes | None:
     except SealedError:
         return None  # not sealed to this device yet, or nonsense: what it knows is as good as before
     return secret if len(secret) == DISCOVERY_BYTES else None
-
-
-async def settled_secret(driver: Driver, keys: DeviceKeys, membership: Callable[[], Membership]) -> bytes:
-    """The discovery secret for somebody new: of a moment ago a removed device may have known it.
-
-    Members replace it at once then, and announce the old one no more, so that is waited for; but not for long.
-    """
-    with trio.move_on_after(REPLACED_S_MAX):
-        while _is_exposed(driver.mesh):
-            await driver.quiet(driver.news, CHECK_S, 0.0)
-    return told_secret(driver.mesh, keys) or membership().discovery
-
-
-def _is_exposed(mesh: Mesh) -> bool:
-    items, revoked = newest_secrets(mesh.ledger, mesh.authority), mesh.authority.revoked
-    item = next((each for each in items if each.name == DISCOVERY_NAME), None)
-    return bool(revoked if item is None else exposed_to(item, revoked))
 
 
 async def follow_secret(

@@ -6,9 +6,11 @@ or the members that answer have changed, and now and then for what only time bri
 
 import logging
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, Final
+
+import trio
 
 from clanmesh_protocol.errors import ProtocolError
 from clanmesh_protocol.keys import DeviceKeys, NodeId
@@ -20,7 +22,7 @@ from clanmeshd.core.mesh import Mesh
 from clanmeshd.core.wanted import DISCOVERY_NAME, newest_secrets, node_record
 from clanmeshd.driver import Driver, instant
 from clanmeshd.nearby import told_secret
-from clanmeshd.secrets.grants import Onlooker, Task, Turns, marked, rerolls, reseals
+from clanmeshd.secrets.grants import Onlooker, Task, Turns, exposed_to, marked, rerolls, reseals
 from clanmeshd.secrets.sealing import (
     EPOCH_STEP,
     SealedError,
@@ -30,19 +32,21 @@ from clanmeshd.secrets.sealing import (
     seal_anew,
     takes_seals,
 )
+from clanmeshd.store import Membership
 
 CHECK_S: Final = 1.0  # a new member waits for its secrets about so long
 RECHECK_S: Final = 60.0  # memberships end and are renewed by the clock alone
 REROLL_PAUSE_S: Final = 10.0  # of one secret: whoever brings in exposed values on purpose is no faster than this
+REPLACED_S_MAX: Final = 5.0  # that somebody who invites waits for a new one: members that are up take a second
 NAMES_REMEMBERED_MAX: Final = 1024
+_DISCOVERY: Final = frozenset({DISCOVERY_NAME})
 _DEPENDS_ON: Final = (Kind.AUTHORITY, Kind.CREDENTIAL, Kind.REVOCATION, Kind.REDEMPTION, Kind.NODE, Kind.SECRET)
 
 log = logging.getLogger(__name__)
 
 
-async def keep_sealed(driver: Driver, keys: DeviceKeys) -> None:
+async def keep_sealed(driver: Driver, keeper: "Keeper") -> None:
     """Seal again and replace for ever what this device is the one to."""
-    keeper = Keeper(driver.mesh, keys)
     seen: tuple[int, frozenset[NodeId], int] | None = None
     while True:
         news, now, up = driver.news, instant(), driver.mesh.up()
@@ -52,6 +56,23 @@ async def keep_sealed(driver: Driver, keys: DeviceKeys) -> None:
                 seen = current
             await driver.settle()
         await driver.quiet(news, RECHECK_S if seen == current else 0.0, CHECK_S)
+
+
+async def settled_secret(driver: Driver, keeper: "Keeper", membership: Callable[[], Membership]) -> bytes:
+    """The discovery secret for somebody new: one that somebody may know who is out is about to be replaced.
+
+    Members that are up do so at once, and announce the old one no more, so that is waited for; but not for long.
+    Where nobody does, this device does it itself: a token with the old one would find nobody later.
+    """
+    with trio.move_on_after(REPLACED_S_MAX):
+        while keeper.is_discovery_known():
+            await driver.quiet(driver.news, CHECK_S, 0.0)
+    if keeper.is_discovery_known():
+        keeper.replace_discovery(instant())
+        await driver.settle()
+    if driver.mesh.has_arrived:
+        keeper.look()  # who is invited may be out again before the next look, and knows this one
+    return told_secret(driver.mesh, keeper.keys) or membership().discovery
 
 
 def sealing_keys(mesh: Mesh) -> dict[NodeId, bytes]:
@@ -83,24 +104,45 @@ class Keeper:
         if not self.mesh.authority.is_member(self.keys.node):
             return True
         published, items = sealing_keys(self.mesh), newest_secrets(self.mesh.ledger, self.mesh.authority)
-        common: dict[str, Any] = {
+        members, common = self.mesh.authority.members, self._common(published, up, now)
+        known = rerolls(items, members, **common, outdated=_DISCOVERY if self.look() else ())
+        done = [self._reroll(task, published, now) for task in self._replacing.own(known, now.monotonic_s)]
+        for task in self._sealing.own(reseals(items, members, **common), now.monotonic_s):
+            self._seal_again(task, published, now)
+        return all(done)
+
+    def _common(self, published: dict[NodeId, bytes], up: Collection[NodeId], now: Instant) -> dict[str, Any]:
+        return {
             "own": self.keys.node,
             "up": up,
             "sealing_keys": published.keys(),
             "now_unix_s": now.unix_s,
             "revoked": self.mesh.authority.revoked,
         }
-        members, now_s = self.mesh.authority.members, now.monotonic_s
-        known = rerolls(items, members, **common, outdated=self._outdated())
-        done = [self._reroll(task, published, now) for task in self._replacing.own(known, now_s)]
-        for task in self._sealing.own(reseals(items, members, **common), now_s):
-            self._seal_again(task, published, now)
-        return all(done)
 
-    def _outdated(self) -> frozenset[str]:
-        """What somebody may know who is out, though no record says so."""
-        is_outdated = self._onlooker.look(self.mesh.authority.revoked, told_secret(self.mesh, self.keys))
-        return frozenset({DISCOVERY_NAME}) if is_outdated else frozenset()
+    def look(self) -> bool:
+        """Look on: whether somebody who is out was told the discovery secret, though no record says so."""
+        return self._onlooker.look(self.mesh.authority.revoked, told_secret(self.mesh, self.keys))
+
+    def is_discovery_known(self) -> bool:
+        """Whether somebody who is out may know the discovery secret of this moment."""
+        revoked, found = self.mesh.authority.revoked, self._discovery()
+        if not found:
+            return bool(revoked)
+        has_seen = self._onlooker.sees(revoked, told_secret(self.mesh, self.keys))
+        return has_seen or bool(exposed_to(found[0], revoked))
+
+    def replace_discovery(self, now: Instant) -> None:
+        """Replace the discovery secret, whoever's turn it is: a person waits for that."""
+        published = sealing_keys(self.mesh)
+        common = self._common(published, (), now)
+        for task in rerolls(self._discovery(), self.mesh.authority.members, **common, outdated=_DISCOVERY):
+            self._rerolled_s.pop(DISCOVERY_NAME, None)
+            self._reroll(task, published, now)
+
+    def _discovery(self) -> list[WantedSecret]:
+        items = newest_secrets(self.mesh.ledger, self.mesh.authority)
+        return [item for item in items if item.name == DISCOVERY_NAME]
 
     def _seal_again(self, task: Task, published: dict[NodeId, bytes], now: Instant) -> None:
         assert task.item is not None, "what is sealed again stands already"

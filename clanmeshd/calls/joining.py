@@ -27,7 +27,7 @@ from clanmeshd.core.mesh import Peer
 from clanmeshd.core.subjects import State
 from clanmeshd.core.wanted import node_record, overlay_address, overlay_prefix
 from clanmeshd.driver import instant
-from clanmeshd.nearby import settled_secret
+from clanmeshd.resealing import settled_secret
 from clanmeshd.store import Membership
 
 if TYPE_CHECKING:
@@ -82,9 +82,9 @@ async def invite(daemon: "Daemon", args: dict[str, Any], conversation: Conversat
     if ttl_s > INVITE_DAYS_MAX * 86_400:
         why = f"it can be good for {INVITE_DAYS_MAX} days at most"
         raise Fault("usage", "the invite", why, f"give --expires {INVITE_DAYS_MAX}d, or less")
-    token = await _make_token(clan, args, uses, int(time.time()) + ttl_s)
+    token, withdrawn = await _make_token(clan, args, uses, int(time.time()) + ttl_s)
     return {
-        "withdrawn": await close_earlier(clan, token.invite_id),
+        "withdrawn": withdrawn,
         "token": encode_token(token),
         "id": token.invite_id.hex()[:16],
         "expires_unix_s": token.expires_unix_s,
@@ -92,13 +92,15 @@ async def invite(daemon: "Daemon", args: dict[str, Any], conversation: Conversat
     }
 
 
-async def _make_token(clan: Clan, args: dict[str, Any], uses: int, expires_unix_s: int) -> Token:
+async def _make_token(clan: Clan, args: dict[str, Any], uses: int, expires_unix_s: int) -> tuple[Token, list[str]]:
+    """The token, and which earlier invites were withdrawn for it. That calls for another discovery secret."""
     seed = os.urandom(32)
     content = _invite(clan, args, signing_public(seed), uses, expires_unix_s)
-    discovery = await settled_secret(clan.driver, clan.keys, lambda: clan.membership)
     record = clan.mesh.publish(content, slot=fingerprint_slot(content.key), now=instant())
     await clan.driver.settle()
-    return Token(
+    withdrawn = await close_earlier(clan, record.id)
+    discovery = await settled_secret(clan.driver, clan.keeper, lambda: clan.membership)
+    token = Token(
         clan=clan.membership.clan,
         clan_name=clan.membership.name,
         invite_seed=seed,
@@ -110,6 +112,7 @@ async def _make_token(clan: Clan, args: dict[str, Any], uses: int, expires_unix_
         expires_unix_s=expires_unix_s,
         endpoints=_doors(clan),
     )
+    return token, withdrawn
 
 
 def _invite(clan: Clan, args: dict[str, Any], key: bytes, uses: int, expires_unix_s: int) -> Invite:

@@ -180,8 +180,13 @@ class Onlooker:
 
     def look(self, revoked: frozenset[NodeId], value: bytes | None) -> bool:
         """Whether the value, None where there is none, is to be replaced: since it came somebody was removed."""
-        has_removal = self._revoked is not None and not revoked <= self._revoked
-        if has_removal and value == self._value:
+        is_outdated = self.sees(revoked, value)
+        if is_outdated:
             self._outdated = value
         self._revoked, self._value = revoked, value
-        return value is not None and value == self._outdated
+        return is_outdated
+
+    def sees(self, revoked: frozenset[NodeId], value: bytes | None) -> bool:
+        """What `look` would say at this moment."""
+        has_removal = self._revoked is not None and not revoked <= self._revoked
+        return value is not None and (value == self._outdated or (has_removal and value == self._value))

@@ -28,6 +28,7 @@ from clanmeshd.driver import Driver, instant
 from clanmeshd.founding import Founded, found
 from clanmeshd.joining import make_join
 from clanmeshd.net.strangers import Strangers
+from clanmeshd.resealing import Keeper
 from clanmeshd.status import OwnStatus
 from clanmeshd.store import Membership, Store
 
@@ -79,7 +80,7 @@ class Device:
         names = SimpleNamespace(view=lambda: None, problem=lambda: None)
         traversal = SimpleNamespace(standing=lambda node: None)
         sizing = SimpleNamespace(size_of=lambda node: None)
-        parts = status, overlay, names, rollout, None, None, traversal, None, sizing
+        parts = status, overlay, names, rollout, None, None, traversal, None, sizing, Keeper(self.mesh, keys)
         self.clan = Clan(config, store, keys, membership, driver, *parts)  # type: ignore[arg-type]
         self._daemon = SimpleNamespace(
             need_clan=lambda: self.clan,

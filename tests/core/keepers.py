@@ -35,10 +35,15 @@ class Keepers:
                 return made
         raise AssertionError("devices go on replacing one another's values")
 
+    def of(self, name: str) -> Keeper:
+        """A device's own."""
+        device = self.house[name]
+        return self._keepers.setdefault(name, Keeper(device.mesh, device.keys))
+
     def keep(self, name: str, up: Collection[str]) -> int:
         """Let one device keep the secrets, which sees those of `up` answer. Gives how many records it made."""
         device = self.house[name]
-        keeper = self._keepers.setdefault(name, Keeper(device.mesh, device.keys))
+        keeper = self.of(name)
         before = {record.id for record in device.mesh.ledger.records()}
         now = instant()
         alive = frozenset(self.house[each].keys.node for each in up)

@@ -63,7 +63,7 @@ async def test_who_waits_for_news_sleeps_until_there_are_some(house: Household, 
     clan = house["desk"].clan
     steps = Steps()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(keep_sealed, clan.driver, clan.keys)
+        nursery.start_soon(keep_sealed, clan.driver, clan.keeper)
         nursery.start_soon(follow_secret, clan.driver, clan.keys, lambda: clan.membership, lambda adopted: None)
         nursery.start_soon(Alerting(clan.driver).run)
         await trio.sleep(60)

@@ -7,17 +7,19 @@ from typing import Any, cast
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.limits import DISCOVERY_BYTES, RECIPIENTS_MAX
 from clanmesh_protocol.records import SINGLE_SLOT, Secret
+from clanmesh_protocol.tokens import decode_token_untrusted
 from clanmeshd.core.audience import EVERYONE, recipients
 from clanmeshd.core.mesh import Mesh
 from clanmeshd.core.roster import Member
 from clanmeshd.core.wanted import DISCOVERY_NAME, node_record
 from clanmeshd.driver import Driver, instant
-from clanmeshd.nearby import FORMER_MAX, FORMER_S, former_secrets, renewed, settled_secret, told_secret
-from clanmeshd.resealing import REROLL_PAUSE_S, Keeper
+from clanmeshd.nearby import FORMER_MAX, FORMER_S, former_secrets, renewed, told_secret
+from clanmeshd.resealing import CHECK_S, REPLACED_S_MAX, REROLL_PAUSE_S, Keeper, settled_secret
 from clanmeshd.secrets.grants import MARK, MARKS_MAX, TURN_S, Onlooker, exposed_to, holders, marked
 from tests.core.households import Device, Household
 from tests.core.keepers import Keepers, item_of, opened
@@ -263,14 +265,27 @@ async def test_the_discovery_secret_changes_with_each_removal(house: Household) 
 class Inviting:
     """A driver as far as an invite asks for news: with each, the clan's secrets are kept."""
 
-    mesh: Mesh
     keepers: Keepers
+    mesh: Mesh
+    among: tuple[str, ...] = ()  # who keeps them; all, if it is not said
     news: trio.Event = field(default_factory=trio.Event)
     asked: int = 0
 
     async def quiet(self, news: trio.Event, within_s: float, pause_s: float) -> None:
         self.asked += 1
-        await self.keepers.rest()
+        await self.keepers.rest(*self.among)
+        await trio.sleep(within_s)
+
+    async def settle(self) -> None:
+        """What was published is sent at once."""
+
+
+async def invited(house: Household, keepers: Keepers, *among: str) -> tuple[bytes, int]:
+    """What the desk gives in a token, and how often it waited for others."""
+    desk = house["desk"]
+    driver = Inviting(keepers, desk.mesh, among)
+    secret = await settled_secret(cast(Driver, driver), keepers.of("desk"), lambda: desk.clan.membership)
+    return secret, driver.asked
 
 
 async def test_who_is_invited_right_after_a_removal_gets_the_new_one(house: Household) -> None:
@@ -278,10 +293,53 @@ async def test_who_is_invited_right_after_a_removal_gets_the_new_one(house: Hous
     for name in ("phone", "tv"):
         former = told_secret(desk.mesh, desk.keys) or desk.clan.membership.discovery
         await remove(house, name)
-        driver = Inviting(desk.mesh, keepers)
-        secret = await settled_secret(cast(Driver, driver), desk.keys, lambda: desk.clan.membership)
-        assert driver.asked == 1
+        secret, asked = await invited(house, keepers)
+        assert asked == 1
         assert secret == told_secret(desk.mesh, desk.keys) != former
+
+
+async def test_who_is_invited_right_after_another_invite_was_withdrawn_gets_the_new_one(house: Household) -> None:
+    """No record says that somebody knows the old one: who looked on does."""
+    desk, keepers = house["desk"], Keepers(house)
+    await remove(house, "phone")
+    await keepers.rest()
+    for _ in range(2):
+        former = told_secret(desk.mesh, desk.keys)
+        token = await desk.call("invite")
+        await desk.call("invite-revoke", id=token["id"])
+        secret, asked = await invited(house, keepers)
+        assert asked >= 1
+        assert secret == told_secret(desk.mesh, desk.keys) != former
+    assert (await invited(house, keepers))[1] == 0, "nobody waits for anything without a reason"
+
+
+async def test_where_nobody_replaces_it_who_invites_does(house: Household, autojump_clock: MockClock) -> None:
+    """Whose turn it is has just started, is stuck, or has replaced one a moment ago and pauses."""
+    desk, keepers = house["desk"], Keepers(house)
+    await remove(house, "phone")
+    await keepers.rest()
+    gone = await desk.call("invite")
+    await desk.call("invite-revoke", id=gone["id"])
+    former, begun_s = told_secret(desk.mesh, desk.keys), trio.current_time()
+    secret, _ = await invited(house, keepers, "tv" if in_turn(house)[0] != "tv" else "nas")
+    assert secret == told_secret(desk.mesh, desk.keys) != former
+    assert trio.current_time() - begun_s <= REPLACED_S_MAX + CHECK_S
+    await house.share()
+    assert {told_secret(device.mesh, device.keys) for device in house} == {secret}
+
+
+async def test_a_second_token_for_a_place_has_the_secret_that_follows_the_first_ones_withdrawal(
+    house: Household, autojump_clock: MockClock
+) -> None:
+    desk = house["desk"]
+    await remove(house, "phone")
+    desk.clan.keeper.keep({desk.keys.node}, instant(), has_arrived=True)
+    told = []
+    for _ in range(2):
+        answer = await desk.call("invite", succeeds="tv")
+        told.append(decode_token_untrusted(answer["token"]).discovery)
+    assert len(answer["withdrawn"]) == 1
+    assert told[1] == told_secret(desk.mesh, desk.keys) != told[0]
 
 
 async def test_a_withdrawn_invite_changes_it_too_and_later_members_get_it(house: Household) -> None:

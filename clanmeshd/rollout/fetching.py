@@ -29,6 +29,7 @@ from clanmeshd.rollout.transfer import FETCH_TIMEOUT_S, fetch_untrusted
 
 STALL_S: Final = 5.0  # without a byte: the holder is gone, and another one goes on with the rest
 FAIR_BYTES: Final = 65_536  # in that time, or the next holder is asked: others may have a better line
+FAIR_S: Final = 60.0  # likewise for all that a holder says is to come: it may say any size, to keep us for long
 GIT_TRIAL_S: Final = 30.0  # likewise where git's own protocol tells nothing until all has come
 ANSWER_S: Final = 6.0  # to the first byte: a holder may wait for the commit itself
 HOLDERS_MAX: Final = 8  # asked for one commit in one round
@@ -175,7 +176,7 @@ async def _receive(this: _Round, holder: Holder) -> bool:
             _check(pack, want)
             part.name, part.base, part.size = pack.name, pack.base, pack.offset
             patience.deadline = trio.current_time() + STALL_S
-            enough = 1 if this.patient else FAIR_BYTES
+            enough = 1 if this.patient else max(FAIR_BYTES, (pack.size - pack.offset) * STALL_S / FAIR_S)
             come = 0
 
             def alive(count: int) -> None:

@@ -82,6 +82,23 @@ async def test_one_that_trickles_is_left_for_the_next(tmp_path: Path, author: Au
     assert second.served == 1
 
 
+async def test_one_that_says_it_has_much_and_brings_it_slowly_is_left(
+    tmp_path: Path, author: Author, alice: Key
+) -> None:
+    """Enough not to be called still, of a pack that would take the better part of an hour."""
+    first, second, device = make_devices(tmp_path, alice, 3)
+    given = await _give(author, alice, first, second)
+
+    @asynccontextmanager
+    async def much(want: WantPack, client: NodeId) -> AsyncIterator[tuple[Pack, Iterator[bytes]]]:
+        yield Pack(bytes(20), (), 200 << 20, 0), iter([bytes(200 << 20)])
+
+    first.offer = much  # type: ignore[method-assign]
+    _trickle(first, 10_000)
+    await _obtain(device, given)
+    assert second.served == 1
+
+
 async def test_a_slow_line_is_borne_where_there_is_no_better_one(
     tmp_path: Path, author: Author, alice: Key, monkeypatch: pytest.MonkeyPatch
 ) -> None:

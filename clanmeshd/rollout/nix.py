@@ -40,6 +40,7 @@ EVALUATION: Final = (
     *("--option", "accept-flake-config", "false"),
     *("--option", "allow-import-from-derivation", "false"),
     *("--option", "use-registries", "false"),
+    *("--option", "eval-cache", "false"),  # a file for each commit, never removed, and none is evaluated twice
     *("--no-write-lock-file", "--no-update-lock-file"),
 )
 

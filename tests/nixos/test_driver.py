@@ -120,6 +120,18 @@ async def test_a_system_is_built_and_kept(bench: Bench) -> None:
     assert not exists(revision.checkout)
 
 
+async def test_evaluating_leaves_nothing_behind_for_each_commit(bench: Bench) -> None:
+    """Nix would keep a data base of what each of them came to, for ever, and none is evaluated twice."""
+
+    def files() -> set[Path]:
+        return {path for path in (bench.root / "rollout" / "nix").rglob("*") if "gitv3" not in path.parts}
+
+    await bench.build(await bench.commit(flake()))
+    before = files()
+    await bench.build(await bench.commit(flake(more="# another\n")))
+    assert files() == before
+
+
 def exists(*parts: str | Path) -> bool:
     return Path(*parts).exists()
 

@@ -290,7 +290,7 @@ async def _serve_streams(clan: Clan, listeners: list[trio.SocketListener]) -> No
                     await clan.rollout.offers.upload_pack(pipe, channel.peer)
             case Purpose.STORE:
                 async with stream.Pipe(channel) as pipe:
-                    await clan.rollout.serve_store(pipe)
+                    await clan.rollout.serve_store(pipe, channel.peer)
             case Purpose.PACK:
                 await serve_pack(clan.rollout.offers, channel)
             case Purpose.ROLLOUT:

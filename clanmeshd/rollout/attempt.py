@@ -10,6 +10,7 @@ from typing import Final
 
 import trio
 
+from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.records import RolloutState
 from clanmeshd.core.effects import HeadClaim
 from clanmeshd.rollout import steward
@@ -85,9 +86,9 @@ class Attempt:
         memory = self._journal.memory
         return commit != memory.good and memory.failure_of(commit) is None
 
-    async def serve_store(self, place: Place, stream: trio.abc.HalfCloseableStream) -> None:
-        """Give a member this device's store to read, if it is a builder."""
-        await self._workshop.serve_store(self._journal.memory.good, place, stream)
+    async def serve_store(self, place: Place, stream: trio.abc.HalfCloseableStream, client: NodeId) -> None:
+        """Give a member this device's store to read, if this is a builder."""
+        await self._workshop.serve_store(self._journal.memory.good, place, stream, client)
 
     def reboot_reasons(self) -> list[str]:
         """What of the running revision is used only after the next start, by name."""

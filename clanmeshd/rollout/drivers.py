@@ -16,6 +16,7 @@ from typing import Final, Protocol
 import trio
 
 from clanmesh_protocol.control import Fault
+from clanmesh_protocol.keys import NodeId
 from clanmeshd import process
 from clanmeshd.core.effects import Holder
 from clanmeshd.files import sync_directory
@@ -35,6 +36,7 @@ from clanmeshd.rollout.build import (
     unfinished,
 )
 from clanmeshd.rollout.git import one_line
+from clanmeshd.rollout.places import Places, Taken
 from clanmeshd.rollout.repository import Repository
 from clanmeshd.rollout.scripts import end_leftovers
 from clanmeshd.rollout.selection import short
@@ -43,6 +45,7 @@ from clanmeshd.rollout.toplevel import reboot_reasons
 STALLS_MAX: Final = 3  # of one revision: a machine that is busy today gets two more chances
 
 LENT_AT_ONCE_MAX: Final = 4  # readers of this device's store: each is a process and a line's whole width
+LENT_EACH_MAX: Final = 2  # to one member: Nix opens the next connection while the one before it ends
 BOOTED: Final = Path("/run/booted-system")
 ROOTS: Final = "roots"  # of the garbage collector: links to systems, named like their commits
 
@@ -159,6 +162,7 @@ class Workshop:
         self._directory = directory
         self._stores = stores
         self._lending = trio.CapacityLimiter(LENT_AT_ONCE_MAX)
+        self._borrowers = Places(LENT_EACH_MAX)
         self._checkouts = directory / "checkouts"
         self._repository = repository
         self._drivers: dict[str, Driver] = {}
@@ -231,7 +235,9 @@ class Workshop:
         root = self._directory / ROOTS / good.hex() if good is not None else None
         return reboot_reasons(BOOTED, root) if root is not None and root.exists() else []
 
-    async def serve_store(self, good: bytes | None, place: Place, stream: trio.abc.HalfCloseableStream) -> None:
+    async def serve_store(
+        self, good: bytes | None, place: Place, stream: trio.abc.HalfCloseableStream, client: NodeId
+    ) -> None:
         """Give a member this device's store to read, if the commit that runs here names it as a builder."""
         from clanmeshd.rollout.store import serve_store, signing_key
 
@@ -239,8 +245,11 @@ class Workshop:
             config = await read_config(self._repository, good) if good is not None else None
             if config is not None and config.driver == NIXOS and is_builder(config, place):
                 await trio.to_thread.run_sync(lambda: self._nix.mkdir(mode=0o700, parents=True, exist_ok=True))
-                async with self._lending:
-                    await serve_store(self._nix, await signing_key(self._nix, place.node_name), stream)
+                with self._borrowers.take(client):
+                    async with self._lending:
+                        await serve_store(self._nix, await signing_key(self._nix, place.node_name), stream)
+        except Taken:
+            return  # to the borrower it is no builder, for as long as it reads elsewhere
         except (Fault, OSError) as error:
             _log.info("the store could not be lent to another member: %s", error)
 

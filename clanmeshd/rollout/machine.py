@@ -21,6 +21,7 @@ from typing import Any, Final, Protocol
 import trio
 
 from clanmesh_protocol.control import Fault
+from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.records import RolloutState
 from clanmeshd.core.effects import SetRollout
 from clanmeshd.files import Files, RealFiles
@@ -138,10 +139,10 @@ class Rollout:
         except OSError as error:
             raise _failed("the push", error) from error
 
-    async def serve_store(self, stream: trio.abc.HalfCloseableStream) -> None:
+    async def serve_store(self, stream: trio.abc.HalfCloseableStream, client: NodeId) -> None:
         """Give one member this device's store to read, if this is a builder."""
         if self._opened and self._claims is not None:
-            await self._attempt.serve_store(self._place(self._claims), stream)
+            await self._attempt.serve_store(self._place(self._claims), stream, client)
 
     def view(self) -> dict[str, Any]:
         """The result of `rollout-status`."""

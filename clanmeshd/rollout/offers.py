@@ -1,8 +1,7 @@
 """The published commits, as others get them: as packs, or by git's own protocol."""
 
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from typing import Final
 
 import trio
@@ -11,6 +10,7 @@ from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.stream_rollout import Pack, WantPack
 from clanmeshd.rollout.objects import Objects
 from clanmeshd.rollout.packs import NoPack, Packs
+from clanmeshd.rollout.places import Places, Taken
 from clanmeshd.rollout.transfer import SERVED_AT_ONCE_MAX, serve_upload_pack
 
 SERVED_EACH_MAX: Final = 2  # of one member at once: what it gets now, and what was cut off a moment ago
@@ -32,35 +32,22 @@ class Offers:
         self._prepare = prepare
         self._note_trouble = note_trouble
         self._serving = trio.CapacityLimiter(SERVED_AT_ONCE_MAX)
-        self._clients: Counter[NodeId] = Counter()
+        self._places = Places(SERVED_EACH_MAX)
 
     async def upload_pack(self, stream: trio.abc.Stream, client: NodeId | None = None) -> None:
         """Serve one client of git (None: a user of this device), until it or git is done."""
         try:
             await self._prepare()
-            with self._count(client):
+            with self._place(client):
                 async with self._serving:
                     await serve_upload_pack(self._objects, stream)
-        except NoPack:
+        except Taken:
             return  # git has no words for that: it sees the stream end, and asks another member
         except OSError as error:
             self._note_trouble(str(error))
 
-    @contextmanager
-    def _count(self, client: NodeId | None) -> Iterator[None]:
-        """Count a member in, so that none takes the place of all others. Raises NoPack."""
-        if client is None:
-            yield
-            return
-        if self._clients[client] >= SERVED_EACH_MAX:
-            raise NoPack("busy", "this member is served already")
-        self._clients[client] += 1
-        try:
-            yield
-        finally:
-            self._clients[client] -= 1
-            if not self._clients[client]:
-                del self._clients[client]
+    def _place(self, client: NodeId | None) -> AbstractContextManager[None]:
+        return self._places.take(client) if client is not None else nullcontext()
 
     @asynccontextmanager
     async def pack(self, want: WantPack, client: NodeId) -> AsyncIterator[tuple[Pack, Iterator[bytes]]]:
@@ -68,13 +55,15 @@ class Offers:
 
         The block is left early when it takes too long.
         """
-        with self._count(client):
-            async with AsyncExitStack() as stack:
-                try:
-                    await self._prepare()
-                    offered = await stack.enter_async_context(self._packs.offer(want))
-                except OSError as error:
-                    self._note_trouble(str(error))
-                    raise NoPack("absent", "this device has trouble with its disk") from error
-                with trio.move_on_after(SERVE_PACK_TIMEOUT_S):
-                    yield offered
+        async with AsyncExitStack() as stack:
+            try:
+                stack.enter_context(self._places.take(client))
+                await self._prepare()
+                offered = await stack.enter_async_context(self._packs.offer(want))
+            except Taken as taken:
+                raise NoPack("busy", "this member is served already") from taken
+            except OSError as error:
+                self._note_trouble(str(error))
+                raise NoPack("absent", "this device has trouble with its disk") from error
+            with trio.move_on_after(SERVE_PACK_TIMEOUT_S):
+                yield offered

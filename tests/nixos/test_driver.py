@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import trio
+import trio.testing
 
-from clanmeshd.rollout import drivers
+from clanmesh_protocol.keys import NodeId
+from clanmeshd.rollout import drivers, store
 from clanmeshd.rollout.activation import NIXOS, Revision
 from clanmeshd.rollout.build import BuildFailed, BuildStalled, Place
 from clanmeshd.rollout.drivers import Workshop
@@ -266,6 +269,32 @@ async def test_a_build_that_hangs_has_three_tries(bench: Bench) -> None:
             await bench.build(commit)
     with pytest.raises(BuildFailed, match="3 times"):
         await bench.build(commit)
+
+
+async def test_no_member_takes_all_places_at_a_builders_store(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each reader may take hours, and there are a few places."""
+    lent: list[trio.abc.HalfCloseableStream] = []
+
+    async def lend(home: Path, key: object, stream: trio.abc.HalfCloseableStream) -> None:
+        lent.append(stream)
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(store, "serve_store", lend)
+    good = await bench.commit(flake(), clan_toml=f'{CLAN_TOML}builders = ["nas.cellar"]\n')
+    place = Place("nas.cellar", (), bench.root)
+    greedy, honest = (trio.testing.memory_stream_pair()[0] for _ in range(2))
+    async with trio.open_nursery() as nursery:
+        for _ in range(drivers.LENT_AT_ONCE_MAX + 1):
+            nursery.start_soon(bench.workshop.serve_store, good, place, greedy, NodeId(bytes(32)))
+        await trio.testing.wait_all_tasks_blocked(0.1)
+        nursery.start_soon(bench.workshop.serve_store, good, place, honest, NodeId(bytes([1] * 32)))
+        with trio.fail_after(10):
+            while honest not in lent:
+                await trio.sleep(0.01)
+        assert lent == [greedy] * drivers.LENT_EACH_MAX + [honest]
+        nursery.cancel_scope.cancel()
 
 
 async def test_without_nix_it_says_so(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ STORE_S: Final = 10.0  # likewise to a builder, which may be building: there are
 
 @dataclass(slots=True)
 class Reach:
-    """How a device reaches others for its rollout."""
+    """How a device reaches others: for its rollout, to have its datagrams carried, for relays."""
 
     seed: bytes  # of its identity
     clan: ClanId

@@ -20,7 +20,7 @@ REACHED_FOR_MAX: Final = 8  # those seen last: if none of eight answers, it is n
 
 
 async def reached(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
-    """`reached`: how long ago this device had a new stream to a peer for a rollout; None for never."""
+    """`reached`: how long ago this device had a new stream to a peer for its own ends; None for never."""
     age_s = trio.current_time() - daemon.need_clan().reach.reached_s
     return {"age_s": round(age_s, 3) if isfinite(age_s) else None}
 

@@ -3,6 +3,7 @@
 The last needs mounts: see `placement_inside`.
 """
 
+import os
 import subprocess
 import sys
 import time
@@ -20,13 +21,18 @@ def test_on_a_real_tmpfs() -> None:
 
 
 def test_the_process_starts_in_no_time() -> None:
-    def start_ms() -> float:
-        begin = time.monotonic()
-        subprocess.run(PROGRAM, input=b"{}", capture_output=True, check=False, timeout=10)
-        return (time.monotonic() - begin) * 1000
+    """Of the processors' time: how long it waits for them is not its doing. It waits for nothing else."""
 
-    best = min(start_ms() for _ in range(5))
-    assert best <= START_MS_MAX, f"{best:.0f} ms"
+    def start_ms() -> tuple[float, float]:
+        begun_s, before = time.monotonic(), os.times()
+        subprocess.run(PROGRAM, input=b"{}", capture_output=True, check=False, timeout=60)
+        passed_s, after = time.monotonic() - begun_s, os.times()
+        used_s = after.children_user + after.children_system - before.children_user - before.children_system
+        return used_s * 1000, passed_s * 1000
+
+    used_ms, passed_ms = map(min, zip(*(start_ms() for _ in range(5)), strict=True))
+    assert used_ms <= START_MS_MAX, f"{used_ms:.0f} ms"
+    assert passed_ms <= 10 * START_MS_MAX, f"{passed_ms:.0f} ms"
 
 
 def test_the_process_needs_the_standard_library_alone() -> None:

@@ -280,9 +280,9 @@ async def test_old_checkouts_go_away(device: Device, author: Author, alice: Key)
             await deploy(device, author, alice, old, new)
             await device.reaches(RolloutState.CURRENT, new)
             old = new
-        await trio.testing.wait_all_tasks_blocked(0.1)
-    assert old is not None
-    assert [path.name for path in (device.root / "rollout" / "checkouts").iterdir()] == [old.hex()]
+        assert old is not None
+        checkouts, wanted = device.root / "rollout" / "checkouts", [old.hex()]
+        await wait_until(lambda: [path.name for path in checkouts.iterdir()] == wanted)
 
 
 async def test_packs_are_joined(

@@ -17,12 +17,14 @@ import trio
 from clanmesh_protocol.control import Fault, Request
 from clanmesh_protocol.endpoints import Endpoint, endpoint
 from clanmesh_protocol.keys import DeviceKeys, make_device_keys
-from clanmesh_protocol.records import Record
+from clanmesh_protocol.records import SINGLE_SLOT, Record, Suspicion
 from clanmesh_protocol.signing import Verified, read_untrusted
 from clanmesh_protocol.tokens import Token, decode_token_untrusted
 from clanmeshd import calls
 from clanmeshd.clan import Clan
 from clanmeshd.config import Config
+from clanmeshd.core.effects import Instant
+from clanmeshd.core.limits import AWAY_S
 from clanmeshd.core.mesh import Mesh
 from clanmeshd.driver import Driver, instant
 from clanmeshd.founding import Founded, found
@@ -33,6 +35,15 @@ from clanmeshd.status import OwnStatus
 from clanmeshd.store import Membership, Store
 
 ROUNDS_MAX = 20  # of handing records on: each device hears each other at most so often
+
+
+HOME_S = (3 * AWAY_S, 2.2 * AWAY_S, 1.4 * AWAY_S, 0.6 * AWAY_S)  # ago: a device that is heard so often is at home
+
+
+def ago(seconds: float) -> Instant:
+    """Both clocks so long ago."""
+    now = instant()
+    return Instant(now.monotonic_s - seconds, now.unix_s - seconds)
 
 
 class Silence:
@@ -54,6 +65,7 @@ class Device:
         membership: Membership,
         records: list[Verified[Record]],
         address: str,
+        greeted_by: "Device | None" = None,
     ) -> None:
         self.keys = keys
         self.said: list[str] = []  # progress
@@ -65,10 +77,12 @@ class Device:
             records,
             rng=random.Random(address),
             entropy=os.urandom,
-            now=instant(),
+            now=ago(HOME_S[0]) if greeted_by is not None else instant(),
             control_port=51871,
             tunnel_port=51872,
         )
+        if greeted_by is not None:
+            self._comes_home(greeted_by)
         self.mesh.set_endpoints([endpoint(address, 51871)], instant())
         driver = Driver(self.mesh, store, Silence())
         config = replace(Config(), state_directory=directory, runtime_directory=directory)
@@ -92,6 +106,14 @@ class Device:
             store=store,
             keys=keys,
         )
+
+    def _comes_home(self, greeted_by: "Device") -> None:
+        """Hear one of the others now and then, until this device knows that it has missed nothing."""
+        for seconds in HOME_S:
+            greeting = greeted_by.mesh.publish(Suspicion(()), slot=SINGLE_SLOT, now=instant())
+            self.mesh.receive_record(greeting.data, greeted_by.keys.node, ago(seconds))
+            self.mesh.handle_deadline(ago(seconds))
+        assert self.mesh.has_arrived
 
     async def _observe(self) -> dict[bytes, Any]:
         return {}
@@ -147,9 +169,16 @@ class Household:
     def __iter__(self) -> Iterator[Device]:
         return iter(self.devices.values())
 
-    def _add(self, name: str, keys: DeviceKeys, membership: Membership, records: list[Verified[Record]]) -> Device:
+    def _add(
+        self,
+        name: str,
+        keys: DeviceKeys,
+        membership: Membership,
+        records: list[Verified[Record]],
+        greeted_by: Device | None = None,
+    ) -> Device:
         address = f"192.0.2.{len(self.devices) + 1}"
-        device = Device(self._directory / name, keys, membership, records, address)
+        device = Device(self._directory / name, keys, membership, records, address, greeted_by)
         self.devices[name] = device
         return device
 
@@ -166,7 +195,7 @@ class Household:
         member = self[at]
         member.mesh.admit(make_join(token, keys, name), instant())
         records = [read_untrusted(data, token.clan) for data in member.mesh.ledger.bundle()]
-        return self._add(name, keys, self.founded.membership, records)
+        return self._add(name, keys, self.founded.membership, records, member)
 
     def restart(self, name: str, heard_from: str) -> None:
         """Let a device start with what is on its disk, and hear at once all that another one knows."""

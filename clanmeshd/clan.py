@@ -9,7 +9,7 @@ import logging
 import os
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Final
 
@@ -43,6 +43,7 @@ from clanmeshd.reconcile import Latest, reconcile
 from clanmeshd.relays.own import OwnRelay
 from clanmeshd.resealing import Keeper, keep_sealed
 from clanmeshd.rollout.machine import Rollout
+from clanmeshd.secrets.grants import Onlooker
 from clanmeshd.secrets.place import PlacementError, place
 from clanmeshd.sizing import Sizing, System
 from clanmeshd.status import OwnStatus
@@ -198,7 +199,9 @@ def _assemble(config: Config, store: Store, keys: DeviceKeys, membership: Member
     )
     overlay.seen = sizing.seen
     parts = overlay, names, rollout, reach, relay, traversal, Carriage(driver, reach), sizing
-    clan = Clan(config, store, keys, membership, driver, status, *parts, Keeper(driver.mesh, keys), ties)
+    keeper = Keeper(driver.mesh, keys, Onlooker(membership.looked))
+    clan = Clan(config, store, keys, membership, driver, status, *parts, keeper, ties)
+    keeper.remember = lambda looked: _remember(clan, replace(clan.membership, looked=looked))
     mapping = clan.mapping = relay.mapping = _port_mapping(clan)
     if mapping is not None:
         traversal.mapped = lambda: mapping.external(config.tunnel_port)
@@ -262,14 +265,18 @@ async def _discover(clan: Clan) -> None:
 
 async def _follow_discovery(clan: Clan) -> None:
     def adopt(membership: Membership) -> None:
-        clan.membership = membership
+        _remember(clan, membership)
         clan.adopted.put(membership)
-        try:
-            clan.store.save_membership(membership)
-        except OSError as error:  # the clan's records say it again at the next start
-            log.warning("the discovery secret was not stored: %s", error)
 
     await follow_secret(clan.driver, clan.keys, lambda: clan.membership, adopt)
+
+
+def _remember(clan: Clan, membership: Membership) -> None:
+    clan.membership = membership
+    try:
+        clan.store.save_membership(membership)
+    except OSError as error:  # the clan's records say it again at the next start
+        log.warning("the discovery secret was not stored: %s", error)
 
 
 async def _serve_streams(clan: Clan, listeners: list[trio.SocketListener]) -> None:

@@ -22,7 +22,7 @@ from clanmeshd.core.mesh import Mesh
 from clanmeshd.core.wanted import DISCOVERY_NAME, newest_secrets, node_record
 from clanmeshd.driver import Driver, instant
 from clanmeshd.nearby import told_secret
-from clanmeshd.secrets.grants import Onlooker, Task, Turns, exposed_to, marked, rerolls, reseals
+from clanmeshd.secrets.grants import Looked, Onlooker, Task, Turns, exposed_to, marked, rerolls, reseals
 from clanmeshd.secrets.sealing import (
     EPOCH_STEP,
     SealedError,
@@ -88,8 +88,11 @@ class Keeper:
 
     mesh: Mesh
     keys: DeviceKeys
+    onlooker: Onlooker = field(default_factory=Onlooker)
+    remember: Callable[[Looked], None] = lambda looked: (
+        None
+    )  # for the next run, in which `onlooker` begins with it
     _rerolled_s: dict[str, float] = field(default_factory=dict)  # when this device last replaced a value
-    _onlooker: Onlooker = field(default_factory=Onlooker)
     _replacing: Turns = field(default_factory=Turns)
     _sealing: Turns = field(default_factory=Turns)
 
@@ -122,14 +125,18 @@ class Keeper:
 
     def look(self) -> bool:
         """Look on: whether somebody who is out was told the discovery secret, though no record says so."""
-        return self._onlooker.look(self.mesh.authority.revoked, told_secret(self.mesh, self.keys))
+        before = self.onlooker.looked
+        is_outdated = self.onlooker.look(self.mesh.authority.revoked, told_secret(self.mesh, self.keys))
+        if self.onlooker.looked is not None and self.onlooker.looked != before:
+            self.remember(self.onlooker.looked)
+        return is_outdated
 
     def is_discovery_known(self) -> bool:
         """Whether somebody who is out may know the discovery secret of this moment."""
         revoked, found = self.mesh.authority.revoked, self._discovery()
         if not found:
             return bool(revoked)
-        has_seen = self._onlooker.sees(revoked, told_secret(self.mesh, self.keys))
+        has_seen = self.onlooker.sees(revoked, told_secret(self.mesh, self.keys))
         return has_seen or bool(exposed_to(found[0], revoked))
 
     def replace_discovery(self, now: Instant) -> None:

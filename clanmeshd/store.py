@@ -44,6 +44,7 @@ class Membership:
     name: str
     discovery: bytes  # 16: marks our mDNS announcements for members
     former: tuple[tuple[bytes, int], ...] = ()  # secrets that it was before, newest first, and until when (unix s)
+    looked: tuple[bytes, bytes] | None = None  # hashes of a secret, and of the keys that were out and not told it
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,13 @@ class Store:
             if len(clan) != CLAN_ID_BYTES:
                 raise ValueError("clan id")
             former = tuple((bytes.fromhex(each), int(until)) for each, until in value.get("former", []))
-            return Membership(ClanId(clan), str(value["name"]), bytes.fromhex(value["discovery"]), former)
+            looked = tuple(bytes.fromhex(each) for each in value.get("looked", []))
+            if len(looked) not in (0, 2):
+                raise ValueError("looked")
+            discovery = bytes.fromhex(value["discovery"])
+            return Membership(
+                ClanId(clan), str(value["name"]), discovery, former, (looked[0], looked[1]) if looked else None
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise _damaged(path) from error
 
@@ -153,6 +160,7 @@ class Store:
             **(
                 {"former": [[each.hex(), until] for each, until in membership.former]} if membership.former else {}
             ),
+            **({"looked": [each.hex() for each in membership.looked]} if membership.looked else {}),
         }
         self._save_json(self.directory / "clan.json", value)
 

@@ -12,12 +12,14 @@ kept by a mark that opens nothing: so everybody can tell that the value is expos
 What a removed device itself has set is not sealed again: that would make it the word of a member.
 
 The discovery secret is also told to who joins, and stands in invites: the record says nothing of those. So whoever
-looks on while a device or an invite is removed takes the value of that moment for exposed.
+looks on while a device or an invite is removed takes the value of that moment for exposed, and remembers over a
+restart what it looked on at.
 """
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from hashlib import blake2b
+from typing import Final, TypeAlias
 
 from clanmesh_protocol.keys import NodeId, RecordId
 from clanmesh_protocol.limits import RECIPIENTS_MAX
@@ -31,6 +33,7 @@ RESERVED_PREFIX: Final = "clanmesh-"  # secrets of our own: nobody sets them, an
 MARK: Final = bytes(80)  # in the place of a sealed key: who has this could read the value once, and is removed
 TURN_S: Final = 60.0  # of each of those whose turn it is first: one may have started only now, and know less
 TURNS_MAX: Final = 10  # then all others do it, and one of the values stands
+LOOKED_BYTES: Final = 16  # of a hash that is compared with none but our own
 MARKS_MAX: Final = 16  # of one secret; one is enough to show that a value is exposed
 
 
@@ -170,23 +173,43 @@ def rerolls(
     return found
 
 
+Looked: TypeAlias = tuple[bytes, bytes]  # hashes, of 16 bytes each: of a value, and of the keys that were out
+
+
 @dataclass(slots=True)
 class Onlooker:
     """Sees removals, and which discovery secret was the clan's at that moment."""
 
-    _revoked: frozenset[NodeId] | None = None  # by the last look; what was removed before the first one is history
+    looked: Looked | None = None  # when nobody who was out was told the value; at first by an earlier run
+    _revoked: frozenset[NodeId] | None = None  # by the last look
     _value: bytes | None = field(default=None, repr=False)
     _outdated: bytes | None = field(default=None, repr=False)
 
     def look(self, revoked: frozenset[NodeId], value: bytes | None) -> bool:
         """Whether the value, None where there is none, is to be replaced: since it came somebody was removed."""
+        if value is None:
+            return False
         is_outdated = self.sees(revoked, value)
         if is_outdated:
             self._outdated = value
+        else:
+            self.looked = _looked(revoked, value)
         self._revoked, self._value = revoked, value
         return is_outdated
 
     def sees(self, revoked: frozenset[NodeId], value: bytes | None) -> bool:
-        """What `look` would say at this moment."""
-        has_removal = self._revoked is not None and not revoked <= self._revoked
-        return value is not None and (value == self._outdated or (has_removal and value == self._value))
+        """What `look` would say at this moment. What was before the first look of all is history."""
+        if value is None or value == self._outdated:
+            return value is not None
+        if self._revoked is not None:
+            return value == self._value and not revoked <= self._revoked
+        now = _looked(revoked, value)
+        return self.looked is not None and self.looked[0] == now[0] and self.looked[1] != now[1]
+
+
+def _looked(revoked: frozenset[NodeId], value: bytes) -> Looked:
+    return _hash(value), _hash(b"".join(sorted(revoked)))
+
+
+def _hash(data: bytes) -> bytes:
+    return blake2b(data, digest_size=LOOKED_BYTES, person=b"clanmesh-looked").digest()

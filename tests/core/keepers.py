@@ -1,11 +1,13 @@
 """What the devices of a household do for their secrets by themselves, with a clock of the test's own."""
 
 from collections.abc import Collection
+from functools import partial
 
 from clanmeshd.core.effects import WantedSecret
 from clanmeshd.core.wanted import newest_secrets
 from clanmeshd.driver import instant
 from clanmeshd.resealing import REROLL_PAUSE_S, Keeper
+from clanmeshd.secrets.grants import Looked, Onlooker
 from clanmeshd.secrets.sealing import SealedError, open_secret
 from tests.core.households import Device, Household
 
@@ -20,6 +22,7 @@ class Keepers:
         self.later_s = 0.0
         self.has_waiting = False  # a device has something to do, but not yet
         self._keepers: dict[str, Keeper] = {}
+        self._disks: dict[str, Looked] = {}  # what each remembers of this
 
     async def rest(self, *names: str) -> int:
         """Let devices keep the secrets, and share, until nothing changes. Gives the number of records made."""
@@ -38,7 +41,17 @@ class Keepers:
     def of(self, name: str) -> Keeper:
         """A device's own."""
         device = self.house[name]
-        return self._keepers.setdefault(name, Keeper(device.mesh, device.keys))
+        if name not in self._keepers:
+            onlooker = Onlooker(self._disks.get(name))
+            remember = partial(self._disks.__setitem__, name)
+            self._keepers[name] = Keeper(device.mesh, device.keys, onlooker, remember)
+        return self._keepers[name]
+
+    def restarted(self) -> "Keepers":
+        """All devices start again, with what they had stored."""
+        again = Keepers(self.house)
+        again.later_s, again._disks = self.later_s, dict(self._disks)
+        return again
 
     def keep(self, name: str, up: Collection[str]) -> int:
         """Let one device keep the secrets, which sees those of `up` answer. Gives how many records it made."""

@@ -408,6 +408,26 @@ async def test_what_was_removed_before_a_device_looked_on_is_history(house: Hous
     assert await Keepers(house).rest() == 0, "all have restarted"
 
 
+async def test_a_restart_between_a_withdrawal_and_what_follows_from_it(house: Household) -> None:
+    """Of all devices at once: a power cut. Else whoever has the token would know the secret for good."""
+    await remove(house, "phone")
+    keepers = Keepers(house)
+    await keepers.rest()
+    told = told_secret(house["desk"].mesh, house["desk"].keys)
+    token = await house["desk"].call("invite")
+    assert await keepers.rest() == 0
+    await house["desk"].call("invite-revoke", id=token["id"])
+    await house.share()
+    for _ in range(2):  # nor do restarts in a row have it forgotten
+        keepers = keepers.restarted()
+        for name in in_turn(house)[1:]:
+            assert keepers.keep(name, house.devices) == 0
+    assert await keepers.rest() == 1
+    [secret] = {told_secret(device.mesh, device.keys) for device in house}
+    assert secret not in (None, told)
+    assert await keepers.restarted().rest() == 0
+
+
 def test_a_value_that_comes_with_the_removal_is_the_one_after_it() -> None:
     """And one that the removed may know stays outdated until another takes its place, whatever else is seen."""
     onlooker, out = Onlooker(), [NodeId(bytes([number]) * 32) for number in range(3)]

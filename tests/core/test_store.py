@@ -55,6 +55,21 @@ def test_former_discovery_secrets_come_back_and_older_files_have_none(tmp_path: 
             store.load_membership()
 
 
+def test_what_was_looked_on_at_comes_back_and_older_files_have_none(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    membership = Membership(ClanId(bytes(16)), "family", b"d" * 16, looked=(b"e" * 16, b"f" * 16))
+    store.save_membership(membership)
+    assert store.load_membership() == membership
+    older = json.loads((tmp_path / "clan.json").read_text())
+    del older["looked"]
+    (tmp_path / "clan.json").write_text(json.dumps(older))
+    assert store.load_membership() == replace(membership, looked=None)
+    for damaged in (["zz", "00"], ["00"], 3, [1, 2]):
+        (tmp_path / "clan.json").write_text(json.dumps(older | {"looked": damaged}))
+        with pytest.raises(StateError, match=r"clan\.json: damaged"):
+            store.load_membership()
+
+
 def test_a_second_daemon_is_refused_in_one_line(tmp_path: Path) -> None:
     first, second = Store(tmp_path), Store(tmp_path)
     first.open()

@@ -82,6 +82,10 @@ def sealing_keys(mesh: Mesh) -> dict[NodeId, bytes]:
     return {node: key for node, key in said.items() if takes_seals(key)}
 
 
+def _forget(looked: Looked) -> None:
+    """There is no next run."""
+
+
 @dataclass(slots=True)
 class Keeper:
     """What one device does for the clan's secrets by itself. Without a socket or a clock."""
@@ -89,9 +93,7 @@ class Keeper:
     mesh: Mesh
     keys: DeviceKeys
     onlooker: Onlooker = field(default_factory=Onlooker)
-    remember: Callable[[Looked], None] = lambda looked: (
-        None
-    )  # for the next run, in which `onlooker` begins with it
+    remember: Callable[[Looked], None] = _forget  # for the next run, in which `onlooker` begins with it
     _rerolled_s: dict[str, float] = field(default_factory=dict)  # when this device last replaced a value
     _replacing: Turns = field(default_factory=Turns)
     _sealing: Turns = field(default_factory=Turns)

@@ -91,8 +91,7 @@ class Mesh:
         self._derived = Derived(self.ledger, self._traffic.paths, tunnel_port)
         self._stores: list[StoreRecord] = []
         self._notices = Notices(self.authority, self.ledger)
-        self._members: frozenset[NodeId] = frozenset()
-        self._revoked: frozenset[NodeId] = frozenset()
+        self._members, self._revoked = frozenset[NodeId](), frozenset[NodeId]()
         self._own.check_keys(now)
         self._work(now)
 
@@ -201,6 +200,9 @@ class Mesh:
 
     def admit(self, request: Join, now: Instant) -> None:
         """Let a device in by its invite, or raise Refusal. Asked again by the same device, it agrees again."""
+        if redeem(self.authority, self.node, request, now.unix_s) is not None:  # strangers call for no fold
+            self._trust.hurry(now.monotonic_s)
+            self._work(now)
         redemption = redeem(self.authority, self.node, request, now.unix_s)
         if redemption is not None:
             self.publish(redemption, slot=fingerprint_slot(redemption.invite_key + redemption.node), now=now)

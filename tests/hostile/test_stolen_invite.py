@@ -8,6 +8,7 @@ from clanmesh_protocol.keys import NodeId, RecordId, fingerprint_slot, sign_deta
 from clanmesh_protocol.records import Invite, Kind, Record, Redemption, Revocation, redemption_input
 from clanmesh_protocol.streams import Join
 from clanmeshd.core.admission import Refusal
+from clanmeshd.core.effects import Instant
 from clanmeshd.core.limits import ARRIVAL_S_MAX
 from tests.core.worlds import instant, pass_time
 from tests.hostile.rules import hostile
@@ -39,6 +40,14 @@ def refused(stage: Stage, join: Join, code: str, at_s: float = 1.0) -> None:
     assert stage.trace() == before
 
 
+def kept_busy(stage: Stage, at: Instant) -> None:
+    """A member calls for a fold again and again, until there is no time left for the next one."""
+    for number in range(400):
+        seed = number.to_bytes(32, "big")
+        lie = Redemption(RecordId(bytes(32)), signing_public(seed), node_of(seed), "x", 1, bytes(64), bytes(64))
+        stage.mesh.receive_record(stage.says(1, lie), stage.node(1), at)
+
+
 @hostile("Joining", "join/used")
 def test_a_photographed_token_after_its_use() -> None:
     stage, invite = stage_with_token()
@@ -63,15 +72,38 @@ def test_a_member_that_keeps_an_admins_device_busy_while_it_comes_back() -> None
     stage.restarts()
     stage.hears(stage.redemption(1, invite, THIEF, "tv"))
     late = instant(NOW.monotonic_s + ARRIVAL_S_MAX - 0.01)
-    for number in range(400):  # each calls for a fold, until there is no time left for them
-        seed = number.to_bytes(32, "big")
-        lie = Redemption(invite.id, signing_public(seed), node_of(seed), "x", 1, bytes(64), bytes(64))
-        stage.mesh.receive_record(stage.says(1, lie), stage.node(1), late)
+    kept_busy(stage, late)
     stage.mesh.receive_record(stage.redemption(2, invite, OWNER, "tv2"), stage.node(2), late)
     assert not stage.authority.suspended, "it was not worked out yet"
     pass_time(stage.mesh, late.monotonic_s, late.monotonic_s + 0.02)
     assert stage.mesh.has_arrived
     assert stage.authority.suspended == {stage.node(THIEF), stage.node(OWNER)}
+
+
+@hostile("Joining", "join/used")
+def test_a_photographed_token_at_a_door_that_a_member_keeps_busy() -> None:
+    """What the door has heard counts, though it has not worked it out yet."""
+    stage, invite = stage_with_token()
+    kept_busy(stage, NOW)
+    stage.mesh.receive_record(stage.redemption(1, invite, OWNER, "tv"), stage.node(1), NOW)
+    assert stage.node(OWNER) not in stage.authority.members, "it was not worked out yet"
+    with pytest.raises(Refusal) as refusal:
+        stage.mesh.admit(request(stage, invite.id, THIEF, "tv2"), NOW)
+    assert refusal.value.code == "used"
+    assert stage.node(OWNER) in stage.authority.members
+
+
+@hostile("Joining", "join/withdrawn")
+def test_a_withdrawn_token_at_a_door_that_a_member_keeps_busy() -> None:
+    stage = Stage(5, credentialed=3, admins=2, attacked=2)
+    made = stage.says(0, Invite(signing_public(TOKEN), None, (), 1, 1 << 40))
+    stage.takes(made)
+    kept_busy(stage, NOW)
+    stage.hears(stage.says(0, Revocation(NodeId(signing_public(TOKEN)), "stolen")))
+    assert stage.read(made).id in stage.authority.invites, "it was not worked out yet"
+    with pytest.raises(Refusal) as refusal:
+        stage.mesh.admit(request(stage, stage.read(made).id, THIEF, "tv"), NOW)
+    assert refusal.value.code == "unknown-invite"
 
 
 @hostile("Joining", "join/expired")

@@ -189,13 +189,13 @@ class Household:
             self.redeem(name, decode_token_untrusted(answer["token"]), by)
             await self.share()
 
-    def redeem(self, name: str, token: Token, at: str) -> Device:
-        """Let a device join at a member, which need not be who invited."""
+    def redeem(self, name: str, token: Token, at: str, *, is_new: bool = False) -> Device:
+        """Let a device join at a member, which need not be who invited. New: it has met nobody since."""
         keys = make_device_keys(os.urandom, int(instant().unix_s))
         member = self[at]
         member.mesh.admit(make_join(token, keys, name), instant())
         records = [read_untrusted(data, token.clan) for data in member.mesh.ledger.bundle()]
-        return self._add(name, keys, self.founded.membership, records, member)
+        return self._add(name, keys, self.founded.membership, records, None if is_new else member)
 
     def restart(self, name: str, heard_from: str) -> None:
         """Let a device start with what is on its disk, and hear at once all that another one knows."""

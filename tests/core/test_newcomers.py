@@ -74,7 +74,7 @@ async def test_join_greets_who_admitted(tmp_path: Path, monkeypatch: pytest.Monk
     await house.join("nas", "tv")
     answer = await house["desk"].call("invite")
     await house.share()
-    phone = house.redeem("phone", decode_token_untrusted(answer["token"]), server)
+    phone = house.redeem("phone", decode_token_untrusted(answer["token"]), server, is_new=True)
     records = [read_untrusted(record.data, phone.mesh.ledger.clan) for record in phone.mesh.ledger.records()]
     sent = list[Endpoint]()
 

@@ -29,7 +29,7 @@ DAY_S: Final = 86_400.0
 SPLIT_S: Final = 300.0  # two halves of a clan that meet again agree within seconds
 STALE_S: Final = 2 * DAY_S  # admins' devices speak once a day: after two, one of us hears nothing
 ABSENT_S: Final = 30 * DAY_S  # an admin whose device says nothing for so long may be gone for good
-EXPIRING_LIFE: Final = 1 / 4  # renewed at two thirds of its life, a credential never has so little left
+EXPIRING_LIFE: Final = 1 / 4  # renewed while a third of its life is left, a credential never has so little
 PROOF_PROBLEM_S: Final = DAY_S  # a restored backup is over by then; a stolen key was looked into
 PROOF_NOTICE_S: Final = 30 * DAY_S
 REPLACED_S: Final = 3600.0  # for a device that holds a value to replace it by itself
@@ -300,7 +300,7 @@ def _expiring(outlook: Outlook) -> Iterator[Alarm]:
         if not member.is_current(now_s):
             text = f"the membership of {name} has ended"
             yield Alarm(severity, "expired", subject, text, remedy)
-        elif _is_overdue(member, now_s):
+        elif _is_overdue(member, life_s(outlook.authority), now_s):
             left = _days(member.expires_unix_s - now_s + DAY_S)  # rounded up
             ruled = life_s(outlook.authority) is not None
             why = ", and no admin's device could renew it" if ruled else ""
@@ -308,8 +308,9 @@ def _expiring(outlook: Outlook) -> Iterator[Alarm]:
             yield Alarm(severity, "expiry", subject, text, remedy)
 
 
-def _is_overdue(member: Member, now_unix_s: float) -> bool:
-    life_s = member.expires_unix_s - member.issued_unix_s
+def _is_overdue(member: Member, term_s: int | None, now_unix_s: float) -> bool:
+    """Whether little is left of a membership's life: by the clan's rule, else by the date of what made it."""
+    life_s = term_s or member.expires_unix_s - member.issued_unix_s
     return member.expires_unix_s - now_unix_s < life_s * EXPIRING_LIFE
 
 

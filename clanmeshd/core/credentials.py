@@ -16,7 +16,7 @@ from clanmeshd.core.ledger import Ledger
 from clanmeshd.core.roster import Member
 
 LIFE_SETTING: Final = "credential-days"  # how long credentials are good for; 0: for ever; missing: as each says
-RENEW_AFTER_LIFE: Final = 2 / 3  # of its life a credential is renewed, so that a third is left to reach an admin
+RENEW_LEFT: Final = 1 / 3  # of the clan's term a credential is renewed, so that this is left to reach an admin
 DAY_S: Final = 86_400
 
 
@@ -89,12 +89,16 @@ def is_due(member: Member, life: int | None, now_unix_s: float) -> bool:
         return False
     if not life or not member.expires_unix_s:
         return bool(life) != bool(member.expires_unix_s)
-    return now_unix_s >= due_unix_s(member)
+    return now_unix_s >= due_unix_s(member, life)
 
 
-def due_unix_s(member: Member) -> float:
-    """When a credential that expires is to be prolonged."""
-    return member.issued_unix_s + (member.expires_unix_s - member.issued_unix_s) * RENEW_AFTER_LIFE
+def due_unix_s(member: Member, life: int) -> float:
+    """When a credential that expires is to be prolonged.
+
+    When it was issued does not matter: an admin's device whose clock was ahead once dates its records on from
+    there.
+    """
+    return member.expires_unix_s - life * RENEW_LEFT
 
 
 @dataclass(frozen=True, slots=True)

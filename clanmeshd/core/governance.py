@@ -216,7 +216,7 @@ class Governance:
         life, members = life_s(authority), authority.members.values()
         if self._to_say or any(not member.confirmed or is_due(member, life, now.unix_s) for member in members):
             return UPKEEP_S
-        dues = [due_unix_s(member) - now.unix_s for member in members if member.expires_unix_s]
+        dues = [due_unix_s(each, life) - now.unix_s for each in members if life and each.expires_unix_s]
         return min([UPKEEP_IDLE_S, *(max(UPKEEP_S, due) for due in dues if due > 0)])
 
     def _acknowledge(self, now: Instant) -> None:

@@ -346,6 +346,25 @@ def test_credentials_get_the_clans_term_and_are_renewed_in_time_while_the_device
     assert world.run_until(lambda: not expires(world, 1), 3 * UPKEEP_S)
 
 
+def test_they_are_renewed_in_time_by_an_admin_whose_clock_was_years_ahead_for_a_moment() -> None:
+    """What it says from then on is dated by its own newest record, so the date is not when it was said."""
+    world = formed(3, 1)
+    world.kill(0)
+    world.start(0, wall_offset_s=2 * 365 * DAY_S)
+    world.run(10.0)
+    world.kill(0)
+    world.start(0, wall_offset_s=0.0)
+    world.run(10.0)
+    operate(world, 0, Setting(LIFE_SETTING, "1"))
+    assert world.run_until(lambda: all(expires(world, index) for index in range(3)), 3 * UPKEEP_S)
+    first = [expires(world, index) for index in range(3)]
+    world.run(3 * UPKEEP_S)
+    assert [expires(world, index) for index in range(3)] == first, "not before it is time"
+    world.sleep(DAY_S * 0.68)
+    world.run(60.0)
+    assert all(expires(world, index) > first[index] for index in range(3))
+
+
 def test_an_amended_credential_goes_before_that_of_a_more_senior_admin() -> None:
     world = formed(3, 2)
     mesh, node = world.mesh(1), world.devices[2].node

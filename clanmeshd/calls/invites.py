@@ -53,7 +53,9 @@ def _view(clan: Clan, standing: StandingInvite) -> dict[str, Any]:
 
 
 def _state(clan: Clan, standing: StandingInvite) -> str:
-    if standing.redeemed_by & clan.mesh.authority.suspended:
+    authority = clan.mesh.authority
+    inside = sum(authority.is_member(node) for node in standing.redeemed_by)
+    if standing.redeemed_by & authority.suspended or inside > standing.invite.uses:
         return "contested"
     if not standing.uses_left:
         return "used"

@@ -262,20 +262,20 @@ def _contested(outlook: Outlook) -> Iterator[Alarm]:
     authority = outlook.authority
     for key, standing in sorted(authority.invites.items()):
         waiting = standing.redeemed_by & authority.suspended
-        if waiting:
+        inside = sorted(outlook.name(node) for node in standing.redeemed_by if authority.is_member(node))
+        if waiting or len(inside) > standing.invite.uses:  # or several admins have let in one each
             short = key.hex()[:ID_LETTERS]
             came, uses = len(standing.redeemed_by), standing.invite.uses
-            inside = sorted(outlook.name(node) for node in standing.redeemed_by if authority.is_member(node))
             yield Alarm(
                 "problem" if outlook.is_admin else "notice",
                 "contested-invite",
                 key.hex(),
                 f"{came} devices came by the invite {short}, which is for {uses}: somebody else had the token",
-                f"on an admin's device: {_choosing(short, inside)}",
+                f"on an admin's device: {_choosing(short, inside, bool(waiting))}",
             )
 
 
-def _choosing(short: str, inside: Sequence[str]) -> str:
+def _choosing(short: str, inside: Sequence[str], has_waiting: bool) -> str:
     """What a person does about a contested invite: the devices that are in may be the right ones, or not."""
     choose = f"`clanctl invite list`, then `clanctl invite confirm {short} DEVICE`"
     revoke = f"`clanctl invite revoke {short}`"
@@ -283,7 +283,8 @@ def _choosing(short: str, inside: Sequence[str]) -> str:
         return f"{choose}; if none of them is yours, {revoke}"
     names = listed([*inside[:NAMED_MAX], "others"] if len(inside) > NAMED_MAX else inside)
     wrong = "it" if len(inside) == 1 else "the wrong one"
-    return f"if {names} may stay, {revoke}; else `clanctl remove` {wrong}, {choose}"
+    then = f", {choose}" if has_waiting else ""
+    return f"if {names} may stay, {revoke}; else `clanctl remove` {wrong}{then}"
 
 
 # --- members -------------------------------------------------------------------------------------------

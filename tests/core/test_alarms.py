@@ -181,6 +181,27 @@ def test_rivals_for_an_invite_are_told(family: Family) -> None:
     assert "vouches" in found(outlook(family, "lamp", *decided))["expelled"].text
 
 
+def test_two_that_two_admins_let_in_by_one_use_are_told(family: Family) -> None:
+    """Each on its side of a broken network: both are members for good, and one of them had the other's token."""
+    desk, nas = family["desk"], family["nas"]
+    seed = fresh_seed()
+    invite = desk.invite(seed)
+    records = [*vouched(family, "desk", "nas"), invite]
+    for admin, name in ((desk, "phone"), (nas, "lamp")):
+        came = admin.redemption(invite, seed, family[name])
+        content = Credential(family[name].node, name, (), 0, came.value.id, invite=invite.value.id)
+        records += [came, admin.write(content)]
+        first = found(outlook(family, "desk", *records))
+    assert set(found(outlook(family, "desk", *records[:-2]))) == set()
+    assert first["contested-invite"].text.startswith("2 devices came by the invite")
+    short = invite.value.id.hex()[:10]
+    either = f"if lamp and phone may stay, `clanctl invite revoke {short}`; else `clanctl remove` the wrong one"
+    assert first["contested-invite"].remedy == f"on an admin's device: {either}"
+    assert found(outlook(family, "nas", *records, desk.revocation(family["lamp"]))) == {}
+    withdrawn = desk.write(Revocation(NodeId(signing_public(seed)), "both may stay"))
+    assert found(outlook(family, "nas", *records, withdrawn)) == {}
+
+
 @pytest.mark.parametrize(
     ("later_days", "kind"), [(1, None), (22, None), (23.2, "expiry"), (29.9, "expiry"), (31, "expired")]
 )

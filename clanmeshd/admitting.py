@@ -8,6 +8,8 @@ import logging
 from collections.abc import Iterator
 from typing import Final
 
+import trio
+
 from clanmesh_protocol.errors import ProtocolError
 from clanmesh_protocol.streams import Bundle, End, Join, Refuse, Welcome
 from clanmeshd.core.admission import DENIED, UNKNOWN_INVITE, Refusal
@@ -16,6 +18,7 @@ from clanmeshd.driver import Driver, instant
 from clanmeshd.net.stream import Stream
 from clanmeshd.store import Membership
 
+ARRIVED_S_MAX: Final = 15.0  # half of what a joining device waits; the core needs five, and five for each sleep
 BUNDLE_BYTES: Final = 100_000  # a frame may have more; small ones keep the memory of both sides low
 
 log = logging.getLogger(__name__)
@@ -27,6 +30,9 @@ async def admit(driver: Driver, membership: Membership, channel: Stream) -> None
     if not isinstance(request, Join) or request.node != channel.peer:
         await channel.send(Refuse("malformed", "a join names the device that asks"))
         return
+    with trio.move_on_after(ARRIVED_S_MAX):
+        while not driver.mesh.has_arrived:  # by what it knows, a token may be good that was withdrawn meanwhile
+            await driver.quiet(driver.news, ARRIVED_S_MAX, 0.0)
     refusal = _let_in(driver.mesh, request)
     if refusal is not None:
         log.info("a join was refused: %s", refusal.why)

@@ -95,10 +95,10 @@ class Driver:
         self.on_authority: Callable[[Authority], None] = lambda authority: None  # hears of each change at once
         self.on_signal: Callable[[Called | Reflected], None] = lambda signal: None  # hears of each at once
         self.carry: Callable[[bytes, Endpoint], None] = lambda data, destination: None  # on a stream, or drops it
-        self.news = trio.Event()  # set, and replaced, when records, who is up, or whether UDP passes have changed
+        self.news = trio.Event()  # set, and replaced, when records, who is up, or how this device is have changed
         self._authority = mesh.authority
         self._version = mesh.ledger.version
-        self._was_blocked = False
+        self._own_state = (False, mesh.has_arrived)  # whether UDP passes, and what was missed is known
         self._store = store
         self._port = port
         self._inbox: deque[tuple[bytes, Endpoint]] = deque()
@@ -169,9 +169,10 @@ class Driver:
         if self.mesh.authority is not self._authority:
             self._authority = self.mesh.authority
             self.on_authority(self._authority)
-        changed = self.mesh.ledger.version != self._version or self.mesh.is_blocked != self._was_blocked
+        own_state = (self.mesh.is_blocked, self.mesh.has_arrived)
+        changed = self.mesh.ledger.version != self._version or own_state != self._own_state
         if changed or any(isinstance(effect, Announce) for effect in performing):
-            self._version, self._was_blocked = self.mesh.ledger.version, self.mesh.is_blocked
+            self._version, self._own_state = self.mesh.ledger.version, own_state
             self._tell_news()
         self.wake()
 

@@ -5,15 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio.testing
 
 from clanmesh_protocol.keys import DeviceKeys, make_device_keys
 from clanmesh_protocol.streams import Bundle, End, Frame, Join, Refuse, Welcome
 from clanmesh_protocol.tokens import Token, decode_token_untrusted
 from clanmeshd.admitting import admit
 from clanmeshd.core.admission import open_bundle_untrusted
+from clanmeshd.core.limits import ARRIVAL_S_MAX
 from clanmeshd.driver import instant
 from clanmeshd.joining import make_join
-from tests.core.households import Device, Household
+from tests.core.households import Device, Household, ago
 
 
 class Channel:
@@ -92,6 +94,27 @@ async def test_refusals_are_one_clear_line_at_every_member(house: Household) -> 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("clanmeshd.admitting.instant", lambda: late)
             assert await refusal(device, expired, fresh_keys()) == "expired: the invite has expired"
+
+
+async def test_one_that_comes_back_hears_first_what_was_withdrawn(house: Household) -> None:
+    """Else whoever has an old token would ask those that have just been switched on."""
+    token = await invite(house)
+    house.restart("nas", "phone")
+    nas, answers = house["nas"], list[str]()
+
+    async def ask() -> None:
+        answers.append(await refusal(nas, token, fresh_keys()))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not answers
+        await house["desk"].call("invite-revoke", id=token.invite_id.hex()[:16])
+        await house.share()
+        nas.mesh.handle_deadline(ago(-2 * ARRIVAL_S_MAX))
+        await nas.clan.driver.settle()
+        assert nas.mesh.has_arrived
+    assert answers == ["unknown-invite: the invite was withdrawn"]
 
 
 async def test_one_that_was_removed_says_so_instead_of_admitting(house: Household) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Final
 from clanmesh_protocol.control import Fault
 from clanmesh_protocol.names import TAG_ALL, is_label
 from clanmeshd.rollout.activation import COMMAND, NIXOS, SETTLE_S
+from clanmeshd.rollout.git import one_line
 from clanmeshd.rollout.rings import HEALTHY_MAX, RINGS_MAX, SOAK_S, SOAK_S_MAX, Ring
 
 FILE_NAME: Final = "clan.toml"
@@ -83,8 +84,8 @@ def parse_config_untrusted(data: bytes | None) -> RolloutConfig:
         document = tomllib.loads(data.decode())
     except UnicodeDecodeError as error:
         raise _refused("it is not UTF-8", "save it as UTF-8") from error
-    except tomllib.TOMLDecodeError as error:
-        raise _refused(str(error), "correct the file") from error
+    except ValueError as error:  # a TOMLDecodeError, or Python's own of a number with thousands of digits
+        raise _refused(one_line(str(error)), "correct the file") from error
     except RecursionError as error:
         raise _refused("it nests too deeply", "correct the file") from error
     _check_keys(document, _TABLES, "", data)
@@ -93,7 +94,7 @@ def parse_config_untrusted(data: bytes | None) -> RolloutConfig:
         raise _refused("it has no table [rollout]", f"the least of it is {EXAMPLE}")
     driver = table.get("driver")
     if not isinstance(driver, str) or driver not in _KEYS:
-        raise _refused(f"rollout.driver is {driver!r}", 'this version knows driver = "command" and "nixos"')
+        raise _refused(f"rollout.driver is {_shown(driver)}", 'this version knows driver = "command" and "nixos"')
     _check_keys(table, _KEYS[driver], "rollout.", data)
     build_s, activate_s = BUILD_TIMEOUT_S[driver], ACTIVATE_TIMEOUT_S[driver]
     return RolloutConfig(
@@ -138,7 +139,7 @@ def _ring(table: dict[str, Any], data: bytes) -> Ring:
     tag = table.get("tag")
     if not isinstance(tag, str) or not is_label(tag) or tag == TAG_ALL:
         remedy = 'give the tag of the devices that go first, as in tag = "testers"'
-        raise _refused(f"rollout.ring.tag is {tag!r}", remedy)
+        raise _refused(f"rollout.ring.tag is {_shown(tag)}", remedy)
     healthy = _number(table, "ring.healthy", 0, 1, HEALTHY_MAX, "a number")
     return Ring(tag, healthy, _number(table, "ring.soak_s", SOAK_S, 0, SOAK_S_MAX, "whole seconds"))
 
@@ -148,7 +149,8 @@ def _check_keys(table: dict[str, Any], known: frozenset[str], prefix: str, data:
         if key not in known:
             where = _line_of(key, data)
             raise _refused(
-                f"no setting {prefix}{key}{where}", f"known are {', '.join(sorted(known))}; correct or remove it"
+                f"no setting {prefix}{one_line(key)}{where}",
+                f"known are {', '.join(sorted(known))}; correct or remove it",
             )
 
 
@@ -203,7 +205,7 @@ def _number(table: dict[str, Any], key: str, default: int, minimum: int, maximum
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
-        raise _refused(f"rollout.{key} is {value!r}", f"give {what} from {minimum} to {maximum}")
+        raise _refused(f"rollout.{key} is {_shown(value)}", f"give {what} from {minimum} to {maximum}")
     return value
 
 
@@ -216,6 +218,14 @@ def _units(table: dict[str, Any]) -> tuple[str, ...]:
     if len(value) > UNITS_MAX:
         raise _refused(f"rollout.health_units names over {UNITS_MAX}", "name those that matter most")
     return tuple(value)
+
+
+def _shown(value: Any) -> str:
+    """A value as a person finds it again, in a line."""
+    try:
+        return one_line(repr(value))
+    except ValueError:
+        return "a number with thousands of digits"
 
 
 def _refused(why: str, remedy: str) -> Fault:

@@ -177,6 +177,20 @@ def settings_by_a_link(scene: Scene) -> Attempt:
     return scene.attempt(scene.commit(by=scene.alice, files={"x": "y"}))
 
 
+@attack("rollout.settle_s is", followed=True)
+def settings_with_a_number_that_is_too_long_to_print(scene: Scene) -> Attempt:
+    """Who reads it, or says what it is, falls; and reads it again when it is back."""
+    text = (scene.author.path / "clan.toml").read_text() + f"settle_s = 0x{'f' * 5000}\n"
+    return scene.attempt(scene.commit(by=scene.alice, files={"clan.toml": text}))
+
+
+@attack("digits", followed=True)
+def settings_with_a_number_that_is_too_long_to_read(scene: Scene) -> Attempt:
+    """The same, written with ten digits."""
+    text = (scene.author.path / "clan.toml").read_text() + f"settle_s = {'9' * 5000}\n"
+    return scene.attempt(scene.commit(by=scene.alice, files={"clan.toml": text}))
+
+
 @attack("no setting rollout.beacon", followed=True)
 def settings_beyond_a_signers_say(scene: Scene) -> Attempt:
     """What a commit's signer does not decide."""

@@ -131,6 +131,14 @@ def test_the_least_of_a_nixos_clan_toml() -> None:
         (b"#" * (FILE_BYTES_MAX + 1), "over 65536 bytes"),
         (b"a = " + b"[" * 20_000, "nests too deeply"),
         (MINIMAL + b"a." * 200 + b"a = 1\n", "line 5 has over 128 dots"),
+        (MINIMAL + b"settle_s = " + b"9" * 5000 + b"\n", "digits"),
+        (
+            MINIMAL + b"settle_s = 0x" + b"f" * 5000 + b"\n",
+            "rollout.settle_s is a number with thousands of digits",
+        ),
+        (MINIMAL.replace(b'"command"', b"[0x" + b"f" * 5000 + b"]"), "rollout.driver is a number with"),
+        (MINIMAL.replace(b'"command"', b'"' + b"x" * 5000 + b'"'), "rollout.driver is 'xxx"),
+        (MINIMAL + b"x" * 5000 + b" = 1\n", "no setting rollout.xxx"),
     ],
 )
 def test_what_a_clan_toml_may_not_be(data: bytes | None, why: str) -> None:
@@ -139,6 +147,7 @@ def test_what_a_clan_toml_may_not_be(data: bytes | None, why: str) -> None:
     assert why in str(caught.value)
     assert caught.value.kind == "refused"
     assert caught.value.remedy
+    assert len(str(caught.value)) < 1000
 
 
 @given(st.binary(max_size=300))

@@ -93,16 +93,18 @@ def deadline_s(activation: Activation) -> int:
     return baseline.LIMIT_S + int(bounds) + MARGIN_S
 
 
-def _watch(limit_s: int, work: Callable[..., None], *arguments: object) -> None:
+def _watch(
+    limit_s: int, work: Callable[..., None], directory: str | Path, activation: Activation, *more: object
+) -> None:
     """Fork a worker and wait for its end, or bring it about at the deadline."""
     worker = os.fork()
     if worker == 0:
         code = 1
         try:
-            work(*arguments)
+            work(directory, activation, *more)
             code = 0
-        except OSError as error:
-            os.write(2, f"activator: {error}\n".encode())
+        except Exception as error:  # whatever it is, the next worker goes back; the log has what it was
+            scripts.note(activation, f"the activator fell: {type(error).__name__}: {error}")
         finally:
             os._exit(code)
     with open(os.pidfd_open(worker), "rb", buffering=0) as pidfd:

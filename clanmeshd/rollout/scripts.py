@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from clanmeshd.rollout.activation import Activation, Revision
 
-LOG_BYTES_MAX = 16 << 20  # of one activation; a script that writes more is ended
+LOG_BYTES_MAX = 16 << 20  # by one script, which is ended when it writes more
 LEFTOVER_ROUNDS_MAX = 50  # a process that forks while it is being looked for is found in a later round
 LEFTOVER_PAUSE_S = 0.02
 SIGKILL, SIGPIPE, SIGXFSZ = 9, 13, 25  # on Linux; `signal` makes enumerations of all, which takes a while
@@ -168,10 +168,17 @@ def wait_for(
                 return f"{what} wrote over {LOG_BYTES_MAX >> 20} MiB of output"
     status = process.wait()
     if status < 0:
-        import signal
-
-        return f"{what} was killed by {signal.Signals(-status).name}"
+        return f"{what} was killed by {_signal_name(-status)}"
     return f"{what} exited with {status}" if status else None
+
+
+def _signal_name(number: int) -> str:
+    import signal
+
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"  # one of those for programs' own use, which have no names
 
 
 def _end(process: Program | Popen[bytes], activation_id: str) -> None:

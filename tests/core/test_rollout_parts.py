@@ -126,6 +126,10 @@ def test_a_script_ends_when_nobody_reads(tmp_path: Path) -> None:
     assert _call(tmp_path, "sh", "-c", "kill -PIPE $$")[0] == "it was killed by SIGPIPE"
 
 
+def test_a_signal_without_a_name_is_told(tmp_path: Path) -> None:
+    assert _call(tmp_path, "sh", "-c", "kill -40 $$")[0] == "it was killed by signal 40"
+
+
 @pytest.mark.parametrize(
     ("argv", "cwd", "why"),
     [

@@ -229,6 +229,17 @@ async def test_a_stopped_worker_meets_the_dead_man(stage: Stage) -> None:
     assert not _leftovers(stage)
 
 
+async def test_a_worker_that_falls_over_its_own_feet_is_undone_and_says_why(stage: Stage) -> None:
+    program = (
+        "import sys; from clanmeshd.rollout import health\n"
+        "health._CHECKS.append(('odd', lambda *given: given[3] == 'test' and 1 // 0 or None))\n"
+        "from clanmeshd.rollout.activator import main; sys.exit(main([sys.argv[1]]))"
+    )
+    assert run_program(sys.executable, "-c", program, stage.request()).returncode == 0
+    assert (await stage.result()).result == ROLLED_BACK
+    assert "ZeroDivisionError" in (stage.root / "log").read_text()
+
+
 async def test_a_service_that_was_started_stays(stage: Stage) -> None:
     """What activate puts into the background outlives the activation, and does not hold it up."""
     stage.script(NEW, "activate", '[ "$CLAN_PHASE" = test ] && (sleep 1000 & echo $! >service); true')

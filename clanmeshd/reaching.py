@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import trio
 
+from clanmesh_protocol.control import Fault
 from clanmesh_protocol.errors import LimitError, MalformedError
 from clanmesh_protocol.keys import ClanId
 from clanmesh_protocol.limits import (
@@ -126,7 +127,12 @@ async def serve_question(rollout: Rollout, channel: stream.Stream) -> None:
         for entry in rollout.history():
             await channel.send(_tried(entry))
     elif ask.what == LOG:
-        for lines in await trio.to_thread.run_sync(lambda: list(_batches(rollout.log(ask.commit)))):
+        try:
+            batches = await trio.to_thread.run_sync(lambda: list(_batches(rollout.log(ask.commit))))
+        except Fault as fault:
+            await channel.send(Refuse("failed", fault.what))  # this device's disk, and none of a member's business
+            return
+        for lines in batches:
             await channel.send(Log(lines))
     elif ask.what == DEVICE:
         await channel.send(Log((f"version {version_text()}", f"unix-ms {int(time.time() * 1000)}")))

@@ -129,7 +129,10 @@ async def _pull_from(
     home: Path, stores: Stores, builder: Holder, paths: Sequence[str], timeout_s: float
 ) -> set[str]:
     async with _tunnel(stores, builder) as tunnel:
-        why, there = await _copy(home, tunnel, paths, timeout_s)
+        try:
+            why, there = await _copy(home, tunnel, paths, timeout_s)
+        except OSError as error:  # kept out of the tunnel's nursery, which would wrap it up
+            why, there = str(error), set()
     if why is not None:
         raise OSError(why)
     if there:

@@ -13,6 +13,7 @@ import trio
 
 from clanmesh_protocol.errors import ProtocolError
 from clanmeshd import process
+from clanmeshd.process import Finished
 from clanmeshd.rollout.git import bounded, check_space, complaint, environment
 from clanmeshd.rollout.objects import Objects
 from clanmeshd.rollout.repository import PACK_BYTES_MAX, UNPACKED_BYTES_MAX, Quarantine
@@ -37,29 +38,38 @@ async def fetch_untrusted(quarantine: Quarantine, commit: bytes, stream: trio.ab
     """Bring a commit's history into a quarantine, from the `git upload-pack` behind `stream`.
 
     Gives None, or why it did not come: the holder has gone away, does not have it, or sent something damaged.
-    Raises DiskFull.
+    Raises DiskFull, or another OSError when git cannot be run.
     """
     ours, theirs = socket.socketpair()
     local = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+    finished: Finished | OSError
     with theirs:
         async with local, trio.open_nursery() as nursery:
             nursery.start_soon(_carry, local, stream, FETCH_BYTES_MAX, STALL_S)
-            number = theirs.fileno()
-            words = ["git", f"--git-dir={quarantine.path}", *_FETCH]
-            finished = await process.run(
-                bounded(
-                    [*words, f"fd::{number}", f"{commit.hex()}:refs/incoming/head"],
-                    file_bytes_max=UNPACKED_BYTES_MAX,
-                ),
-                env=environment(protocols="fd"),
-                timeout_s=FETCH_TIMEOUT_S,
-                pass_fds=(number,),
-            )
+            try:
+                finished = await _fetch(quarantine, commit, theirs.fileno())
+            except OSError as error:
+                finished = error  # kept out of the nursery, which would wrap it up
             nursery.cancel_scope.cancel()
+    if isinstance(finished, OSError):
+        raise finished
     if finished.ok:
         return None if await quarantine.is_whole(commit) else "its history is cut off"
     check_space("fetch", finished)
     return "it took too long" if finished.timed_out else complaint(finished)
+
+
+async def _fetch(quarantine: Quarantine, commit: bytes, connection: int) -> Finished:
+    words = ["git", f"--git-dir={quarantine.path}", *_FETCH]
+    return await process.run(
+        bounded(
+            [*words, f"fd::{connection}", f"{commit.hex()}:refs/incoming/head"],
+            file_bytes_max=UNPACKED_BYTES_MAX,
+        ),
+        env=environment(protocols="fd"),
+        timeout_s=FETCH_TIMEOUT_S,
+        pass_fds=(connection,),
+    )
 
 
 async def serve_upload_pack(objects: Objects, stream: trio.abc.Stream) -> None:

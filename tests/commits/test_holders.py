@@ -1,11 +1,13 @@
 """Members that hold a commit and wish us ill: they are slow, silent, lie about packs, or add to them."""
 
+import errno
 import secrets
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import trio
@@ -15,7 +17,7 @@ from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.stream_rollout import Pack, WantPack
 from clanmeshd import process
 from clanmeshd.core.effects import HeadClaim
-from clanmeshd.rollout import fetching, following, git, repository
+from clanmeshd.rollout import fetching, following, git, repository, transfer
 from clanmeshd.rollout.repository import Quarantine
 from tests.commits.stage import published
 from tests.net.rollout_devices import make_devices, running, wait_until
@@ -296,6 +298,25 @@ async def test_what_unpacks_has_bounds_whoever_sends(
         await wait_until(lambda: "no reachable member" in str(device.rollout.view()["why"]))
         assert device.rollout.head is None
         monkeypatch.undo()
+        await wait_until(lambda: device.rollout.target == given.new)
+
+
+async def test_a_program_that_cannot_be_started_today_is_started_tomorrow(
+    tmp_path: Path, author: Author, alice: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There are too many processes on the machine for a moment."""
+    holder, device = make_devices(tmp_path, alice, 2)
+    given = await _give(author, alice, holder)
+    holder.speaks_packs = False
+
+    async def refuse(*given: object, **named: object) -> process.Finished:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    async with running(device):
+        with monkeypatch.context() as patch:
+            patch.setattr(transfer, "process", SimpleNamespace(run=refuse, end=process.end))
+            device.put(given)
+            await wait_until(lambda: "no reachable member" in str(device.rollout.view()["why"]))
         await wait_until(lambda: device.rollout.target == given.new)
 
 

@@ -4,17 +4,19 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import trio
 
 from clanctl.demo import scripts
 from clanctl.demo.lab import Lab, Node
+from clanmesh_protocol.control import Fault
 from clanmesh_protocol.errors import LimitError
 from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.limits import STREAM_FRAME_BYTES_MAX, STREAM_LINE_BYTES_MAX, STREAM_LINES_MAX
 from clanmesh_protocol.stream_rollout import Ask
-from clanmesh_protocol.streams import Frame, Log, Purpose, encode_frame
+from clanmesh_protocol.streams import Frame, Log, Purpose, Refuse, encode_frame
 from clanmeshd import reaching
 from clanmeshd.core.effects import Holder
 from tests.clock import wait_until
@@ -97,6 +99,32 @@ async def test_an_answer_without_an_end_is_not_read_to_it() -> None:
     with pytest.raises(LimitError):
         await reaching.ask_log(member, Holder(NodeId(bytes(32)), (), frozenset()), None)  # type: ignore[arg-type]
     assert member.sent * size <= 2 * reaching.LOG_CHARACTERS_MAX
+
+
+class Asker(Talkative):
+    """A member that asks for a log, and what it hears."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[Frame] = []
+
+    async def send(self, frame: Frame) -> None:
+        self.heard.append(frame)
+
+    async def receive(self) -> Frame:
+        await trio.lowlevel.checkpoint()
+        return Ask(reaching.LOG)
+
+
+async def test_a_log_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    """It is nothing that a member's question could end the daemon with."""
+
+    def broken(commit: bytes | None) -> str:
+        raise Fault("failed", "reading the log", "Input/output error")
+
+    asker = Asker()
+    await reaching.serve_question(SimpleNamespace(log=broken), asker)  # type: ignore[arg-type]
+    assert asker.heard == [Refuse("failed", "reading the log")]
 
 
 def test_a_log_fits_its_frames(tmp_path: Path) -> None:

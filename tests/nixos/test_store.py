@@ -1,5 +1,6 @@
 """Store paths from another member: two real stores of the same paths, and a stream in memory between them."""
 
+import errno
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ import trio.testing
 from clanmesh_protocol.errors import LimitError, MalformedError
 from clanmesh_protocol.keys import NodeId
 from clanmeshd.core.effects import Holder
+from clanmeshd.process import Finished
 from clanmeshd.rollout import store
 from clanmeshd.rollout.store import SigningKey, pull, read_key_untrusted, serve_store, signing_key
 
@@ -192,6 +194,18 @@ async def test_who_fails_is_passed_over(stage: Stage) -> None:
     few = Members(none, nonsense, nonsense, honest(stage, key))
     assert await pull(stage.home, few, ["big"], [stage.build("c", key)], TIMEOUT_S) == set()
     assert set(few.asked) == {0, 1, 2}, "no more than three are asked"
+
+
+async def test_a_nix_that_cannot_be_started_today_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What did not come is built; there are too many processes on the machine for a moment."""
+
+    async def refuse(*given: object, **named: object) -> Finished:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(store, "run_nix", refuse)
+    assert await pull(tmp_path, Members(trio.SocketStream.aclose), ["big"], ["x"], TIMEOUT_S) == set()
 
 
 @needs_stores

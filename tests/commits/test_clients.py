@@ -14,7 +14,7 @@ from clanmeshd.rollout.offers import SERVED_EACH_MAX, Offers
 from clanmeshd.rollout.packs import NoPack
 from clanmeshd.rollout.transfer import SERVED_AT_ONCE_MAX
 from tests.net.rollout_devices import make_devices
-from tests.net.rollout_world import Author, Key, make_key
+from tests.net.rollout_world import PATIENCE_S, Author, Key, make_key
 
 GREEDY, HONEST = NodeId(bytes([1] * 32)), NodeId(bytes([2] * 32))
 
@@ -50,7 +50,7 @@ async def test_a_member_has_a_few_packs_at_once_and_others_have_theirs(served: t
             async with offered.pack(want, GREEDY):
                 pass
         assert refused.value.code == "busy"
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             async with offered.pack(want, HONEST) as (frame, chunks):
                 assert len(b"".join(chunks)) == frame.size
         nursery.cancel_scope.cancel()
@@ -77,7 +77,7 @@ async def test_a_member_that_does_not_read_is_left(
 ) -> None:
     offered, want = served
     monkeypatch.setattr(offers, "SERVE_PACK_TIMEOUT_S", 0.1)
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE_S):
         async with offered.pack(want, GREEDY):
             await trio.sleep_forever()
 
@@ -92,7 +92,7 @@ async def test_a_member_that_does_not_read_leaves_git_to_others(served: tuple[Of
         for client in (HONEST, None):
             ours, theirs = _pair(nursery)
             nursery.start_soon(offered.upload_pack, theirs, client)
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE_S):
                 assert b"refs/heads/" in await ours.receive_some(4096)
         nursery.cancel_scope.cancel()
 

@@ -15,6 +15,7 @@ from clanmesh_protocol.stream_rollout import Pack, WantPack
 from clanmeshd.core.effects import HeadClaim
 from clanmeshd.rollout import fetching
 from clanmeshd.rollout.attempt import Attempt
+from tests.clock import Stopwatch
 from tests.net.rollout_devices import deploy, make_devices, running, wait_until
 from tests.net.rollout_world import (
     Author,
@@ -232,7 +233,7 @@ async def test_the_next_holder_is_asked_when_one_dies(tmp_path: Path, author: Au
 async def test_a_stalling_holder_is_left(
     tmp_path: Path, author: Author, alice: Key, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetching, "ANSWER_S", 0.3)
+    monkeypatch.setattr(fetching, "ANSWER_S", 2.0)
     first, second, device = make_devices(tmp_path, alice, 3)
     new = author.commit()
     given = relay_claim(await first.push(author, alice, None, new), 9)
@@ -242,10 +243,11 @@ async def test_a_stalling_holder_is_left(
         await trio.sleep_forever()
 
     monkeypatch.setattr(first, "serve_pack", stall)
-    async with running(device):
-        device.put(given)
-        await device.reaches(RolloutState.CURRENT, new)
-    assert second.served == 1
+    with Stopwatch() as watch:
+        async with running(device):
+            device.put(given)
+            await device.reaches(RolloutState.CURRENT, new)
+    assert second.served == 1 or watch.paused_s, "who answers is not left, unless the machine stood still"
 
 
 @pytest.mark.parametrize("cut", [1, 70_000, 300_000])
@@ -295,12 +297,13 @@ async def test_who_asks_early_waits(tmp_path: Path, author: Author, alice: Key) 
     """A holder that has heard of a commit, too, gives it as soon as it is there."""
     holder, device = make_devices(tmp_path, alice, 2)
     new = author.commit()
-    async with running(device):
-        device.put(claim(alice, None, new))
-        await wait_until(lambda: holder.served > 0)
-        await holder.push(author, alice, None, new)
-        await device.reaches(RolloutState.CURRENT, new)
-    assert holder.served == 1
+    with Stopwatch() as watch:
+        async with running(device):
+            device.put(claim(alice, None, new))
+            await wait_until(lambda: holder.served > 0)
+            await holder.push(author, alice, None, new)
+            await device.reaches(RolloutState.CURRENT, new)
+    assert holder.served == 1 or watch.paused_s, "it waits for seconds, unless the machine stood still"
 
 
 async def test_a_pack_that_builds_upon_what_nobody_asked_about(tmp_path: Path, author: Author, alice: Key) -> None:

@@ -115,12 +115,12 @@ def test_a_commit_that_testers_go_back_from_reaches_nobody_else(clan: Clan) -> N
     clan.await_state(bad, "held", clan.others)
     for node in clan.others:
         assert scripts.BAD not in clan.read(node, scripts.PHASES)
-        assert "testers went back from it" in clan.problems(node)["device"]
+    clan.await_all(lambda node: "testers went back from it" in clan.problems(node).get("device", ""), clan.others)
     for node in clan.testers:
         assert scripts.BAD in clan.read(node, scripts.PHASES)
     better = clan.push("good-day")
     clan.await_state(better, "current", clan.nodes)
-    assert all(not clan.problems(node) for node in clan.nodes)
+    clan.await_all(lambda node: not clan.problems(node), clan.nodes)
 
 
 def test_a_pause_holds_every_machine_until_it_is_ended(clan: Clan) -> None:
@@ -171,9 +171,9 @@ def test_a_fork_is_named_everywhere_and_ended_by_an_admin(clan: Clan) -> None:
         text = clan.problems(node)["fork"]
         assert f"{right[:12]} by bob" in text
         assert left[:12] in text
-        assert clan.status(node)["state"] == "held"
+    clan.await_all(lambda node: clan.status(node)["state"] == "held", clan.nodes)
     assert any("diverge" in each["text"] for each in clan.lab.call(clan.testers[0], "events")["events"])
     clan.ctl(clan.laptop, "rollout", "resolve", left[:12], "--yes")
     clan.await_state(left, "current", clan.nodes)
     assert clan.read(clan.nas, scripts.MARKER).strip() == "left"
-    assert all("fork" not in clan.problems(node) for node in clan.nodes)
+    clan.await_all(lambda node: "fork" not in clan.problems(node), clan.nodes)

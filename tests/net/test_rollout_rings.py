@@ -10,6 +10,7 @@ from clanmesh_protocol.control import Fault
 from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.records import Resolution, RolloutState, Verb
 from clanmeshd.core.effects import HeadClaim, Order, Trial
+from clanmeshd.rollout.activation import activator_lives
 from tests.net.rollout_devices import deploy, make_devices, running, wait_for, wait_until
 from tests.net.rollout_world import CLAN_TOML, Author, Device, Key, claim, phases
 
@@ -186,6 +187,7 @@ async def test_what_others_show_is_no_reason_to_look_at_the_claims_again(
         given = await device.push(author, alice, None, first)
         hears(device, given)
         await device.reaches(RolloutState.CURRENT, first)
+        await wait_until(lambda: not activator_lives(device.root / "rollout"))
         await trio.testing.wait_all_tasks_blocked(QUIET_S)
         seen, reported = len(looks), len(device.reports)
         for what in ("well", "bad", "", "well"):

@@ -15,8 +15,10 @@ from clanmeshd.calls.path_view import has_session, path_view, tunnel_of
 from clanmeshd.checkup import routes, system
 from clanmeshd.checkup.asking import Told, ask
 from clanmeshd.checkup.firewall import reading
-from clanmeshd.checkup.firewall.judging import Scene, Wire, judge
+from clanmeshd.checkup.firewall.judging import Scene, judge
 from clanmeshd.checkup.firewall.owners import Block, Ports, single_ports
+from clanmeshd.checkup.firewall.packets import Wire
+from clanmeshd.checkup.firewall.rules import Ruleset
 from clanmeshd.checkup.terms import Clashes, Fellow, Firewall, Naming, Outside, Refusal, Router, Snapshot, Tunnels
 from clanmeshd.clan import Clan
 from clanmeshd.core.effects import Holder
@@ -39,6 +41,8 @@ ECHO_TRIES: Final = 2
 ECHOED_MAX: Final = 64  # members, the nearest: beyond it tunnels sleep
 ASKED_MAX: Final = 16  # members, the nearest, for their clocks and versions: a stream each
 SHOWN_MAX: Final = 512  # members that are looked at at all
+
+NOT_SEEN: Final = reading.Seen(Ruleset(), f"reading its rules took longer than {LOOK_S_MAX:.0f} s")
 
 _Answers = dict[NodeId, float]
 _ToldBy = dict[NodeId, Told | None]
@@ -71,7 +75,7 @@ async def look(clan: Clan, others: Iterable[tuple[str, str]]) -> Snapshot:
         is_reachable=_is_reachable(clan, own),
         tunnel_port=clan.config.tunnel_port,
         control_port=clan.config.port,
-        firewall=await _firewall(clan, next(iter(rules), None), [peer.address for peer in peers]),
+        firewall=await _firewall(clan, next(iter(rules), NOT_SEEN), [peer.address for peer in peers]),
         others=tuple(Refusal(why, remedy) for why, remedy in others),
     )
 
@@ -171,10 +175,8 @@ async def _read_rules(into: list[reading.Seen]) -> None:
         into.append(await reading.see())
 
 
-async def _firewall(clan: Clan, seen: reading.Seen | None, members: Sequence[bytes]) -> Firewall | None:
-    """What the packet filters here do with what the clan needs; None where nothing of them is known."""
-    if seen is None:
-        return None
+async def _firewall(clan: Clan, seen: reading.Seen, members: Sequence[bytes]) -> Firewall | None:
+    """What the packet filters here do with what the clan needs."""
     config, prefix = clan.config, overlay_prefix(clan.membership.clan)
     udp = (config.port, config.tunnel_port) if config.overlay != "none" else (config.port,)
     own = overlay_address(clan.membership.clan, clan.keys.node)
@@ -187,7 +189,7 @@ async def _firewall(clan: Clan, seen: reading.Seen | None, members: Sequence[byt
         has_mdns=config.mdns,
     )
     # 10 ms a packet at most, in a thread that touches nothing else.
-    arguments = (seen.ruleset, scene, seen.unseen, seen.tools)
+    arguments = (seen.ruleset, scene, seen.unseen, seen.tools, seen.hint)
     return await trio.to_thread.run_sync(judge, *arguments, abandon_on_cancel=True)
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.signalling import NatKind
@@ -99,9 +100,13 @@ class Clashes:
     duplicates: tuple[tuple[str, str], ...] = ()  # interface and address that another machine has
 
 
+IN: Final = "in"  # what comes to this device
+OUT: Final = "out"  # what it sends
+
+
 @dataclass(frozen=True, slots=True)
 class Barrier:
-    """A firewall of this machine's that keeps out what the clan needs: one chain, and what it drops."""
+    """A firewall of this machine's that keeps out, or in, what the clan needs: one chain, and what it drops."""
 
     tool: str  # who owns it, as people call it: "ufw"
     chain: str  # which chain drops, in words
@@ -110,7 +115,8 @@ class Barrier:
     lasts: str = ""  # what else keeps it so after the next start of the machine
     scope: str = ""  # of whom, where not of everybody: "from other networks", "by IPv6"
     is_inside: bool = False  # what it drops comes through the tunnels
-    is_shut: bool = False  # even answers to what this device sent are dropped
+    is_shut: bool = False  # even answers to what was sent the other way are dropped
+    is_outgoing: bool = False  # this device sends it
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +124,11 @@ class Firewall:
     """What the packet filters of this machine do with what the clan needs."""
 
     barriers: tuple[Barrier, ...] = ()
-    active: tuple[str, ...] = ()  # chains that filter what comes in, in words; none: nothing does
+    active: tuple[str, ...] = ()  # chains that filter, in words; none: nothing does
     needed: tuple[str, ...] = ()  # what was tried, in words
-    doubt: str | None = None  # why it is not known whether they let it in
+    ways: tuple[str, ...] = (IN,)  # that are filtered: OUT mostly is not
+    doubt: str | None = None  # why it is not known whether they let it pass
+    unsure: tuple[str, ...] = ()  # which way
     commands: tuple[str, ...] = ()  # that would let it in for sure, where there is a doubt
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clanmeshd.checkup.firewall import reading
-from clanmeshd.checkup.firewall.judging import Wire
+from clanmeshd.checkup.firewall.packets import Wire
 from clanmeshd.net.addresses import Interface
 
 RULES = '{"nftables": [{"table": {"family": "inet", "name": "t"}}]}'
@@ -36,7 +36,9 @@ async def test_rules_are_what_nft_prints(programs: Path) -> None:
 
 
 async def test_where_nothing_is_there_to_ask_services_and_settings_are_asked(programs: Path) -> None:
-    assert await reading.see() == reading.Seen(reading.Ruleset(), "nft is not there to ask", ())
+    assert await reading.see() == reading.Seen(
+        reading.Ruleset(), "nft, of the package nftables, is not there to ask", ()
+    )
     (programs / "ufw.conf").write_text("# x\nENABLED=yes\nLOGLEVEL=low\n")
     install(programs, "systemctl", "echo active; echo inactive; exit 3")
     assert (await reading.see()).tools == ("ufw", "firewalld")
@@ -75,7 +77,8 @@ async def test_rules_of_the_older_iptables_are_asked_for_where_there_are_any(pro
     assert [table.tool for table in (await reading.see()).ruleset.tables] == ["nft", "iptables"]
     (programs / "ip6").write_text("filter\n")
     assert (await reading.see()).unseen == (
-        "rules of the older iptables are hidden: ip6tables-legacy-save is not there to ask"
+        "rules of the older iptables are hidden: "
+        "ip6tables-legacy-save, of the package iptables, is not there to ask"
     )
 
 

@@ -1,5 +1,6 @@
 """What becomes of a packet, by rule sets as each tool makes them: printed by nft 1.0.6 and iptables 1.8.9."""
 
+import copy
 import json
 import random
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,7 @@ import pytest
 from clanmeshd.checkup.firewall import fate as fates
 from clanmeshd.checkup.firewall import iptables, nftables
 from clanmeshd.checkup.firewall.fate import Answer, Fate, fate
-from clanmeshd.checkup.firewall.judging import Wire, packet
+from clanmeshd.checkup.firewall.packets import Wire, incoming, outgoing
 from clanmeshd.checkup.firewall.rules import Ruleset
 from tests.seeds import seeds
 
@@ -36,12 +37,16 @@ def rules(name: str) -> Ruleset:
 
 
 def tried(ruleset: Ruleset, said: str) -> Fate:
-    """The fate of a packet: "udp 51871 stranger eth0 IPv6", by a wire's name; "reply" makes it an answer."""
+    """The fate of a packet: "udp 51871 stranger eth0 IPv6", by a wire's name.
+
+    "reply" makes it an answer, and "out" has this machine send it.
+    """
     protocol, port, *others = said.split()
     state = "established" if "reply" in others else "new"
-    source = "stranger" if "stranger" in others else "neighbour"
-    wire = " ".join(word for word in others if word not in ("reply", "stranger"))
-    return fate(ruleset, packet(WIRES[wire or "eth0"], protocol, int(port), source, state))
+    whom = "stranger" if "stranger" in others else "neighbour"
+    made = outgoing if "out" in others else incoming
+    wire = " ".join(word for word in others if word not in ("reply", "stranger", "out"))
+    return fate(ruleset, made(WIRES[wire or "eth0"], protocol, int(port), whom, state))
 
 
 # the rule set and the packet, then the answer and the chain that drops
@@ -108,6 +113,34 @@ CASES = [
     ("tailscale.save", "udp 51872", ACCEPTED, ""),
     ("tailscale.save", "udp 51872 stranger", DROPPED, "INPUT"),
     ("tailscale.save", "tcp 51871", DROPPED, "INPUT"),
+    ("ufw-strict.save", "tcp 51871", ACCEPTED, ""),
+    ("ufw-strict.save", "udp 51872 stranger", ACCEPTED, ""),
+    ("ufw-strict.save", "udp 51872 out", DROPPED, "OUTPUT"),
+    ("ufw-strict.save", "udp 51872 out reply", ACCEPTED, ""),
+    ("ufw-strict.save", "udp 53 out", ACCEPTED, ""),
+    ("ufw-strict.save", "tcp 51871 out", DROPPED, "OUTPUT"),
+    ("ufw.save", "udp 51871 out stranger", ACCEPTED, ""),
+    ("firewalld-strict.json", "udp 51871", ACCEPTED, ""),
+    ("firewalld-strict.json", "udp 51871 out", DROPPED, "filter_OUT_policy_strict"),
+    ("firewalld-strict.json", "tcp 51871 out stranger eth0 IPv6", DROPPED, "filter_OUT_policy_strict"),
+    ("firewalld-strict.json", "tcp 51871 out reply", ACCEPTED, ""),
+    ("firewalld-strict.json", "tcp 53 out", ACCEPTED, ""),
+    ("kill-switch.json", "udp 51871 out", ACCEPTED, ""),
+    ("kill-switch.json", "udp 51871 out stranger", DROPPED, "output"),
+    ("kill-switch.json", "udp 51871 out reply stranger", DROPPED, "output"),
+    ("kill-switch.json", "udp 5353 out eth0 IPv6", ACCEPTED, ""),
+    ("kill-switch.json", "tcp 1 out clan0", ACCEPTED, ""),
+    ("kill-switch.json", "udp 51871 stranger", ACCEPTED, ""),
+    ("strict.json", "udp 51871 out", DROPPED, "out"),
+    ("strict.json", "tcp 51871 out", ACCEPTED, ""),
+    ("strict.json", "tcp 51871 out reply", ACCEPTED, ""),
+    ("strict.json", "ipv6-icmp 0 out clan0", ACCEPTED, ""),
+    ("strict.json", "tcp 1 out clan0", DROPPED, "out"),
+    ("docker.save", "udp 51871 out stranger", ACCEPTED, ""),
+    ("libvirt.json", "udp 51871 out", ACCEPTED, ""),
+    ("tailscale.save", "udp 51871 out stranger", ACCEPTED, ""),
+    ("odd.json", "udp 51871 out", ACCEPTED, ""),
+    ("openwrt.json", "udp 51872 out", ACCEPTED, ""),
     ("openwrt.json", "udp 51872", ACCEPTED, ""),
     ("openwrt.json", "udp 51871", DROPPED, "handle_reject"),
     ("openwrt.json", "tcp 51871 stranger", DROPPED, "handle_reject"),
@@ -474,7 +507,7 @@ def test_damaged_rules_are_refused_or_followed(seed: int) -> None:
         damaged = json.loads(rng.choice(printed))
         for _ in range(rng.randrange(1, 4)):
             holder, key = rng.choice(list(places(damaged)))
-            holder[key] = rng.choice(JUNK)
+            holder[key] = copy.deepcopy(rng.choice(JUNK))  # the next damage may be done to it
         words = rng.choice(saved).split(" ")
         for _ in range(3):
             words[rng.randrange(len(words))] = rng.choice(WORDS)

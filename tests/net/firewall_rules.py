@@ -12,18 +12,19 @@ FAMILY_NETWORKS = {
 WIDE = {"rate": 1000, "per": "second", "burst": 1000}
 LISTS = ("known", "below", "above")
 DYNAMIC = {"flags": ["timeout"], "timeout": 600}
+INCOMING, OUTGOING = ("input", "prerouting"), ("output", "postrouting")
 EQUALITY = ("==", "!=")
 ACCEPT, DROP, RETURN = {"accept": None}, {"drop": None}, {"return": None}
 
 Json = dict[str, Any]
 
 
-def rule_set(rng: random.Random, ports: Sequence[int]) -> list[Json]:
-    """A table whose first chain packets come to. Neighbours always find one another.
+def rule_set(rng: random.Random, ports: Sequence[int], hooks: Sequence[str] = INCOMING) -> list[Json]:
+    """A table whose first chain packets come to by one of the hooks. Neighbours always find one another.
 
     What counts does so for each sender and port, or lets through more than a test sends.
     """
-    base = {"type": "filter", "hook": rng.choice(("input", "prerouting")), "prio": 0}
+    base = {"type": "filter", "hook": rng.choice(hooks), "prio": 0}
     first = {**base, "policy": rng.choice(("accept", "drop"))}
     chains = [_of_table("chain", name=f"c{at}", **(first if at == 0 else {})) for at in range(CHAINS)]
     neighbours = [_match({"meta": {"key": "l4proto"}}, "ipv6-icmp"), ACCEPT]
@@ -71,7 +72,7 @@ def _test(rng: random.Random, ports: Sequence[int]) -> Json:
     family = rng.choice(("ip", "ip6"))
     address, bits = rng.choice(FAMILY_NETWORKS[family])
     both = {"concat": [{"meta": {"key": "l4proto"}}, _payload("dport", "th")]}
-    op = rng.choice(EQUALITY)
+    op, end = rng.choice(EQUALITY), rng.choice(("saddr", "daddr"))
     return rng.choice(
         (
             _match(_payload("dport"), port, rng.choice((*EQUALITY, "<", ">", "<=", ">="))),
@@ -79,13 +80,14 @@ def _test(rng: random.Random, ports: Sequence[int]) -> Json:
             _match(_payload("dport"), {"range": sorted((port, other + 1))}, op),
             _match(_payload("dport", "tcp"), port, op),
             _match(both, {"set": [{"concat": ["udp", port]}, {"concat": ["tcp", other]}]}, op),
-            _match({"meta": {"key": "iifname"}}, rng.choice(("eth0", "lo", "et*")), op),
+            _match({"meta": {"key": rng.choice(("iifname", "oifname"))}}, rng.choice(("eth0", "lo", "et*")), op),
             _match({"meta": {"key": "l4proto"}}, rng.choice(("udp", "tcp", {"set": ["tcp", "udp"]})), op),
             _match({"meta": {"key": "nfproto"}}, rng.choice(("ipv4", "ipv6"))),
             _match({"meta": {"key": "mark"}}, rng.choice((0, 1))),
-            _match(_payload("saddr", family), {"prefix": {"addr": address, "len": bits}}, op),
+            _match(_payload("sport"), rng.choice(ports), op),
+            _match(_payload(end, family), {"prefix": {"addr": address, "len": bits}}, op),
             _match({"ct": {"key": "state"}}, rng.choice(("new", ["established", "related"])), "in"),
-            _match({"fib": {"result": "type", "flags": ["daddr"]}}, "local", op),
+            _match({"fib": {"result": "type", "flags": ["daddr"]}}, rng.choice(("local", "unicast")), op),
             *_counting(rng, op),
         )
     )

@@ -6,30 +6,28 @@ What lets through less than a test sends would have to know how often a packet c
 import random
 from collections.abc import Sequence
 
-CHAINS = ("INPUT", "A", "B", "C")  # which only jump to later ones
+CHAINS = ("A", "B", "C")  # which only jump to later ones
 RULES_MAX = 5  # of each chain, for one port
 VERDICTS = ("ACCEPT", "DROP", "RETURN")
 WHO = ("--mask 255.255.255.255 --rsource", "--mask 255.255.255.255 --rdest", "--mask 255.255.255.0 --rsource")
 
 
-def rule_set(rng: random.Random, ports: Sequence[int]) -> str:
-    """The table `filter`, of IPv4."""
-    lines = [
-        "*filter",
-        f":INPUT {rng.choice(('ACCEPT', 'DROP'))} [0:0]",
-        *(f":{name} - [0:0]" for name in CHAINS[1:]),
-    ]
+def rule_set(rng: random.Random, ports: Sequence[int], base: str) -> str:
+    """The table `filter`, of IPv4. `base`: its chain that packets come to."""
+    policy = rng.choice(("ACCEPT", "DROP"))
+    lines = ["*filter", f":{base} {policy} [0:0]", *(f":{name} - [0:0]" for name in CHAINS)]
     number = rng.randrange(10**6)  # lists of a name that there was before are not empty
-    for at, name in enumerate(CHAINS):
+    for at, name in enumerate((base, *CHAINS)):
         for port in ports:
-            lines += [f"-A {name} {_rule(rng, at, port, number)}" for _ in range(rng.randrange(RULES_MAX))]
+            lines += [
+                f"-A {name} {_rule(rng, CHAINS[at:], port, number)}" for _ in range(rng.randrange(RULES_MAX))
+            ]
     return "\n".join([*lines, "COMMIT", ""])
 
 
-def _rule(rng: random.Random, at: int, port: int, number: int) -> str:
+def _rule(rng: random.Random, later: Sequence[str], port: int, number: int) -> str:
     tests = " ".join(_test(rng, port, number) for _ in range(rng.randrange(3)))
-    is_last = at == len(CHAINS) - 1
-    jump = rng.choice(VERDICTS) if is_last or rng.randrange(2) else rng.choice(CHAINS[at + 1 :])
+    jump = rng.choice(VERDICTS) if not later or rng.randrange(2) else rng.choice(later)
     target = f"-j {jump}" if rng.randrange(3) else ""  # some only count
     return f"-p udp -m udp --dport {port} {tests} {target}"
 

@@ -175,6 +175,41 @@ def test_a_firewall_that_keeps_us_out_is_named_and_its_remedy_lets_us_in(clan: C
         run(clan, tv, "nft", "delete table inet guard")
 
 
+KEPT_IN = """table inet guard {
+  chain out {
+    type filter hook output priority 0; policy drop;
+    ct state established,related accept
+    oifname "lo" accept
+    meta l4proto { icmp, ipv6-icmp } accept
+    udp dport { 53, 123 } accept
+  }
+}
+"""
+
+
+def test_a_firewall_that_keeps_in_what_we_send_is_named_and_its_remedy_lets_it_out(clan: Clan) -> None:
+    tv = clan.nodes[2]
+    done = clan.lab.exec(tv, ["nft", "-f", "-"], stdin=KEPT_IN)
+    assert done.returncode == 0, done.stderr
+    try:
+        found = look(clan, tv)["firewall"]
+        ports = "UDP 51871, UDP 51872, UDP 5353 and TCP 51871"
+        assert [each["what"] for each in found] == [
+            f"nftables on this device drops what this device sends by {ports}",
+            "nftables on this device drops this device's new connections to members through the tunnels",
+        ]
+        assert all(each["why"].startswith("nftables table inet guard, chain out, policy drop: ") for each in found)
+        for command in [each for finding in found for each in quoted(finding["remedy"])]:
+            run(clan, tv, *shlex.split(command))
+        (found,) = look(clan, tv)["firewall"]
+        assert (found["level"], found["what"][:55]) == (
+            "ok",
+            "the firewall here lets in and out what the clan needs: ",
+        )
+    finally:
+        run(clan, tv, "nft", "delete table inet guard")
+
+
 def quoted(remedy: str) -> list[str]:
     """The commands of a remedy."""
     return [part for part in remedy.split("`")[1::2] if part.split()[0] in ("ip", "nft")]

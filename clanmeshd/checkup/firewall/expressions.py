@@ -7,7 +7,7 @@ from typing import Any, Final
 from clanmeshd.checkup.firewall.rules import EVERYTHING, NOT_UNDERSTOOD, Element, Match, Span
 
 PROTOCOLS: Final = {1: "icmp", 2: "igmp", 6: "tcp", 17: "udp", 50: "esp", 51: "ah", 58: "ipv6-icmp"}
-ALIASES: Final = {"icmpv6": "ipv6-icmp", "unicast": "host"}
+_ALIASES: Final = {"meta l4proto": {"icmpv6": "ipv6-icmp"}, "meta pkttype": {"unicast": "host"}}
 _META: Final = frozenset(("iif", "iifname", "oif", "oifname", "l4proto", "nfproto", "protocol", "mark", "pkttype"))
 _FLAG_FIELDS: Final = frozenset(("ct state", "ct status", "tcp flags"))  # of which several can be set at once
 NESTED_MAX: Final = 8  # expressions in one another that are looked into: `ip6 saddr & mask` in a set takes three
@@ -72,7 +72,7 @@ def _single(raw: Any, field: str) -> Element | None:
             network = network_of(raw, "")
             return network if network is not None else raw
         case str():
-            return ALIASES.get(raw, raw)
+            return word_of(raw, field)
         case {"prefix": {"addr": str(address), "len": int(bits)}}:
             return network_of(address, f"/{bits}")
         case {"range": [low, high]}:
@@ -81,6 +81,11 @@ def _single(raw: Any, field: str) -> Element | None:
             last = last.high if isinstance(last, Span) else last
             return Span(first, last) if isinstance(first, int) and isinstance(last, int) else None
     return None
+
+
+def word_of(raw: str, field: str) -> str:
+    """A word as packets have it, where there are two for one thing."""
+    return _ALIASES.get(field, {}).get(raw, raw)
 
 
 def network_of(address: str, bits: str) -> Span | None:

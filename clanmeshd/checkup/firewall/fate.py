@@ -28,8 +28,9 @@ from clanmeshd.checkup.firewall.rules import (
 STEPS_MAX: Final = 10_000  # rules and elements of sets that one packet is held against: 10 ms
 DEPTH_MAX: Final = 64  # of jumps: nftables allows 16
 
-# In the order that packets meet them; "input" is for this machine alone.
-_HOOKS: Final = ("ingress", "prerouting", "input")
+# In the order that packets meet them; "input" and "output" are of this machine alone.
+_INCOMING: Final = ("ingress", "prerouting", "input")
+_OUTGOING: Final = ("output", "postrouting", "egress")
 
 
 class Answer(StrEnum):
@@ -68,7 +69,7 @@ _LOST: Final = _End(Kind.LOST)
 
 
 def fate(ruleset: Ruleset, packet: Packet) -> Fate:
-    """Follow a packet that is for this machine through all chains."""
+    """Follow a packet that is for this machine, or from it, through all chains."""
     doubt: Fate | None = None
     noted: dict[Listing, Span] = {}
     for table, base in _bases(ruleset, packet):
@@ -86,23 +87,29 @@ def fate(ruleset: Ruleset, packet: Packet) -> Fate:
     return doubt or Fate(Answer.ACCEPTED)
 
 
-def filters(ruleset: Ruleset) -> Iterator[tuple[Table, Chain]]:
-    """The chains that may keep anything out: those with rules, or with a policy of their own."""
+def filters(ruleset: Ruleset, *, is_outgoing: bool = False) -> Iterator[tuple[Table, Chain]]:
+    """The chains that may keep anything out, or in: those with rules, or with a policy of their own."""
+    hooks = _OUTGOING if is_outgoing else _INCOMING
     for table in ruleset.tables:
         for chain in table.chains.values():
-            if chain.hook in _HOOKS and (chain.rules or chain.policy is Kind.DROP):
+            if chain.hook in hooks and (chain.rules or chain.policy is Kind.DROP):
                 yield table, chain
+
+
+def is_outgoing(base: Chain) -> bool:
+    """Whether what comes by a chain is what this machine sends."""
+    return base.hook in _OUTGOING
 
 
 def _bases(ruleset: Ruleset, packet: Packet) -> list[tuple[Table, Chain]]:
     families = {"inet", "netdev", *(packet.layers & {"ip", "ip6"})}
-    interface = packet.facts.get("meta iifname")
+    hooks, field = (_OUTGOING, "meta oifname") if packet.is_outgoing else (_INCOMING, "meta iifname")
     found = [
         (table, chain)
-        for table, chain in filters(ruleset)
-        if table.family in families and (not chain.devices or interface in chain.devices)
+        for table, chain in filters(ruleset, is_outgoing=packet.is_outgoing)
+        if table.family in families and (not chain.devices or packet.facts.get(field) in chain.devices)
     ]
-    return sorted(found, key=lambda each: (_HOOKS.index(each[1].hook or ""), each[1].priority))
+    return sorted(found, key=lambda each: (hooks.index(each[1].hook or ""), each[1].priority))
 
 
 def _both(one: bool | None, other: bool | None) -> bool | None:

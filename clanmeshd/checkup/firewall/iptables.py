@@ -11,7 +11,7 @@ from typing import Final
 
 from clanmeshd.checkup.firewall.counting import MODULES as COUNTING
 from clanmeshd.checkup.firewall.counting import Option, extension
-from clanmeshd.checkup.firewall.expressions import ALIASES, CONNECTING, PROTOCOLS, network_of
+from clanmeshd.checkup.firewall.expressions import CONNECTING, PROTOCOLS, network_of, word_of
 from clanmeshd.checkup.firewall.rules import (
     NOT_UNDERSTOOD,
     Chain,
@@ -25,7 +25,8 @@ from clanmeshd.checkup.firewall.rules import (
     Verdict,
 )
 
-# iptables(8): the tables that packets for this machine come through, with the priorities of linux/netfilter_ipv4.h
+# iptables(8): the tables that packets for this machine, and from it, come through, with the priorities of
+# linux/netfilter_ipv4.h
 _BASES: Final = {
     ("raw", "PREROUTING"): ("prerouting", -300),
     ("mangle", "PREROUTING"): ("prerouting", -150),
@@ -34,6 +35,13 @@ _BASES: Final = {
     ("filter", "INPUT"): ("input", 0),
     ("security", "INPUT"): ("input", 50),
     ("nat", "INPUT"): ("input", 100),
+    ("raw", "OUTPUT"): ("output", -300),
+    ("mangle", "OUTPUT"): ("output", -150),
+    ("nat", "OUTPUT"): ("output", -100),
+    ("filter", "OUTPUT"): ("output", 0),
+    ("security", "OUTPUT"): ("output", 50),
+    ("mangle", "POSTROUTING"): ("postrouting", -150),
+    ("nat", "POSTROUTING"): ("postrouting", 100),
 }
 _KINDS: Final = {
     "ACCEPT": Kind.ACCEPT,
@@ -179,7 +187,7 @@ def _element(field: str, word: str) -> Element | None:
         case "dport" | "sport":
             return _ports(word)
         case "l4proto":
-            return PROTOCOLS.get(int(word), word) if word.isdecimal() else ALIASES.get(word, word)
+            return PROTOCOLS.get(int(word), word) if word.isdecimal() else word_of(word, field)
         case "iifname" | "oifname":
             return f"{word[:-1]}*" if word.endswith("+") else word
         case "status":
@@ -187,7 +195,7 @@ def _element(field: str, word: str) -> Element | None:
         case "type" if field.startswith("icmp"):
             return _ICMP.get(word, word)
         case _:
-            return ALIASES.get(word, word.lower())
+            return word_of(word.lower(), field)
 
 
 def _fib(route: str) -> Match:

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import trio
 
 from clanmeshd.checkup.firewall import iptables, nftables
-from clanmeshd.checkup.firewall.judging import Wire
+from clanmeshd.checkup.firewall.packets import Wire
 from clanmeshd.checkup.firewall.rules import Ruleset, Table
 from clanmeshd.net.addresses import interfaces, is_bridge, multicast_interfaces
 from clanmeshd.process import run
@@ -23,8 +23,13 @@ _NFT: Final = ("nft", "-j", "list", "ruleset")
 _NFT_TERSE: Final = ("nft", "-j", "-t", "list", "ruleset")  # without the elements of named sets
 _SAVERS: Final = {"ip": "iptables-save", "ip6": "ip6tables-save"}
 _LEGACY_SAVERS: Final = {"ip": "iptables-legacy-save", "ip6": "ip6tables-legacy-save"}
+_PACKAGES: Final = {  # that have them, by the same names everywhere
+    "nft": "nftables",
+    **dict.fromkeys((*_SAVERS.values(), *_LEGACY_SAVERS.values()), "iptables"),
+}
 _LEGACY_TABLES: Final = {"ip": Path("/proc/net/ip_tables_names"), "ip6": Path("/proc/net/ip6_tables_names")}
 _NEWER: Final = "(nf_tables)"  # the iptables that makes rules which nft shows, too, signs with it
+_XT: Final = '"xt"'  # an expression of nft's that stands for a test of iptables
 _UFW: Final = Path("/etc/ufw/ufw.conf")
 _SERVICES: Final = ("firewalld", "nftables")  # ufw's is called active even where ufw is switched off
 
@@ -38,11 +43,15 @@ class Printed(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """The rules, and why there may be others; then `tools` are the firewalls that are switched on."""
+    """The rules, and why there may be others; then `tools` are the firewalls that are switched on.
+
+    `hint`: why no more than the names of some rules are known.
+    """
 
     ruleset: Ruleset
     unseen: str | None = None
     tools: tuple[str, ...] = ()
+    hint: str | None = None
 
 
 async def see() -> Seen:
@@ -57,7 +66,8 @@ async def see() -> Seen:
             nursery.start_soon(ask, program)
     older = [family for family, path in _LEGACY_TABLES.items() if _head(path)]
     ruleset, unseen = await trio.to_thread.run_sync(put_together, printed, older)  # a megabyte takes 0.2 s
-    return Seen(ruleset, unseen, await _tools() if unseen is not None else ())
+    tools = await _tools() if unseen is not None else ()
+    return Seen(ruleset, unseen, tools, unnamed(printed, ruleset))
 
 
 def put_together(printed: Mapping[str, Printed], legacy: Collection[str]) -> tuple[Ruleset, str | None]:
@@ -94,6 +104,15 @@ def put_together(printed: Mapping[str, Printed], legacy: Collection[str]) -> tup
     return tables, why or next(iter(missing), None)
 
 
+def unnamed(printed: Mapping[str, Printed], ruleset: Ruleset) -> str | None:
+    """Why only the names of iptables' tests are known, which is all that nft shows of them. Pure."""
+    shown = {table.family for table in ruleset.tables if table.tool == "iptables"}
+    if _XT not in (printed[_NFT[0]].text or ""):
+        return None
+    whys = [printed[program].why for family, program in _SAVERS.items() if family not in shown]
+    return next((f"nft shows only names of rules that iptables made, and {why}" for why in whys if why), None)
+
+
 def _natively(nft: Printed, shown: Collection[tuple[str, str]], sets: list[Ruleset]) -> tuple[Ruleset, str | None]:
     """Add nft's own tables to those of iptables."""
     why: str | None = nft.why or None
@@ -124,7 +143,7 @@ async def _print(*words: str) -> Printed:
             words, timeout_s=PRINT_S, output_bytes_max=RULES_BYTES_MAX, end_at_overflow=True, cwd=Path("/")
         )
     except OSError:
-        return Printed(None, f"{words[0]} is not there to ask")
+        return Printed(None, f"{words[0]}, of the package {_PACKAGES[words[0]]}, is not there to ask")
     if done.overflowed:
         return Printed(None, _too_much(words[0]))
     if not done.ok:

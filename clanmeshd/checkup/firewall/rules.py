@@ -165,6 +165,7 @@ class Packet:
 
     layers: frozenset[str]
     facts: Mapping[str, Value]
+    is_outgoing: bool = False  # this machine sends it; else it comes in for this machine
 
 
 def answer(

@@ -5,7 +5,7 @@
               v                          v
     quarantine: bundle            quarantine: fetch from a holder        repository.py, transfer.py, bundle.py
               \\                         /
-               signed head, signed commits, fast-forward                 signers.py, commits.py, following.py
+               signed head, signed commits, fast-forward       claims.py, signers.py, commits.py, following.py
                           |
                      published, then followed                            repository.py, selection.py
                           |

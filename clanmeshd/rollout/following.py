@@ -8,9 +8,8 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import trio
 
@@ -19,23 +18,19 @@ from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.limits import PACK_COMMITS_MAX
 from clanmesh_protocol.records import RolloutState
 from clanmeshd.core.effects import HeadClaim, Holder, SetRollout
-from clanmeshd.rollout.commits import Authority, authority_of, verify_commits, verify_head_untrusted
+from clanmeshd.rollout.claims import Claims, remember
+from clanmeshd.rollout.commits import Authority, authority_of, verify_commits
 from clanmeshd.rollout.fetching import NotACommit, Sources, fetch_commit_untrusted
 from clanmeshd.rollout.objects import Objects, is_commit_id
 from clanmeshd.rollout.packs import Packs
 from clanmeshd.rollout.repository import PACK_BYTES_MAX, PUSHED_MAX, Quarantine, Repository
-from clanmeshd.rollout.resolutions import left, refusal
+from clanmeshd.rollout.resolutions import refusal
 from clanmeshd.rollout.selection import Decision, Follow, Held, Nothing, select, short
 
 REF: Final = "main"  # the one that is followed
-CLAIMS_MAX: Final = 1024  # one of each member; a clan has at most a thousand
-VERDICTS_MAX: Final = 4096  # remembered; forgetting one costs a few milliseconds
 HAVES_MAX: Final = PACK_COMMITS_MAX
 
 log = logging.getLogger(__name__)
-
-_Key = TypeVar("_Key")
-_Value = TypeVar("_Value")
 
 Tell = Callable[[RolloutState], None]  # FETCHING or VERIFYING, for the status
 
@@ -56,13 +51,12 @@ class Following:
         self._repository = repository
         self._sources = sources
         self._packs = packs
-        self._signatures: dict[tuple[bytes, bytes], str | Fault] = {}
+        self.claims = Claims()
         self._verdicts: dict[tuple[bytes, bytes], Fault | None] = {}
         self._refusals: dict[tuple[bytes, bytes], Fault | None] = {}
         self._failures: dict[bytes, Counter[NodeId]] = {}  # how often members were asked for a commit
         self._pending: list[bytes] = []  # pushed here in this life of the daemon, not yet seen as a claim
         self.anchor_keys: frozenset[str] = frozenset()  # what it was verified upon; kept by the journal
-        self.witnessed: tuple[HeadClaim, ...] = ()  # of verified heads that are not followed; kept by the journal
 
     # --- what both a push and a claim need ---------------------------------------------------------------
 
@@ -81,7 +75,7 @@ class Following:
         """Whether a published commit is on a side that was left for another head."""
         key = (authority.digest, commit)
         if key not in self._refusals:
-            _remember(self._refusals, key, await refusal(self._repository, commit, authority.resolutions))
+            remember(self._refusals, key, await refusal(self._repository, commit, authority.resolutions))
         return self._refusals[key]
 
     async def _anchor_holds(self, anchor: bytes, authority: Authority) -> bool:
@@ -118,7 +112,7 @@ class Following:
                     await verify_commits(objects, authority, accepted, head)
             except Fault as fault:
                 verdict = fault
-            _remember(self._verdicts, key, verdict)
+            remember(self._verdicts, key, verdict)
         return self._verdicts[key]
 
     async def publish_push(self, quarantine: Quarantine, head: bytes, pack: Path) -> None:
@@ -156,8 +150,9 @@ class Following:
         """
         authority = authority_of(wanted, REF)
         refused: list[str] = []
-        claims = self._with_witnessed(wanted.heads)
-        signed = await self._signed_claims(claims, authority, refused)
+        heads_of_ref = [claim for claim in wanted.heads if claim.ref == REF]
+        claims = self.claims.with_witnessed(heads_of_ref, self._repository.pushed)
+        signed = await self.claims.signed(claims, authority, refused)
         base = await self.base(authority)
         here = await self._repository.commits_here(set(signed) - self._surely_new(claims))
         for commit in _newest_first(claims, set(signed) - here):
@@ -173,26 +168,10 @@ class Following:
         if isinstance(decision, Follow):
             await self._follow(decision.commit, authority)
         await self._forget_unclaimed(set(signed) - self._refused_commits(signed, authority))
-        self._witness(claims, authority)
+        self.claims.witness(claims, authority, self._repository.pushed)
         missing = tuple(sorted(set(signed) - here - self._refused_commits(signed, authority)))
         self._failures = {commit: self._failures.get(commit, Counter()) for commit in missing}
         return Outcome(decision, tuple(refused), missing)
-
-    def _with_witnessed(self, claims: Sequence[HeadClaim]) -> list[HeadClaim]:
-        """What is claimed, and what was: a signer's word stays when the member that brought it says another one.
-
-        Else whoever made two heads could let one of them vanish, and who saw both would go on with the other.
-        """
-        kept = [claim for claim in self.witnessed if claim.new in self._repository.pushed]
-        return list(dict.fromkeys([*kept, *claims]))
-
-    def _witness(self, claims: Sequence[HeadClaim], authority: Authority) -> None:
-        """Keep the words for the heads that count and are not followed: they diverge until one contains them."""
-        apart = {claim.new: claim for claim in claims if self._is_signed(claim, authority)}
-        self.witnessed = tuple(apart[commit] for commit in sorted(self._repository.pushed & set(apart)))
-
-    def _is_signed(self, claim: HeadClaim, authority: Authority) -> bool:
-        return isinstance(self._signatures.get((authority.digest, _fingerprint(claim))), str)
 
     def _surely_new(self, claims: Sequence[HeadClaim]) -> set[bytes]:
         """Heads that move on from the one that is followed, and were not pushed here: git need not be asked."""
@@ -223,24 +202,6 @@ class Following:
         """Drop heads that were pushed to a daemon that died before it could tell anybody."""
         self._pending = [head for head in self._pending if head not in signed]
         await self._repository.forget(self._repository.pushed - set(signed) - set(self._pending))
-
-    async def _signed_claims(
-        self, claims: Sequence[HeadClaim], authority: Authority, refused: list[str]
-    ) -> dict[bytes, str]:
-        """The commits whose head statement a signer of now signed, with the signer's name."""
-        found: dict[bytes, str] = {}
-        for claim in claims[:CLAIMS_MAX]:
-            if claim.ref != REF or not is_commit_id(claim.new) or left(claim.new, authority.resolutions):
-                continue
-            key = (authority.digest, _fingerprint(claim))
-            if key not in self._signatures:
-                _remember(self._signatures, key, await _check_signature(authority, claim))
-            verdict = self._signatures[key]
-            if isinstance(verdict, Fault):
-                refused.append(f"head {short(claim.new)}: {verdict.why}")
-            else:
-                found[claim.new] = verdict
-        return found
 
     async def _counting(
         self,
@@ -305,10 +266,10 @@ class Following:
                 if not await self._repository.has_room(quarantine, commit, PACK_BYTES_MAX):
                     raise _too_large(commit)
             except NotACommit as error:
-                _remember(self._verdicts, key, Fault("refused", f"head {short(commit)}", str(error)))
+                remember(self._verdicts, key, Fault("refused", f"head {short(commit)}", str(error)))
                 refused.append(f"head {short(commit)}: {error}")
             except Fault as fault:
-                _remember(self._verdicts, key, fault)
+                remember(self._verdicts, key, fault)
                 refused.append(f"head {short(commit)}: {fault}")
             else:
                 pack = part.path if part.name is not None else None
@@ -344,24 +305,6 @@ def sources_of(commit: bytes, wanted: SetRollout) -> list[Holder]:
     return list(found.values())
 
 
-def _fingerprint(claim: HeadClaim) -> bytes:
-    """What a verdict on a claim's signature depends upon, in short: signatures are large and there may be many.
-
-    Each part has its length in front: else a member could divide the same bytes in another way, and what is found
-    of that would be said of the signer's own claim.
-    """
-    parts = (claim.old or b"", claim.new, claim.signature)
-    return blake2b(b"".join(len(part).to_bytes(4, "big") + part for part in parts), digest_size=16).digest()
-
-
-async def _check_signature(authority: Authority, claim: HeadClaim) -> str | Fault:
-    try:
-        signer, _ = await verify_head_untrusted(authority, claim.ref, claim.old, claim.new, claim.signature)
-    except Fault as fault:
-        return fault
-    return signer.name
-
-
 def _too_large(head: bytes) -> Fault:
     """Each head may be small; what all of them take of everybody's disk has an end, whoever signs them."""
     why = f"the repository would have over {PACK_BYTES_MAX >> 20} MiB with it"
@@ -372,9 +315,3 @@ def _newest_first(claims: Sequence[HeadClaim], missing: Collection[bytes]) -> li
     """Missing commits in an order that fetches few: those that no claim moved on from come first."""
     left_behind = {claim.old for claim in claims}
     return sorted(missing, key=lambda commit: (commit in left_behind, commit))
-
-
-def _remember(table: dict[_Key, _Value], key: _Key, value: _Value) -> None:
-    if len(table) >= VERDICTS_MAX:
-        table.pop(next(iter(table)))
-    table[key] = value

@@ -67,7 +67,7 @@ class Memory:
     history: tuple[Entry, ...] = ()  # newest last
     soaks: tuple[Soak, ...] = ()  # of the running commit while it is watched, and of one that is being tried
     heeded: tuple[tuple[str, int], ...] = ()  # (author in hex, seq) of the newest retry of each author
-    witnessed: tuple[HeadClaim, ...] = ()  # the signers' words for heads that diverge; see `Following`
+    witnessed: tuple[HeadClaim, ...] = ()  # the signers' words for heads that diverge; see `Claims`
 
     def keys_of(self, anchor: bytes | None) -> frozenset[str]:
         """What this anchor was verified upon, if that was remembered of it."""

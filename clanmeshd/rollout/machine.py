@@ -219,7 +219,7 @@ class Rollout:
             for note in filter(None, notes):
                 log.warning("%s", note)
             self._following.anchor_keys = self._journal.memory.keys_of(self._repository.main)
-            self._following.witnessed = self._journal.memory.witnessed
+            self._following.claims.witnessed = self._journal.memory.witnessed
             self._opened = True
 
     async def _open_patiently(self) -> None:
@@ -285,7 +285,7 @@ class Rollout:
         await self._judge()
         self._changed()
         await self._attempt.remember_anchor_keys(self._following.anchor_keys)
-        await self._attempt.remember_witnessed(self._following.witnessed)
+        await self._attempt.remember_witnessed(self._following.claims.witnessed)
 
     def _look_at(self, what: RolloutState) -> None:
         self._looking = what

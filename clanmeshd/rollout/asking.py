@@ -6,6 +6,7 @@ A small part of msgpack: a request with no arguments, and an answer of maps, lis
 from __future__ import annotations
 
 import os
+import time
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
 
 TYPE_CHECKING = False
@@ -25,17 +26,18 @@ _CONSTANTS = {0xC0: None, 0xC2: False, 0xC3: True}
 
 
 def ask(runtime: str | Path, call: str, timeout_s: float) -> Any:
-    """The result of a call without arguments. Raises OSError when there is none, whatever the reason."""
+    """The result of a call without arguments. Raises OSError when there is none in time, whatever the reason."""
+    deadline = time.monotonic() + timeout_s
     body = b"\x83" + _text("v") + b"\x01" + _text("call") + _text(call) + _text("args") + b"\x80"
     channel = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
     try:
         channel.settimeout(timeout_s)
         channel.connect(os.path.join(runtime, SOCKET_NAME))
         channel.sendall(len(body).to_bytes(4, "big") + body)
-        length = int.from_bytes(_exactly(channel, 4), "big")
+        length = int.from_bytes(_exactly(channel, 4, deadline), "big")
         if length > ANSWER_BYTES_MAX:
             raise OSError(f"the daemon's answer has {length} bytes")
-        answer, _ = read_value_untrusted(_exactly(channel, length), 0)
+        answer, _ = read_value_untrusted(_exactly(channel, length, deadline), 0)
     finally:
         channel.close()
     if not isinstance(answer, dict) or "result" not in answer:
@@ -43,9 +45,13 @@ def ask(runtime: str | Path, call: str, timeout_s: float) -> Any:
     return answer["result"]
 
 
-def _exactly(channel: socket, count: int) -> bytes:
+def _exactly(channel: socket, count: int, deadline: float) -> bytes:
     data = bytearray()
     while len(data) < count:
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            raise OSError("the daemon takes too long")
+        channel.settimeout(left_s)
         chunk = channel.recv(count - len(data))
         if not chunk:
             raise OSError("the daemon hung up")

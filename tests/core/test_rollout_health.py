@@ -1,5 +1,9 @@
 """The pure parts of a health check: what systemd, the kernel and the daemon say, compared with what they said."""
 
+import socket
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import msgpack
@@ -8,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clanmeshd.rollout import hooks, systemctl
-from clanmeshd.rollout.asking import read_value_untrusted
+from clanmeshd.rollout.asking import SOCKET_NAME, ask, read_value_untrusted
 from clanmeshd.rollout.baseline import default_routes
 from clanmeshd.rollout.systemctl import Unit
 
@@ -104,6 +108,33 @@ def test_garbage_is_no_answer(data: bytes) -> None:
         read_value_untrusted(data, 0)
     except OSError:
         return
+
+
+def test_a_daemon_that_answers_by_the_byte_is_not_waited_for(tmp_path: Path) -> None:
+    """Each of them comes in time, and all of them do not."""
+    over = threading.Event()
+
+    def dribble() -> None:
+        channel, _ = listener.accept()
+        with channel, suppress(BrokenPipeError):
+            channel.sendall((60_000).to_bytes(4, "big"))
+            while not over.wait(0.05):
+                channel.sendall(b"\0")
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / SOCKET_NAME))
+        listener.listen()
+        daemon = threading.Thread(target=dribble, daemon=True)
+        daemon.start()
+        ended = threading.Timer(10.0, over.set)  # for a version that would read on
+        ended.start()
+        begun = time.monotonic()
+        with pytest.raises(OSError, match=r"too long|timed out"):
+            ask(tmp_path, "version", 0.3)
+        assert time.monotonic() - begun < 5
+        over.set()
+        ended.cancel()
+        daemon.join()
 
 
 _HEAD = "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n"

@@ -87,6 +87,7 @@ class _Round:
     haves: tuple[bytes, ...]
     quarantine: Quarantine
     part: Part
+    failures: Counter[NodeId]
     patient: bool = False  # nobody gives it fast
 
 
@@ -105,8 +106,7 @@ async def fetch_commit_untrusted(
     Raises OSError for this device's faults, NotACommit.
     """
     asked = sorted(holders, key=lambda holder: failures[holder.node])[:HOLDERS_MAX]
-    failures.update(holder.node for holder in asked)
-    this = _Round(sources, commit, tuple(haves), quarantine, Part(quarantine.incoming))
+    this = _Round(sources, commit, tuple(haves), quarantine, Part(quarantine.incoming), failures)
     slow = await _ask_each(this, asked)
     if slow is not None:
         this.patient = True
@@ -119,6 +119,7 @@ async def _ask_each(this: _Round, holders: Sequence[Holder]) -> list[Holder] | N
     slow: list[tuple[int, Holder]] = []
     for holder in holders:
         before = this.part.size
+        this.failures[holder.node] += 1  # should it come, and be of no use, the next one is asked
         try:
             why = await _ask(this, holder)
         except _Slow as error:

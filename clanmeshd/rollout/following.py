@@ -29,6 +29,7 @@ from clanmeshd.rollout.selection import Decision, Follow, Held, Nothing, select,
 
 REF: Final = "main"  # the one that is followed
 HAVES_MAX: Final = PACK_COMMITS_MAX
+OVERSIZED_MAX: Final = 3  # packs of one head: how much it takes is up to who packed it, too
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class Following:
         self._verdicts: dict[tuple[bytes, bytes], Fault | None] = {}
         self._refusals: dict[tuple[bytes, bytes], Fault | None] = {}
         self._failures: dict[bytes, Counter[NodeId]] = {}  # how often members were asked for a commit
+        self._oversized: Counter[bytes] = Counter()  # how often a commit came and was too large
         self._pending: list[bytes] = []  # pushed here in this life of the daemon, not yet seen as a claim
         self.anchor_keys: frozenset[str] = frozenset()  # what it was verified upon; kept by the journal
 
@@ -171,6 +173,7 @@ class Following:
         self.claims.witness(claims, authority, self._repository.pushed)
         missing = tuple(sorted(set(signed) - here - self._refused_commits(signed, authority)))
         self._failures = {commit: self._failures.get(commit, Counter()) for commit in missing}
+        self._oversized = Counter({commit: self._oversized[commit] for commit in missing})
         return Outcome(decision, tuple(refused), missing)
 
     def _surely_new(self, claims: Sequence[HeadClaim]) -> set[bytes]:
@@ -264,12 +267,14 @@ class Following:
                     return False
                 await self.verify(quarantine, commit, authority, base)
                 if not await self._repository.has_room(quarantine, commit, PACK_BYTES_MAX):
+                    self._oversized[commit] += 1
                     raise _too_large(commit)
             except NotACommit as error:
                 remember(self._verdicts, key, Fault("refused", f"head {short(commit)}", str(error)))
                 refused.append(f"head {short(commit)}: {error}")
             except Fault as fault:
-                remember(self._verdicts, key, fault)
+                if not 0 < self._oversized[commit] < OVERSIZED_MAX:  # else somebody may have packed it badly
+                    remember(self._verdicts, key, fault)
                 refused.append(f"head {short(commit)}: {fault}")
             else:
                 pack = part.path if part.name is not None else None

@@ -247,11 +247,31 @@ async def test_what_was_put_into_a_pack_beside_a_head_does_not_stay(
         await wait_until(lambda: not set(junk[:-1]) & published(device))
 
 
-def _pack(author: Author, want: WantPack, extra: str) -> bytes:
+async def test_who_packs_badly_makes_no_head_too_large(
+    tmp_path: Path, author: Author, alice: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it takes of the disk was one member's doing; the next one packs as everybody does."""
+    monkeypatch.setattr(following, "PACK_BYTES_MAX", 200_000)
+    first, second, device = make_devices(tmp_path, alice, 3)
+    new = author.commit({"text": "x" * 400_000})
+    claims = [await holder.push(author, alice, None, new) for holder in (first, second)]
+
+    @asynccontextmanager
+    async def blown_up(want: WantPack, client: NodeId) -> AsyncIterator[tuple[Pack, Iterator[bytes]]]:
+        pack = _pack(author, want, new.hex(), "--compression=0")
+        yield Pack(pack[-20:], (), len(pack), 0), iter([pack])
+
+    first.offer = blown_up  # type: ignore[method-assign]
+    await _obtain(device, relay_claim(claims[0], 99))
+    assert (first.served, second.served) == (1, 1)
+
+
+def _pack(author: Author, want: WantPack, extra: str, *options: str) -> bytes:
     """A pack of what is wanted, and of one object that is not."""
     excluded = [f"^{have.hex()}" for have in want.haves]
     listed = author.git("rev-list", "--objects", want.commit.hex(), *excluded)
-    author.git("pack-objects", "-q", str(author.path / "made"), data=f"{listed}\n{extra}\n".encode())
+    words = ("pack-objects", "-q", "--no-reuse-object", *options, str(author.path / "made"))
+    author.git(*words, data=f"{listed}\n{extra}\n".encode())
     (path,) = author.path.glob("made-*.pack")
     data = path.read_bytes()
     for part in author.path.glob("made-*"):
@@ -278,9 +298,10 @@ async def test_heads_that_fill_the_disk_one_after_the_other_have_an_end(
         served = holder.served
         device.put(given)
         await wait_until(lambda: "MiB with it" in str(device.rollout.view()["refused"]))
+        await wait_until(lambda: holder.served == served + following.OVERSIZED_MAX)
         device.put(given, relay_claim(given, 7))
         await trio.testing.wait_all_tasks_blocked(0.2)
-        assert holder.served == served + 1, "it is not fetched again"
+        assert holder.served == served + following.OVERSIZED_MAX, "it is not fetched again"
         assert published(device) == before
         assert device.rollout.target == old
 

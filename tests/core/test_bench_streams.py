@@ -2,7 +2,6 @@
 
 import random
 import socket
-import threading
 
 import pytest
 
@@ -14,7 +13,9 @@ from bench.throughput import Streams, figures
 from clanmesh_protocol.keys import NodeId
 from clanmesh_protocol.probes import PROBE_BYTES, Kind, read_packet_untrusted
 from clanmeshd.overlay.wireguard_packets import fits, is_handshake, mac1_key
+from tests.clock import Stopwatch
 
+TRIES, FLOOD_S = 3, 0.1  # the kernel keeps what comes in that time
 KEY = b"k" * 32
 TARGET, MEMBER = NodeId(b"t" * 32), NodeId(b"m" * 32)
 
@@ -32,11 +33,13 @@ def test_the_kernel_cuts_runs_apart() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
         receiver.bind(("127.0.0.1", 0))
         receiver.settimeout(5.0)
-        heard: list[bytes] = []
-        listening = threading.Thread(target=lambda: heard.extend(receiver.recv(2048) for _ in range(20)))
-        listening.start()
-        flooded = flood("127.0.0.1", receiver.getsockname()[1], runs([b"aa", b"bb", b"c"], 50), 1000.0, 0.1)
-        listening.join()
+        for _ in range(TRIES):
+            with Stopwatch() as watch:
+                made = runs([b"aa", b"bb", b"c"], 50)
+                flooded = flood("127.0.0.1", receiver.getsockname()[1], made, 1000.0, FLOOD_S)
+            heard = [receiver.recv(2048) for _ in range(flooded.sent)]
+            if not watch.paused_s:
+                break  # what a pause holds up is not caught up with
     assert heard[:6] == [b"aa", b"bb", b"c", b"aa", b"bb", b"c"]
     assert 20 <= flooded.sent <= 110
 

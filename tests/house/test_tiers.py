@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests import tiers
+from tests.clock import wait_until
 from tests.tiers import Result, Running, Tier
 
 QUICK_S = 60.0
@@ -81,13 +82,14 @@ def test_what_hangs_is_killed_with_all_that_it_started(tmp_path: Path, monkeypat
     report = f"p or open({str(pid_file)!r}, 'w').write(str(os.getpid()))"
     hang = f"import os, time; p = os.fork(); {report}; time.sleep(600)"
     running = Running(Tier("hang", 0.5, commands=(python(hang), python("print('never')"))))
+    running.advance()
+    assert wait_until(lambda: pid_file.exists() and pid_file.read_text(), QUICK_S)
+    running._started_s = time.monotonic()  # whatever its start took
     while running.advance():
         os.sched_yield()
     assert running.result.troubles == ["killed after 1 s"]
     assert running.result.passed == 0
-    deadline = time.monotonic() + QUICK_S
-    while is_running(int(pid_file.read_text())):
-        assert time.monotonic() < deadline
+    assert wait_until(lambda: not is_running(int(pid_file.read_text())), QUICK_S)
     assert tiers.conclude([running.result], strict=False) == 1
 
 

@@ -163,6 +163,11 @@ class Container:
         told = self.run("systemctl", "show", unit, *(f"--property={name}" for name in names))
         return dict(line.split("=", 1) for line in told.splitlines() if "=" in line)
 
+    def journal(self, *words: str) -> str:
+        """What the journal has by now, with all that was said before."""
+        self.run("journalctl", "--sync")
+        return self.run("journalctl", "--no-pager", *words)
+
     def ask(self, call: str, runtime: str = "clanmesh") -> Any:
         """Ask a daemon inside, which costs much less than a command. Raises OSError."""
         # The path through /proc is too long for a socket's name: go there.
@@ -208,11 +213,20 @@ class Container:
     def _is_up(self) -> bool:
         assert self._process.poll() is None, f"it ended:\n{self._log.read_text(errors='replace')}"
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
-        if not children:
+        if not children or not _is_first(int(children[0])):
             return False
         self._first = int(children[0])
         status, said = self.attempt("systemctl", "is-system-running")
         return status == 0 or said.strip() == "degraded"
+
+
+def _is_first(pid: int) -> bool:
+    """Whether it is the first process of a space of its own; the one that prepares that is still outside."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return False  # it has ended
+    return any(line.startswith("NSpid:") and line.split()[2:] and line.split()[-1] == "1" for line in lines)
 
 
 def _is_in(pid: int, space: str, unit: str) -> bool:

@@ -139,8 +139,9 @@ def _dead_man(world: World) -> str:
     told = world.machine.run("systemctl", "list-units", "--plain", "--no-legend", "clanmesh-guard-*.timer")
     # One for nas, and one for the peer while that is at work as well: the state has the number of ours.
     state = (world.disk.place / STATE / "activation.state.json").read_text()
-    [name] = [line.split()[0] for line in told.splitlines() if line.split()[0][15:-6] in state]
-    return name
+    names = [line.split()[0] for line in told.splitlines() if line.split()[0][15:-6] in state]
+    assert len(names) == 1, told
+    return names[0]
 
 
 def _is_held(world: World) -> bool:

@@ -117,7 +117,7 @@ def test_secrets_stay_placed_while_the_daemon_is_away(machine: Container) -> Non
     assert machine.attempt("grep", "-r", "hunter2", "/var/lib/clanmesh")[0] == 1
     machine.run("systemctl", "start", UNIT)
     assert machine.run("cat", path) == "hunter2"
-    assert "hunter2" not in machine.run("journalctl", "--no-pager")
+    assert "hunter2" not in machine.journal()
 
 
 def test_it_is_in_the_clan_after_a_restart_and_after_a_kill(machine: Container) -> None:

@@ -3,6 +3,7 @@
 import os
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,8 @@ def tree(container: Container) -> dict[str, str]:
             for name in [*folders, *files]:
                 label = f"{'/usr/local/' if top is container.local else '/'}{here / name}"
                 if str(here / name) not in _BACKUPS:
-                    found[label] = _describe(Path(directory, name))
+                    with suppress(FileNotFoundError):  # a program that runs has just taken it away
+                        found[label] = _describe(Path(directory, name))
     return found
 
 

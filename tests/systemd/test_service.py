@@ -2,19 +2,18 @@
 
 import json
 import signal
-import time
 from collections.abc import Callable
 
 import pytest
 
-from tests.clock import wait_until
+from tests.clock import Stopwatch, wait_until
 from tests.systemd.container import Container
 
 UNIT = "clanmeshd.service"
 SOCKET = "/run/clanmesh/control.sock"
 READY_S_MAX = 1.0
 STOP_S_MAX = 1.0
-WATCHDOG_S = 2  # in place of the unit's own, to see it bite
+WATCHDOG_S = 3  # in place of the unit's own, to see it bite
 RESTART_TIMEOUT_S = 30.0
 
 
@@ -86,19 +85,27 @@ def test_the_watchdog_restarts_a_daemon_that_hangs(machine: Container) -> None:
     machine.run("systemctl", "daemon-reload")
     machine.run("systemctl", "restart", UNIT)
     try:
-        before = _main_pid(machine)
-        fed = time.monotonic()
-        assert not wait_until(lambda: _main_pid(machine) != before, WATCHDOG_S * 2), (
-            "it does not feed the watchdog"
-        )
-        assert time.monotonic() - fed > WATCHDOG_S
+        before = _fed_pid(machine)
         machine.run("kill", "-STOP", str(before))
         assert wait_until(lambda: _is_active_anew(machine, before), RESTART_TIMEOUT_S)
         assert int(machine.show(UNIT, "NRestarts")["NRestarts"]) >= 1
-        assert "watchdog" in machine.run("journalctl", "--unit", UNIT, "--no-pager").lower()
+        assert "watchdog" in machine.journal("--unit", UNIT).lower()
     finally:
         machine.run("rm", "-r", drop_in)
         machine.run("systemctl", "daemon-reload")
+
+
+def _fed_pid(machine: Container) -> int:
+    """The daemon, which has fed its watchdog for twice the time that is given to it."""
+    for _ in range(3):
+        before = _main_pid(machine)
+        with Stopwatch() as watch:
+            is_bitten = wait_until(lambda before=before: _main_pid(machine) != before, WATCHDOG_S * 2)
+        if not is_bitten:
+            return before
+        assert watch.paused_s, "it does not feed the watchdog"
+        assert wait_until(lambda before=before: _is_active_anew(machine, before), RESTART_TIMEOUT_S)
+    raise AssertionError("the machine pauses all the time")
 
 
 def test_it_is_started_again_when_it_is_killed(running: Container) -> None:
@@ -116,9 +123,9 @@ def test_it_stops_within_a_second_and_leaves_no_socket(running: Container) -> No
     taken = []
     for _ in range(3):
         running.run("systemctl", "start", UNIT)
-        began = time.monotonic()
-        running.run("systemctl", "stop", UNIT)
-        taken.append(time.monotonic() - began)
+        with Stopwatch() as watch:
+            running.run("systemctl", "stop", UNIT)
+        taken.append(watch.passed_s)
         state = running.show(UNIT, "Result", "ExecMainStatus", "ExecMainCode", "ActiveState")
         assert state == {
             "Result": "success",
@@ -184,7 +191,7 @@ def test_a_wrong_setting_is_one_line_in_the_journal(running: Container) -> None:
     running.run("sh", "-c", "echo 'prot = 1' > /etc/clanmesh/clanmesh.toml")
     try:
         running.attempt("systemctl", "restart", UNIT)
-        journal = running.run("journalctl", "--unit", UNIT, "--no-pager", "--output=cat")
+        journal = running.journal("--unit", UNIT, "--output=cat")
         assert "/etc/clanmesh/clanmesh.toml" in journal
         assert "prot" in journal
         assert "Traceback" not in journal

@@ -260,11 +260,12 @@ class World:
     def outcomes(self, commit: str) -> list[str]:
         """What the hook was told of a commit."""
         lines = [line.split() for line in (self.disk.place / OUTCOMES).read_text().splitlines()]
-        return [words[1] for words in lines if words[0] == commit]
+        return [words[1] for words in lines if words[:1] == [commit] and len(words) > 1]
 
     def told_twice(self) -> list[str]:
         """Commits of whose outcome the hook was told more than once."""
-        commits = [line.split()[0] for line in (self.disk.place / OUTCOMES).read_text().splitlines()]
+        lines = (self.disk.place / OUTCOMES).read_text().splitlines()
+        commits = [line.split()[0] for line in lines if line.strip()]
         return sorted({commit for commit in commits if commits.count(commit) > 1})
 
     def running(self) -> str:

@@ -76,7 +76,7 @@ def boot(program: Sequence[str], *, needs: Sequence[Path], timeout_s: float) -> 
         argv = ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"]
         argv += ["-m", str(MEMORY_MB), "-nographic", "-no-reboot", "-net", "none", "-device", "virtio-rng-pci"]
         argv += ["-kernel", f"/boot/vmlinuz-{release}", "-initrd", os.fspath(ram_disk)]
-        argv += ["-append", "console=ttyS0 quiet panic=-1"]
+        argv += ["-append", "console=ttyS0 loglevel=1 panic=-1"]  # no warning cuts a line of the program in two
         for tag, path in {"root": Path("/"), **shares}.items():
             argv += [
                 "-virtfs",

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.kernel.forked import Forked
-from tests.net.wireguard_machines import INTERFACE, PREFIX, Machine, machines, refusal, wanted
-from tests.net.wireguard_scenarios import SCENARIOS, joined, ping
+from tests.net.wireguard_machines import INTERFACE, PREFIX, Machine, eventually, machines, refusal, wanted
+from tests.net.wireguard_scenarios import PING_S, SCENARIOS, joined, ping
 
 KIND = "kernel"
 PEERS = 500  # eight messages to set them; the dump is several as well
@@ -37,7 +37,7 @@ def sessions_outlive_the_daemon() -> None:
         try:
             successor("children")
             one.kill()
-            assert ping(other, successor)
+            eventually(lambda: ping(other, successor), within_s=PING_S)
             assert successor.open(KIND) == KIND
             successor("apply", wanted=wanted(successor, other, other_port=40_000))
             after = successor("read")[other.public_key.hex()]

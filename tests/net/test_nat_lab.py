@@ -221,7 +221,7 @@ def test_a_host_may_move_to_another_site(lab: NatLab, observers: tuple[Host, Hos
 
 
 def test_a_mapping_that_nothing_passes_is_forgotten(lab: NatLab, observers: tuple[Host, Host]) -> None:
-    site = lab.site(Model.HARD, mapping_s=3)
+    site = lab.site(Model.HARD, mapping_s=5)  # longer than a machine stands still
     with lab.host(site).socket(PORT) as inside, observers[0].socket(PORT) as outside:
         first = seen(inside, outside)
         assert first is not None

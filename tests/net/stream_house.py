@@ -14,7 +14,7 @@ from clanmeshd.net.link import Link
 from clanmeshd.net.stream import Stream, connect, open_listeners, serve
 from clanmeshd.net.tls import client_context
 
-BOUND_S = 10.0
+BOUND_S = 20.0
 CLAN = ClanId(b"c" * 16)
 SERVER_SEED, CLIENT_SEED, OTHER_SEED = b"s" * 32, b"k" * 32, b"o" * 32
 SERVER, CLIENT, OTHER = (NodeId(signing_public(seed)) for seed in (SERVER_SEED, CLIENT_SEED, OTHER_SEED))

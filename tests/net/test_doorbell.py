@@ -14,7 +14,7 @@ from clanmeshd.overlay.wireguard_packets import DATA, INITIATION, INITIATION_BYT
 
 ANNA, BEN = (NodeId(letter * 32) for letter in (b"A", b"B"))
 KEYS = {b"a" * 32: ANNA, b"b" * 32: BEN}
-PATIENCE_S = 5.0
+PATIENCE_S = 20.0
 
 
 def initiation(key: bytes) -> bytes:

@@ -30,7 +30,7 @@ NAMES = ("early", "fail2ban", "firewalld", "lan", "libvirt", "nixos", "nixos-clo
 OUT_NAMES = ("firewalld-strict", "kill-switch", "strict")
 UDP = (68, 137, 1024, 1025, 51_871, 51_872, 51_873)
 TCP = (1, 22, 1025, 8080, 50_999, 51_000, 51_871, 51_872)
-PATIENCE_S = 5.0
+PATIENCE_S = 20.0
 RULE_SETS = 40  # random ones
 ORDER = ("metainfo", "table", "chain", "set", "map", "rule")  # elements of maps name chains
 

@@ -16,10 +16,11 @@ from clanmesh_protocol.tokens import Token
 from clanmeshd import joining
 from clanmeshd.config import Config
 from clanmeshd.net.stream import Stream, open_listeners, serve
+from tests.clock import Stopwatch
 from tests.core.authors import Family, fresh_seed
 
 CONFIG = replace(Config(), mdns=False)
-BOUND_S = 15.0
+BOUND_S = 20.0
 DISCOVERY = b"d" * 16
 
 Answer = Callable[[Stream, Join], Awaitable[None]]
@@ -158,10 +159,10 @@ async def test_a_stranger_with_the_clans_records_is_not_believed_and_the_next_is
 @pytest.mark.parametrize("answer", [sleeps, hangs_up], ids=["sleeps", "hangs up"])
 async def test_one_that_does_not_finish_holds_nobody_up(answer: Answer) -> None:
     scene = Scene()
-    began = trio.current_time()
-    joined = await run(scene, ("stranger", answer), ("nas", scene.admits("nas")))
+    with Stopwatch() as watch:
+        joined = await run(scene, ("stranger", answer), ("nas", scene.admits("nas")))
     assert len(joined.records) == 5
-    assert trio.current_time() - began < 5.0
+    assert watch.passed_s < 5.0
 
 
 async def test_the_inviters_refusal_is_final() -> None:
@@ -183,10 +184,10 @@ async def test_another_members_refusal_is_not() -> None:
 
 async def test_refused_by_all_it_says_why_after_a_little_while() -> None:
     scene = Scene()
-    began = trio.current_time()
-    fault = await fault_of(scene, ("stranger", sleeps), ("nas", refuses("expired", "the invite has expired")))
+    with Stopwatch() as watch:
+        fault = await fault_of(scene, ("stranger", sleeps), ("nas", refuses("expired", "the invite has expired")))
     assert fault.why == "the invite has expired"
-    assert trio.current_time() - began < joining.SECOND_OPINION_S + 5.0
+    assert watch.passed_s < joining.SECOND_OPINION_S + 5.0
 
 
 async def test_records_from_before_the_token_are_refused() -> None:

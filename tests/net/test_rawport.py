@@ -17,7 +17,7 @@ from tests.net.wireguard_machines import Machine
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="raw sockets need root: run `sudo make test`")
 
-PATIENCE_S = 10.0
+PATIENCE_S = 20.0
 _IP_RECVTTL = 12  # Linux; not in the socket module
 US, THEM = node_of("us"), node_of("them")
 LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from clanctl.demo.lab import Lab, Node
-from clanctl.demo.processes import wait_until
 from clanmeshd.store import Store
+from tests.clock import wait_until
 from tests.net.home_router import OUTSIDE, PATIENCE_S, WAN, HomeRouter, program
 
 pytestmark = [

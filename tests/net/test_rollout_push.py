@@ -263,7 +263,7 @@ async def test_a_push_that_does_not_end(
             yield b"#"
             await trio.sleep(0.01)
 
-    with pytest.raises(Fault, match=why), trio.fail_after(10):
+    with pytest.raises(Fault, match=why), trio.fail_after(20):
         await device.rollout.push(
             device.wanted(),
             ref="main",

@@ -7,6 +7,7 @@ The state machine, the activator, health and the way back are the same for all o
 """
 
 import logging
+import os
 import shutil
 from collections.abc import Collection, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -114,7 +115,7 @@ class Command:
 
 async def _run_marked(work: Work, argv: Sequence[str], timeout_s: int) -> Finished:
     """Run a build; what it put into sessions of its own ends with it when it fails, hangs or is given up."""
-    mark = f"build-{work.commit.hex()}"
+    mark = f"build-{os.urandom(8).hex()}"  # another clan's daemon may build the same commit here
     own = {"CLAN_COMMIT": work.commit.hex(), "CLAN_PHASE": "build", MARKER: mark}
     finished = None
     try:

@@ -205,6 +205,25 @@ async def test_what_cannot_be_built_is_remembered(
     await wait_until(lambda: not list(processes_with(f"CLAN_COMMIT={bad.hex()}".encode())))
 
 
+async def test_a_build_that_fails_ends_nobody_elses(tmp_path: Path, author: Author, alice: Key) -> None:
+    """Two daemons on one machine build the same commit."""
+    devices = make_devices(tmp_path, alice, 2)
+    for device in devices:
+        (device.runtime / "fails").write_text("7\n" if device is devices[0] else "0\n")
+    script = '#!/bin/sh\ncd "$CLAN_RUNTIME_DIR"\necho >>building\nwhile [ ! -e go ]; do sleep 0.02; done\n'
+    new = author.commit({"build": script + "exit $(cat fails)\n", "activate": "#!/bin/sh\n"})
+    async with running(*devices):
+        given = await devices[0].push(author, alice, None, new)
+        for device in devices:
+            device.put(given, holders=[devices[0]] if device is not devices[0] else [])
+            await wait_for(device.runtime / "building")
+        (devices[0].runtime / "go").touch()
+        await devices[0].reaches(RolloutState.FAILED, None)
+        (devices[1].runtime / "go").touch()
+        await devices[1].reaches(RolloutState.CURRENT, new)
+    assert (devices[1].runtime / "building").read_text() == "\n", "it was begun once"
+
+
 async def test_hooks_are_told_of_a_build_that_failed(device: Device, author: Author, alice: Key) -> None:
     """The activator tells them, and the time that the build took counts all the same."""
     hook_of(device, 'echo "$CLAN_RESULT $CLAN_COMMIT $CLAN_WHY" >"$CLAN_RUNTIME_DIR/told"')

@@ -9,6 +9,7 @@ import click
 
 from clanctl.client import instance
 from clanctl.failures import EXIT_DONE, EXIT_INTERRUPTED, EXIT_USAGE, Failure
+from clanctl.groups import Group
 
 
 class Place(NamedTuple):
@@ -53,7 +54,7 @@ COMMANDS: Final[dict[str, Place]] = {
 COMPLETION_VARIABLE: Final = "_CLANCTL_COMPLETE"  # click's: a shell asks for completions
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """A group whose commands are imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -121,6 +122,7 @@ def _usage(error: click.UsageError) -> int:
 
 
 def _sentence(message: str) -> str:
-    """Click's message as a part of our line: no capital, no full stop."""
-    text = message.strip().removesuffix(".")
-    return text[:1].lower() + text[1:]
+    """Click's message as a part of our line: no capital, no full stop, and what it proposes in brackets."""
+    said, _, proposed = message.strip().removesuffix(".").partition(". Did you mean ")
+    text = said[:1].lower() + said[1:]
+    return f"{text} (did you mean {proposed})" if proposed else text

@@ -9,10 +9,11 @@ from clanctl.asking import confirm, recovery_key
 from clanctl.client import WORK_TIMEOUT_S, Instance, call
 from clanctl.commands.propose import add, ask, clan_name, propose, remove
 from clanctl.failures import EXIT_USAGE, Failure
+from clanctl.groups import Group
 from clanctl.options import distrust_option, json_option, pass_instance, qr_option, seconds_or_none, yes_option
 
 
-@click.group()
+@click.group(cls=Group)
 def admin() -> None:
     """Who decides for the clan: admins, what they propose and approve, and the recovery key."""
 

@@ -11,11 +11,12 @@ from clanctl import render_admins, show
 from clanctl.answers import part_of, rows_of, word_of
 from clanctl.asking import confirm
 from clanctl.client import WORK_TIMEOUT_S, Instance, call
+from clanctl.groups import Group
 from clanctl.options import distrust_option, json_option, pass_instance, qr_option, seconds_or_none, yes_option
 from clanmesh_protocol.limits import ADMIN_WEIGHT_MAX
 
 
-@click.group()
+@click.group(cls=Group)
 def propose() -> None:
     """Change what the admins must agree on.
 

@@ -10,6 +10,7 @@ import click
 from clanctl import render, show
 from clanctl.client import Instance, call
 from clanctl.failures import Failure
+from clanctl.groups import Group
 from clanctl.options import json_option, pass_instance
 from clanctl.programs import git, git_or_none
 from clanctl.pushing import find_key, plan_move, statement_of
@@ -23,7 +24,7 @@ BRANCH: Final = "main"
 RUNTIME_SETTING: Final = "clanmesh.runtimedir"  # tells git-remote-clan which instance, where it is not the default
 
 
-@click.group()
+@click.group(cls=Group)
 def repo() -> None:
     """The git repository that the clan follows."""
 

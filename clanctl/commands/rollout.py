@@ -8,12 +8,13 @@ from clanctl import render, render_admins, show
 from clanctl.asking import confirm
 from clanctl.client import Instance, call
 from clanctl.failures import Failure
+from clanctl.groups import Group
 from clanctl.options import json_option, pass_instance, yes_option
 
 COMMIT_DIGITS_FULL: Final = (40, 64)  # SHA-1 and SHA-256 in hex
 
 
-@click.group()
+@click.group(cls=Group)
 def rollout() -> None:
     """How far this device is with the newest commit, and what all of them shall do with it."""
 

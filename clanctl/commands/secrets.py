@@ -11,6 +11,7 @@ from clanctl.answers import names_of, rows_of
 from clanctl.asking import confirm
 from clanctl.client import Instance, call
 from clanctl.failures import EXIT_USAGE, Failure
+from clanctl.groups import Group
 from clanctl.options import json_option, pass_instance, words
 from clanmesh_protocol.limits import SECRET_VALUE_BYTES_MAX
 
@@ -28,7 +29,7 @@ random_option: Final = click.option(
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def secrets() -> None:
     """Values that only chosen devices can read."""
 

@@ -4,11 +4,12 @@ import click
 
 from clanctl import render, render_admins, show
 from clanctl.client import Instance, call
+from clanctl.groups import Group
 from clanctl.options import json_option, pass_instance
 from clanctl.signing import signer_line
 
 
-@click.group()
+@click.group(cls=Group)
 def signer() -> None:
     """The SSH keys that may sign what the clan runs."""
 

@@ -225,6 +225,31 @@ def test_usage_is_one_line(words: list[str]) -> None:
     assert "--help`" in caught.value.remedy
 
 
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["statsu"], "no such command 'statsu' (did you mean 'status'?)"),
+        (["rollout", "histroy"], "no such command 'histroy' (did you mean 'history'?)"),
+        (["admin", "propose", "setings"], "no such command 'setings' (did you mean 'setting'?)"),
+        (["admin", "lisst"], "no such command 'lisst' (did you mean 'list'?)"),
+        (["nonsense"], "no such command 'nonsense'"),
+        (["peers", "--jsn"], "no such option '--jsn' (did you mean '--json'?)"),
+    ],
+)
+def test_what_is_mistyped_is_told_the_nearest(words: list[str], why: str) -> None:
+    with pytest.raises(Failure) as caught:
+        run(words)
+    assert (caught.value.why, caught.value.status) == (why, EXIT_USAGE)
+
+
+@pytest.mark.parametrize("group", ["admin", "admin propose", "repo", "rollout", "secrets", "signer"])
+def test_lists_of_commands_are_whole_sentences(group: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*group.split(), "--help"]) == EXIT_DONE
+    text = capsys.readouterr().out
+    assert "..." not in text.partition("Commands:")[2]
+    assert max(map(len, text.splitlines())) <= 80
+
+
 def test_the_process_says_it_in_one_line_and_with_its_status(tmp_path: Path) -> None:
     finished = process(["--runtime-dir", str(tmp_path), "peers"])
     assert finished.returncode == 3

@@ -61,10 +61,10 @@ def set_secret(
     Each device it is for finds it at /run/clanmesh/secrets/NAME. `--for all` is every device; a TAG goes to those
     that get the tag later, too, and a NODE keeps it when it is renamed.
     """
-    number = file_mode(mode)
-    args = {"name": name, **_value_args(path, name, count), "for": words(targets)}
-    result = call(where, "secrets-set", {**args, "owner": owner, "group": group, "mode": number})
-    _tell(result, as_json=as_json)
+    args = {"name": name, "for": words(targets), "owner": owner, "group": group, "mode": file_mode(mode)}
+    if _is_typed(path, count):
+        call(where, "secrets-set", {**args, "check": True})
+    _tell(call(where, "secrets-set", {**args, **_value_args(path, name, count)}), as_json=as_json)
 
 
 @secrets.command("rotate")
@@ -80,6 +80,8 @@ def rotate_secret(where: Instance, name: str, path: str | None, count: int | Non
     """
     args: dict[str, Any] = {}
     if path is not None or count is not None or not _is_random(where, name):
+        if _is_typed(path, count):
+            call(where, "secrets-rotate", {"name": name, "check": True})
         args = _value_args(path, name, count)
     _tell(call(where, "secrets-rotate", {"name": name, **args}), as_json=as_json)
 
@@ -107,6 +109,11 @@ def _is_random(where: Instance, name: str) -> bool:
     """Whether the daemon can make the next value by itself. What it does not know, it is to refuse."""
     known = rows_of(call(where, "secrets-list"), "secrets")
     return all(secret.get("random_bytes") for secret in known if secret.get("name") == name)
+
+
+def _is_typed(path: str | None, count: int | None) -> bool:
+    """Whether a person is asked for the value, who should not type it in vain."""
+    return path is None and count is None and show.asks()
 
 
 def _value_args(path: str | None, name: str, count: int | None) -> dict[str, Any]:
@@ -144,7 +151,7 @@ def read_value(path: str | None, name: str) -> bytes:
                 return _bounded(opened)
         except OSError as error:
             raise Failure("--file", f"{path}: {error.strerror}", "name a file that you can read") from error
-    if path is None and sys.stdin.isatty():
+    if path is None and show.asks():
         typed = str(click.prompt(f"value of {name}", hide_input=True, confirmation_prompt=True, err=True))
         return typed.encode()
     return _bounded(sys.stdin.buffer)

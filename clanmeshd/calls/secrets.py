@@ -1,7 +1,7 @@
 """Secrets: set one for tags or devices, give it another value, take it back, list them, show one read here."""
 
 import os
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from clanmesh_protocol.control import Fault
 from clanmesh_protocol.errors import ProtocolError
@@ -9,7 +9,7 @@ from clanmesh_protocol.keys import NodeId, node_text
 from clanmesh_protocol.limits import NAME_BYTES_MAX, SECRET_VALUE_BYTES_MAX
 from clanmesh_protocol.names import is_account, is_secret_name
 from clanmesh_protocol.records import Secret
-from clanmeshd.calls.arguments import blob, number, number_or_none, text, text_or, texts
+from clanmeshd.calls.arguments import blob, flag, number, number_or_none, text, text_or, texts
 from clanmeshd.calls.audiences import audience, words
 from clanmeshd.clan import Clan
 from clanmeshd.control import Conversation
@@ -33,8 +33,6 @@ from clanmeshd.secrets.sealing import (
 
 if TYPE_CHECKING:
     from clanmeshd.daemon import Daemon
-
-_MODE_DEFAULT: Final = 0o400
 
 
 async def list_secrets(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
@@ -65,20 +63,23 @@ def _row(clan: Clan, item: WantedSecret) -> dict[str, Any]:
 async def set_secret(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
     """`secrets-set`: seal a value, given or random, to each recipient and gossip it.
 
-    What is not said of a secret that is there stays as it was: for whom it is, its owner, group and mode.
+    What is not said of a secret that is there stays as it was: for whom it is, its owner, group and mode. With
+    `check` nothing is done, and no value needed: it is refused what would be.
     """
     clan = daemon.need_clan()
     name = _name(text(args, "name"))
     mesh = clan.mesh
     before = next((item for item in standing_values(mesh.ledger, mesh.authority) if item.name == name), None)
-    value, random_bytes = _value(args)
     meant = audience(mesh.authority, texts(args, "for"))
     if meant == NOBODY and before is not None:
         meant = Audience.of(before.secret)
     _need_somebody(clan, meant)
-    keys = _keys(clan, meant)
+    place = _place(args, before)
+    if flag(args, "check"):
+        return {"name": name}
+    value, random_bytes = _value(args)
     try:
-        secret = _seal(clan, args, name, value, random_bytes, meant, keys, before)
+        secret = _seal(clan, place, name, value, random_bytes, meant, before)
     except SealedError as error:
         raise Fault("refused", f"secret {name!r}", str(error), "see `clanctl secrets list`") from error
     return await _publish(clan, name, secret)
@@ -87,20 +88,23 @@ async def set_secret(daemon: "Daemon", args: dict[str, Any], conversation: Conve
 async def rotate(daemon: "Daemon", args: dict[str, Any], conversation: Conversation) -> Any:
     """`secrets-rotate`: give a secret another value, for whom and where it was before.
 
-    One that a device threw dice for is thrown again; a person's needs the new value, or `random` bytes.
+    One that a device threw dice for is thrown again; a person's needs the new value, or `random` bytes. With
+    `check` nothing is done, as in `secrets-set`.
     """
     clan = daemon.need_clan()
     name = text(args, "name")
     before = _need(clan, name)
-    if args.get("value") is None and args.get("random") is None:
-        value, random_bytes = _thrown_again(before)
-    else:
-        value, random_bytes = _value(args)
     meant = Audience.of(before.secret)
     if not recipients(meant, clan.mesh.authority.members, instant().unix_s):
         who = ", ".join(words(clan.mesh.authority, meant))
         remedy = f"`clanctl secrets set {name} --for DEVICE`, or `clanctl secrets remove {name}`"
         raise Fault("refused", f"secret {name!r}", f"nobody is left that it is for ({who})", remedy)
+    if flag(args, "check"):
+        return {"name": name}
+    if args.get("value") is None and args.get("random") is None:
+        value, random_bytes = _thrown_again(before)
+    else:
+        value, random_bytes = _value(args)
     keys = _keys(clan, meant)
     author, id_of_clan = clan.keys.node, clan.membership.clan
     try:
@@ -172,35 +176,48 @@ def _keys(clan: Clan, meant: Audience) -> dict[NodeId, bytes]:
     return {node: published[node] for node in sorted(wanted & published.keys())}
 
 
+class _Place(NamedTuple):
+    """Whose the placed file is, and who may read it."""
+
+    owner: str
+    group: str
+    mode: int
+
+
+def _place(args: dict[str, Any], before: WantedSecret | None) -> _Place:
+    """What was said of the file, or else was before. Raises Fault."""
+    was = _Place(before.secret.owner, before.secret.group, before.secret.mode) if before is not None else _PLACE
+    owner, group = text_or(args, "owner", was.owner), text_or(args, "group", was.group)
+    if not is_account(owner) or not is_account(group):
+        raise Fault("usage", f"{owner}:{group}", "it is no user and group of a system", "give --owner and --group")
+    mode = number(args, "mode", was.mode, 0, 0o777) if args.get("mode") is not None else was.mode
+    return _Place(owner, group, mode)
+
+
+_PLACE: Final = _Place("root", "root", 0o400)  # where nothing was said
+
+
 def _seal(
     clan: Clan,
-    args: dict[str, Any],
+    place: _Place,
     name: str,
     value: bytes,
     random_bytes: int,
     meant: Audience,
-    keys: dict[NodeId, bytes],
     before: WantedSecret | None,
 ) -> Secret:
-    was = before.secret if before is not None else None
-    owner = text_or(args, "owner", was.owner if was else "root")
-    group = text_or(args, "group", was.group if was else "root")
-    if not is_account(owner) or not is_account(group):
-        raise Fault("usage", f"{owner}:{group}", "it is no user and group of a system", "give --owner and --group")
-    mode_before = was.mode if was else _MODE_DEFAULT
-    mode = number(args, "mode", mode_before, 0, 0o777) if args.get("mode") is not None else mode_before
     return seal(
         clan=clan.membership.clan,
         author=clan.keys.node,
         name=name,
-        epoch=(was.epoch if was else 0) + EPOCH_STEP,
+        epoch=(before.secret.epoch if before is not None else 0) + EPOCH_STEP,
         predecessor=before.record_id if before else None,
         value=value,
-        owner=owner,
-        group=group,
-        mode=mode,
+        owner=place.owner,
+        group=place.group,
+        mode=place.mode,
         audience=meant,
-        recipients=keys,
+        recipients=_keys(clan, meant),
         entropy=os.urandom,
         random_bytes=random_bytes,
     )

@@ -62,6 +62,20 @@ async def test_a_word_that_is_a_tag_and_a_device_has_to_say_which(tmp_path: Path
     assert (await row_of(desk))["targets"] == ["node:nas"], "in words that can be given again"
 
 
+async def test_what_would_be_refused_is_refused_before_there_is_a_value(tmp_path: Path) -> None:
+    house = Household(tmp_path)
+    desk = house["desk"]
+    wrong: list[dict[str, Any]] = [{"name": "a b"}, {"for": ["nsa"]}, {"owner": "no one"}, {"mode": 0o1000}]
+    for each in wrong:
+        await desk.refused("secrets-set", **{"name": "key", "for": ["all"], "check": True, **each})
+    assert await desk.call("secrets-set", name="key", check=True, **{"for": ["all"]}) == {"name": "key"}
+    assert (await desk.refused("secrets-rotate", name="key", check=True)).kind == "not-found"
+    assert await set_for(desk, "all") == ["desk"]
+    before = await row_of(desk)
+    assert await desk.call("secrets-rotate", name="key", check=True) == {"name": "key"}
+    assert await row_of(desk) == before
+
+
 @pytest.mark.parametrize(
     ("words", "kind"),
     [

@@ -10,6 +10,7 @@ from clanctl.commands.secrets import RANDOM_BYTES_DEFAULT, exposed_notes
 from clanctl.failures import EXIT_DONE, EXIT_USAGE, Failure
 from clanmesh_protocol.control import Fault
 from tests.core.clanctl_fake import FakeDaemon, ctl
+from tests.core.clanctl_terminal import at_a_terminal
 
 DONE = {"name": "db", "epoch": 4, "recipients": ["desk", "nas"]}
 
@@ -75,3 +76,24 @@ def test_an_exposed_value_is_shown_with_its_remedy(daemon: FakeDaemon, capsys: p
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == "wifi: tv (removed) knows this value; `clanctl secrets rotate wifi`"
     assert exposed_notes({}) == exposed_notes({"secrets": rows[1:]}) == []
+
+
+# --- at a terminal -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [["set", "db", "--for", "nsa"], ["rotate", "db"]])
+def test_nobody_types_a_value_in_vain(daemon: FakeDaemon, words: list[str]) -> None:
+    fault = Fault("not-found", "--for nsa", "no device and no tag is called that", "see `clanctl peers`")
+    listed = {"secrets": [{"name": "db", "random_bytes": 0}]}
+    daemon.says(secrets_list=listed, secrets_set=fault, secrets_rotate=fault)
+    status, shown = at_a_terminal(daemon.runtime, ["secrets", *words])
+    assert (status, "value of" in shown, "no device and no tag" in shown) == (1, False, True)
+    assert daemon.args(f"secrets-{words[0]}")["check"] is True
+
+
+def test_what_is_typed_twice_is_the_value(daemon: FakeDaemon) -> None:
+    daemon.says(secrets_set=DONE)
+    status, shown = at_a_terminal(daemon.runtime, ["secrets", "set", "db", "--for", "all"], "hunter2", "hunter2")
+    assert (status, "can be read by: desk nas" in shown) == (EXIT_DONE, True)
+    args = [request.args for request in daemon.asked]
+    assert [(each.get("check"), each.get("value")) for each in args] == [(True, None), (None, b"hunter2")]

@@ -31,10 +31,18 @@ _CHECKS: Final[tuple[Check, ...]] = (
     machine.disk,
     machine.others,
 )
+# Of a device that is no member any more nobody hears, and it hears of nobody: what it is told says why.
+_CHECKS_OUT: Final[tuple[Check, ...]] = (
+    machine.others,
+    machine.overlay,
+    machine.clashes,
+    machine.disk,
+)
 _ORDER: Final = (Level.PROBLEM, Level.NOTE, Level.OK)
 
 
 def diagnose(snapshot: Snapshot) -> tuple[Finding, ...]:
     """Everything there is to say, problems first; of each level in the order of the checks."""
-    found = [finding for check in _CHECKS for finding in check(snapshot)]
+    checks = _CHECKS if snapshot.is_member else _CHECKS_OUT
+    found = [finding for check in checks for finding in check(snapshot)]
     return tuple(sorted(found, key=lambda finding: _ORDER.index(finding.level))[:FINDINGS_MAX])

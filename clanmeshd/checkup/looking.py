@@ -51,7 +51,8 @@ _ToldBy = dict[NodeId, Told | None]
 async def look(clan: Clan, others: Iterable[tuple[str, str]]) -> Snapshot:
     """Take a snapshot. `others`: what is wrong besides and what to do, as `status` says it."""
     own = clan.keys.node
-    peers = [peer for peer in clan.mesh.peers(instant()) if peer.node != own][:SHOWN_MAX]
+    is_member = own in clan.mesh.authority.members
+    peers = [peer for peer in clan.mesh.peers(instant()) if peer.node != own and is_member][:SHOWN_MAX]
     async with trio.open_nursery() as nursery:
         rules: list[reading.Seen] = []
         nursery.start_soon(_read_rules, rules)
@@ -72,6 +73,7 @@ async def look(clan: Clan, others: Iterable[tuple[str, str]]) -> Snapshot:
         clashes=Clashes(detours, clashes.strangers, clashes.duplicates),
         fellows=tuple(_with_told(fellow, peer, told) for fellow, peer in zip(fellows, peers, strict=True)),
         disk=system.disk(clan.config.state_directory, clan.driver.disk_failure),
+        is_member=is_member,
         is_reachable=_is_reachable(clan, own),
         tunnel_port=clan.config.tunnel_port,
         control_port=clan.config.port,

@@ -64,7 +64,11 @@ def silent(snapshot: Snapshot) -> Iterator[Finding]:
             "see whether this device has a network at all, and whether one of them is on",
         )
     elif not away:
-        yield Finding(Level.OK, "members", f"all {len(snapshot.fellows)} other members are up")
+        only = snapshot.fellows[0].name
+        what = (
+            f"all {len(snapshot.fellows)} other members are up" if len(snapshot.fellows) > 1 else f"{only} is up"
+        )
+        yield Finding(Level.OK, "members", what)
     else:
         for fellow in away[:EACH_MAX]:
             heard = f"for {span(fellow.silent_s)}" if fellow.silent_s is not None else "since this daemon started"
@@ -97,9 +101,9 @@ def tunnels(snapshot: Snapshot) -> Iterator[Finding]:
     well = [each for each in snapshot.up if each.echo_s is not None]
     if well:
         slowest = max(well, key=lambda each: each.echo_s or 0.0)
-        text = f"the tunnels to {spoken([each.name for each in well])} pass data"
         rtt = f"{1000 * (slowest.echo_s or 0.0):.1f} ms"
-        yield Finding(Level.OK, "tunnels", f"{text} ({slowest.name} answers last, in {rtt})")
+        what, how = ("pass", f"{slowest.name} answers last, in") if len(well) > 1 else ("passes", "answered in")
+        yield Finding(Level.OK, "tunnels", f"{_tunnels_to(well)} {what} data ({how} {rtt})")
 
 
 def sizes(snapshot: Snapshot) -> Iterator[Finding]:
@@ -117,9 +121,14 @@ def sizes(snapshot: Snapshot) -> Iterator[Finding]:
     for fellow in less[:EACH_MAX]:
         what = f"packets in the tunnel to {fellow.name} have {fellow.mtu} bytes at most, not {MTU_BYTES}"
         yield Finding(Level.OK, "mtu", what, "the way takes no larger ones, and larger ones are not sent")
-    full = [each.name for each in up if (each.mtu or 0) >= MTU_BYTES]
+    full = [each for each in up if (each.mtu or 0) >= MTU_BYTES]
     if full:
-        yield Finding(Level.OK, "mtu", f"packets of {MTU_BYTES} bytes pass in the tunnels to {spoken(full)}")
+        yield Finding(Level.OK, "mtu", f"packets of {MTU_BYTES} bytes pass in {_tunnels_to(full)}")
+
+
+def _tunnels_to(fellows: Sequence[Fellow]) -> str:
+    tunnels = "the tunnels" if len(fellows) > 1 else "the tunnel"
+    return f"{tunnels} to {spoken([each.name for each in fellows])}"
 
 
 def streams(snapshot: Snapshot) -> Iterator[Finding]:
@@ -186,7 +195,8 @@ def clocks(snapshot: Snapshot) -> Iterator[Finding]:
             yield _clock(f"{fellow.name}'s clock", ahead_s, others, f"on the one that is wrong, {_SET_CLOCK}")
     if not is_own and all(abs(fellow.ahead_s or 0.0) <= CLOCK_NOTE_S for fellow in told):
         worst = max(abs(fellow.ahead_s or 0.0) for fellow in told)
-        what = f"the clock agrees with those of {spoken([each.name for each in told])} ({worst:.1f} s at most)"
+        others = f"{'those' if len(told) > 1 else 'that'} of {spoken([each.name for each in told])}"
+        what = f"the clock agrees with {others} ({worst:.1f} s at most)"
         yield Finding(Level.OK, "clock", what)
 
 

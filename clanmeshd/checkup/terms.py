@@ -174,6 +174,7 @@ class Snapshot:
     clashes: Clashes
     fellows: tuple[Fellow, ...]
     disk: Disk | None
+    is_member: bool = True  # this device; one that was removed speaks with nobody
     is_reachable: bool = False  # this device, from outside of its network
     tunnel_port: int = 51872
     control_port: int = 51871

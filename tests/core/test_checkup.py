@@ -157,12 +157,17 @@ CASES: dict[str, tuple[Snapshot, Level, str, str]] = {
     "all away": (replace(WELL, fellows=away("nas", "tv")), PROBLEM, "members", "answers: nas and tv"),
     "one away": (replace(WELL, fellows=(PHONE, *away("nas"))), NOTE, "members", "of nas for 2 hours"),
     "all up": (WELL, OK, "members", "all 2 other members are up"),
+    "the only one up": (replace(WELL, fellows=(PHONE,)), OK, "members", "phone is up"),
     "a dead tunnel": (nas(echo_s=None, has_session=False), PROBLEM, "tunnels", "let UDP 51872 in and out"),
     "a firewall": (nas(echo_s=None), NOTE, "tunnels", "nas answers no ping through the tunnel"),
     "tunnels": (WELL, OK, "tunnels", "to nas and phone pass data (phone answers last, in 30.0 ms)"),
+    "one tunnel": (
+        replace(WELL, fellows=(PHONE,)),
+        *(OK, "tunnels", "the tunnel to phone passes data (answered in 30.0 ms)"),
+    ),
     "a narrow way": (nas(mtu=104), PROBLEM, "mtu", "only small packets get through the tunnel to nas"),
     "a smaller way": (nas(mtu=1312), OK, "mtu", "to nas have 1312 bytes at most, not 1420"),
-    "a full way": (nas(mtu=1420), OK, "mtu", "packets of 1420 bytes pass in the tunnels to nas"),
+    "a full way": (nas(mtu=1420), OK, "mtu", "packets of 1420 bytes pass in the tunnel to nas"),
     "connections": (WELL, OK, "streams", "get through to nas and phone"),
     "one refuses them": (nas(connects=False), NOTE, "streams", "to nas, though datagrams do"),
     "not tried": (replace(WELL, fellows=(replace(NAS, connects=None), PHONE)), OK, "streams", "to phone"),
@@ -179,6 +184,12 @@ CASES: dict[str, tuple[Snapshot, Level, str, str]] = {
         ),
     ),
     "clocks agree": (WELL, OK, "clock", "those of nas and phone (0.1 s at most)"),
+    "two clocks agree": (
+        replace(WELL, fellows=(PHONE,)),
+        OK,
+        "clock",
+        "agrees with that of phone",
+    ),
     "one is ahead": (clocks(0, 0, 90), NOTE, "clock", "m2's clock is 90 s ahead of this device's"),
     "one is far behind": (clocks(1, 0, -4000), PROBLEM, "clock", "m2's clock is 66 minutes behind"),
     "this one is behind": (clocks(400, 401, 399), PROBLEM, "clock", "this device's clock is 6 minutes behind 3"),
@@ -218,6 +229,14 @@ def test_nothing_else_is_wrong_then(name: str) -> None:
     hard = {"router"} if name == "hard" else set()
     assert wrong - along - hard == set()
     assert level is OK or check in wrong
+
+
+def test_of_who_is_out_nothing_is_said_but_that() -> None:
+    out = Refusal("this device was removed from the clan", "run `clanctl leave`")
+    snapshot = replace(WELL, is_member=False, others=(out,), fellows=away("nas", "tv"), is_reachable=False)
+    found = diagnose(snapshot)
+    assert [(each.level, each.what) for each in found if each.level is not OK] == [(PROBLEM, out.why)]
+    assert {each.check for each in found} == {"status", "wireguard", "disk"}
 
 
 def test_all_is_well() -> None:

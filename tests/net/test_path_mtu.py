@@ -129,7 +129,7 @@ def test_doctor_and_peers_say_it(clan: Clan) -> None:
     desk = clan.founder
     said = clan.lab.ctl(desk, "doctor").stdout
     assert f"packets in the tunnel to far have {BY_IPV4} bytes at most, not 1420" in said
-    assert "packets of 1420 bytes pass in the tunnels to nas" in said
+    assert "packets of 1420 bytes pass in the tunnel to nas" in said
 
 
 def test_what_a_router_says_is_known_to_the_system(clan: Clan) -> None:

@@ -202,7 +202,7 @@ def _unreachable(where: Instance, error: OSError) -> Failure:
             what, why, remedy = down, f"{path} was left by one that is gone", f"start it: `{where.start_command}`"
         case PermissionError():
             what, why = "no permission to speak to clanmeshd", f"{path} is for root and the group clanmesh"
-            remedy = "use sudo, or `sudo adduser $USER clanmesh` and log in again"
+            remedy = 'use sudo, or `sudo usermod --append --groups clanmesh "$USER"` and log in again'
         case TimeoutError() | BlockingIOError():
             what, why = "clanmeshd does not answer", f"{path} accepts no call"
             remedy = "restart it: `sudo systemctl restart clanmeshd`"

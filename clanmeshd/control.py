@@ -199,4 +199,14 @@ def _authorize(request: Request, stream: trio.SocketStream) -> None:
     credentials = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
     _, uid, _ = _PEERCRED.unpack(credentials)
     if uid not in (0, os.geteuid()):
-        raise Fault("denied", f"{request.call} was refused", "it changes the clan, which is for root", "try sudo")
+        what = f"{request.call.replace('-', ' ')} was refused"  # as it is typed, mostly
+        raise Fault("denied", what, f"it {_deed(request.call)}, which is for root", "try sudo")
+
+
+def _deed(call: str) -> str:
+    match call:
+        case "secrets-show":
+            return "shows a secret"
+        case "init" | "join" | "leave" | "rotate":
+            return "changes this device"
+    return "changes the clan"

@@ -75,14 +75,10 @@ def checkpoint_of(commit: bytes) -> Checkpoint:
 def need_admin(clan: Clan, what: str) -> None:
     """Let only an admin's device go on. Raises Fault."""
     if not clan.mesh.authority.is_admin(clan.keys.node):
-        admins = ", ".join(
-            member.name
-            for node, member in clan.mesh.authority.members.items()
-            if clan.mesh.authority.is_admin(node)
-        )
-        raise Fault(
-            "denied", what, "this device is no admin of the clan", f"do it on {admins or 'an admin device'}"
-        )
+        members = clan.mesh.authority.members.items()
+        admins = [member.name for node, member in members if clan.mesh.authority.is_admin(node)]
+        where = " or ".join(filter(None, (", ".join(admins[:-1]), *admins[-1:]))) or "an admin's device"
+        raise Fault("denied", what, "this device is no admin of the clan", f"do it on {where}")
 
 
 def signer_line(text_line: str) -> str:

@@ -161,3 +161,15 @@ def test_text_of_others_cannot_steer_a_terminal() -> None:
     assert printable("a\x1b[2Jb\u202ec\n") == "a[2Jbc\n"
     assert one_line("first\n  second\x07\r") == "first second"
     assert str(Failure("a\nb", "c\x1b]0;x", "d")) == "a b: c]0;x; d"
+
+
+def test_who_may_not_speak_with_the_daemon_is_told_how(
+    daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: object, address: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    failure = failure_of(at(daemon.runtime))
+    assert (failure.status, failure.what) == (EXIT_UNREACHABLE, "no permission to speak to clanmeshd")
+    assert failure.remedy == 'use sudo, or `sudo usermod --append --groups clanmesh "$USER"` and log in again'

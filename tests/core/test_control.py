@@ -138,6 +138,9 @@ async def test_only_root_writes(tmp_path: Path) -> None:
             return done.stdout
 
         assert b"denied" in await ask("signer-add")
+        assert b"signer add was refused" in await ask("signer-add")
+        assert b"it shows a secret, which is for root" in await ask("secrets-show")
+        assert b"it changes this device, which is for root" in await ask("join")
         assert b"progress" in await ask("peers")
         nursery.cancel_scope.cancel()
 

@@ -3,7 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import trio
 
@@ -11,7 +11,7 @@ from clanmesh_protocol.version import version_text
 from clanmeshd import memory
 from clanmeshd.config import Config, ConfigError, load_config
 from clanmeshd.logs import start_logging
-from clanmeshd.store import StateError, Store
+from clanmeshd.store import StateError, Store, is_told, told
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -47,7 +47,11 @@ def _run(config: Config, store: Store) -> None:
     try:
         trio.run(daemon.run, config, store, restrict_keyboard_interrupt_to_checkpoints=True)
     except* (OSError, StateError) as group:
-        raise StateError(str(_leaves(group)[0])) from None
+        raise StateError(_told(_leaves(group)[0], store.directory)) from None
+
+
+def _told(error: BaseException, directory: Path) -> str:
+    return told(error, directory) if isinstance(error, OSError) and is_told(error) else str(error)
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
@@ -70,8 +74,14 @@ def _complain(why: str, status: int) -> int:
     return status
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, without the usage."""
+        self.exit(_complain(f"{message}; see `clanmeshd --help`", EXIT_USAGE))
+
+
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="clanmeshd", description="Runs this device's part of a clan.")
+    parser = _Parser(prog="clanmeshd", description="Runs this device's part of a clan.")
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="TOML file (default /etc/clanmesh/clanmesh.toml)"
     )

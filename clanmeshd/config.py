@@ -106,13 +106,20 @@ def _read(path: Path, *, required: bool) -> dict[str, Any]:
             raise ConfigError(f"{path}: no such file; leave --config out to use the defaults") from None
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: {error}") from error
+        why = str(error.strerror if isinstance(error, OSError) else error)
+        raise ConfigError(f"{path}: {why[:1].lower()}{why[1:]}; mend that file") from error
+
+
+# How people call what TOML has.
+_KINDS: Final = {bool: "true or false", int: "a whole number", str: "a text in quotes", list: "a list in brackets"}
+_WORDS_MAX: Final = 200  # of a line about a value that may be as long as the file
 
 
 def _typed(values: dict[str, Any], key: str, kind: type, default: Any) -> Any:
     value = values.get(key, default)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ValueError(f"{key} must be of type {kind.__name__}, not {type(value).__name__}")
+        spelt = str(value).lower() if isinstance(value, bool) else repr(value)
+        raise ValueError(f"{key} must be {_KINDS[kind]}, and is {spelt}"[:_WORDS_MAX])
     return value
 
 

@@ -14,6 +14,7 @@ from typing import Final, Protocol, assert_never
 
 import trio
 
+from clanmesh_protocol.control import Fault
 from clanmesh_protocol.endpoints import Endpoint
 from clanmesh_protocol.keys import DeviceKeys, RecordId, exchange_public
 from clanmeshd.core.authority import Authority
@@ -46,6 +47,7 @@ INBOX_DATAGRAMS_MAX: Final = 4096  # 5 MB; the core takes as many in 0.2 s
 TURN_DATAGRAMS_MAX: Final = 256  # 12 ms of signatures; what they want stored shares one sync
 FETCHES_MAX: Final = 32  # waiting for a stream; the core asks again for what is lost
 DISK_RETRY_S: Final = 2.0
+PERSON_WAITS_S: Final = 3.0  # for what takes a disk milliseconds, and a clan a second at most
 PROBLEM_KINDS: Final = frozenset({"equivocation", "clone", "fork"})  # what people should look into
 TURN_S_MAX: Final = 3600.0  # so that a core with nothing to do has a finite deadline
 
@@ -176,6 +178,19 @@ class Driver:
             self._tell_news()
         self.wake()
 
+    async def settle_soon(self) -> None:
+        """`settle`, for a person who waits. Raises Fault where nothing can be stored: it is done once that can."""
+        while True:
+            with trio.move_on_after(PERSON_WAITS_S):
+                await self.settle()
+                return
+            self.need_disk("make room there, and it is done by itself")
+
+    def need_disk(self, remedy: str) -> None:
+        """Raises Fault where nothing can be stored now."""
+        if self.disk_failure is not None:
+            raise Fault("failed", "this device", f"it can store nothing ({self.disk_failure})", remedy)
+
     async def quiet(self, news: trio.Event, within_s: float, pause_s: float) -> None:
         """Wait for the news, or so long; then a pause, since news come in bursts.
 
@@ -224,9 +239,10 @@ class Driver:
             try:
                 await trio.to_thread.run_sync(write)
             except OSError as error:
+                why = f"{self._store.directory}: {error.strerror or error}"
                 if self.disk_failure is None:
-                    log.error("state: %s; free some room: this device says nothing until it can store", error)
-                self.disk_failure = str(error)
+                    log.error("state: %s; free some room: this device says nothing until it can store", why)
+                self.disk_failure = why
                 await trio.sleep(DISK_RETRY_S)
             else:
                 self.disk_failure = None

@@ -10,6 +10,7 @@ The log is appended and synced before anything that was told about a record is t
 a damaged entry costs that entry only, since the next marker is searched for; what was lost comes back by gossip.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -34,6 +35,26 @@ _DIRECTORY_MODE: Final = 0o700
 
 class StateError(Exception):
     """The state directory cannot be used: one line with the file, what is wrong and what to do."""
+
+
+_REMEDIES: Final = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room there"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "run as root"),
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR), "move away what is there"),
+    errno.EIO: "repair that disk",
+    errno.EROFS: "make it writable",
+}
+
+
+def is_told(error: OSError) -> bool:
+    """Whether it is one of those that files and disks have."""
+    return error.errno in _REMEDIES
+
+
+def told(error: OSError, directory: Path) -> str:
+    """One line: where, why, and what to do. `directory`: where it was, if the error does not say it."""
+    remedy = _REMEDIES.get(error.errno or 0, "make it writable")
+    return f"{error.filename or directory}: {error.strerror}; {remedy}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +100,7 @@ class Store:
                 f"{self.directory}: another clanmeshd uses this state directory; stop it, or give --state-dir"
             ) from None
         except OSError as error:
-            remedy = "run as root" if isinstance(error, PermissionError) else "make it writable"
-            raise StateError(
-                f"{self.directory}: {error.strerror}; {remedy}, or give --state-dir a directory of yours"
-            ) from error
+            raise StateError(f"{told(error, self.directory)}, or give --state-dir a directory of yours") from error
 
     def close(self) -> None:
         """Give the lock back."""

@@ -5,7 +5,7 @@ and gives plain values or raises `Fault`.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from clanmesh_protocol.control import WRITES, Request
 from clanmeshd.calls import (
@@ -84,7 +84,11 @@ _CALLS: "dict[str, Call]" = {
 }
 assert _CALLS.keys() == WRITES.keys()
 
+_STORES_NOTHING: Final = frozenset({"secrets-show"})  # of those that are for root
+
 
 async def answer(daemon: "Daemon", request: Request, conversation: Conversation) -> Any:
     """Perform a call. Raises Fault."""
+    if daemon.clan is not None and WRITES[request.call] and request.call not in _STORES_NOTHING:
+        daemon.clan.driver.need_disk("make room there, and try again")
     return await _CALLS[request.call](daemon, request.args, conversation)

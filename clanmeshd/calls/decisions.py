@@ -119,7 +119,7 @@ async def decide(clan: Clan, operation: AuthorityOp) -> Decision:
         return await approve(clan, same)
     now = instant()
     record = clan.mesh.publish_operation(operation, now)
-    await clan.driver.settle()
+    await clan.driver.settle_soon()
     return outcome(clan, before, record.id, operation, record.author, frozenset({record.author}), now.unix_s)
 
 
@@ -146,7 +146,7 @@ async def approve(clan: Clan, proposal: Pending) -> Decision:
         await _take_over(clan, operation.node, proposal.at_unix_s, keeps_leaving=stays, puts_out=False)
     if own not in proposal.signers:
         clan.mesh.approve(proposal.id, instant())
-        await clan.driver.settle()
+        await clan.driver.settle_soon()
     signers, at_unix_s = proposal.signers | {own}, proposal.at_unix_s
     return outcome(clan, before, proposal.id, proposal.operation, proposal.author, signers, at_unix_s)
 
@@ -248,8 +248,8 @@ async def _take_over(
     for number, content in enumerate(sayings, 1):
         mesh.publish(content, slot=slot_of(content), now=now)
         if not number % SAYINGS_AT_ONCE:
-            await clan.driver.settle()
-    await clan.driver.settle()
+            await clan.driver.settle_soon()
+    await clan.driver.settle_soon()
     return Kept(
         credentials=_names(authority, (credential.node for credential in plan.credentials)),
         revocations=len(plan.revocations),
@@ -280,7 +280,7 @@ def _is_put_out(clan: Clan, node: NodeId) -> bool:
 async def put_out(clan: Clan, node: NodeId, reason: str) -> None:
     """Sign that a key is out. Of an admin it counts once that one is none any more."""
     clan.mesh.publish(Revocation(node, reason), slot=fingerprint_slot(node), now=instant())
-    await clan.driver.settle()
+    await clan.driver.settle_soon()
 
 
 def _names(authority: Authority, nodes: Iterable[NodeId]) -> tuple[str, ...]:

@@ -152,7 +152,7 @@ async def confirm(daemon: "Daemon", args: dict[str, Any], conversation: Conversa
     now = instant()
     content = confirmation(clan.mesh.authority, chosen, now.unix_s)
     clan.mesh.publish(content, slot=fingerprint_slot(chosen.node), now=now)
-    await clan.driver.settle()
+    await clan.driver.settle_soon()
     left = _uses_to_give(clan, standing)
     out = sorted(standing.redeemed_by & clan.mesh.authority.suspended) if not left else []
     if not left:

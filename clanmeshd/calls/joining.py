@@ -69,7 +69,7 @@ async def join(daemon: "Daemon", args: dict[str, Any], conversation: Conversatio
         await conversation.progress("admitted; starting the overlay")
         clan = await _begin(daemon, joined.membership, joined.records, token.authority_head)
         clan.mesh.greet(joined.server, instant())
-        await clan.driver.settle()
+        await clan.driver.settle_soon()
     return _introduction(clan)
 
 
@@ -97,7 +97,7 @@ async def _make_token(clan: Clan, args: dict[str, Any], uses: int, expires_unix_
     seed = os.urandom(32)
     content = _invite(clan, args, signing_public(seed), uses, expires_unix_s)
     record = clan.mesh.publish(content, slot=fingerprint_slot(content.key), now=instant())
-    await clan.driver.settle()
+    await clan.driver.settle_soon()
     withdrawn = await close_earlier(clan, record.id)
     discovery = await settled_secret(clan.driver, clan.keeper, lambda: clan.membership)
     token = Token(
@@ -138,7 +138,10 @@ def _invite(clan: Clan, args: dict[str, Any], key: bytes, uses: int, expires_uni
         if refusal.code == NAME_TAKEN:
             remedy = f"choose another, or give --replace {name} if the new device takes its place"
             raise Fault("conflict", "the invite", refusal.why, remedy) from refusal
-        raise Fault("refused", "the invite", refusal.why, "see `clanctl invite --help`") from refusal
+        is_of_admin = former is not None and authority.is_admin(former.node)
+        way = "first `clanctl invite` the new one, then `clanctl admin propose replace OLD NEW`"
+        remedy = way if is_of_admin else "see `clanctl invite --help`"
+        raise Fault("refused", "the invite", refusal.why, remedy) from refusal
 
 
 def _doors(clan: Clan) -> tuple[Endpoint, ...]:

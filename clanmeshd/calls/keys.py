@@ -18,7 +18,7 @@ async def rotate(daemon: "Daemon", args: dict[str, Any], conversation: Conversat
     """
     clan = daemon.need_clan()
     begun = clan.mesh.rotate(instant())
-    await clan.driver.settle()
+    await clan.driver.settle_soon()
     said = node_record(clan.mesh.ledger, clan.mesh.node)
     following = said.tunnel_next if said is not None else None
     return {"number": following.number if following is not None else None, "begun": begun}

@@ -170,4 +170,4 @@ async def _amend(
         kind = "conflict" if refusal.code == NAME_TAKEN else "refused"
         raise Fault(kind, what, refusal.why, "choose another") from refusal
     mesh.publish(content, slot=fingerprint_slot(node), now=instant())
-    await clan.driver.settle()
+    await clan.driver.settle_soon()

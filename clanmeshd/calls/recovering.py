@@ -118,5 +118,5 @@ async def _sign(clan: Clan, seed: bytes, operation: AuthorityOp) -> Decision:
     before, now = clan.mesh.authority, instant()
     refuse_idle(before, operation)
     record = clan.mesh.recover(seed, operation, now)
-    await clan.driver.settle()
+    await clan.driver.settle_soon()
     return outcome(clan, before, record.id, operation, record.author, frozenset({record.author}), now.unix_s)

@@ -87,7 +87,7 @@ async def _say(clan: Clan, verb: Verb, commit: bytes | None = None, reason: str 
     mesh = clan.mesh
     said = directive(mesh.authority, mesh.ledger, verb, REF, commit, reason)
     mesh.publish(said, slot=said.slot, now=instant())
-    await clan.driver.settle()
+    await clan.driver.settle_soon()
     return said
 
 

@@ -150,7 +150,7 @@ async def _publish(clan: Clan, name: str, secret: Secret) -> Any:
         clan.mesh.publish(secret, slot=name, now=instant())
     except ProtocolError as error:
         raise Fault("refused", f"secret {name!r}", str(error), "set it on another device") from error
-    await clan.driver.settle()
+    await clan.driver.settle_soon()
     members = clan.mesh.authority.members
     return {
         "name": name,

@@ -209,14 +209,16 @@ def _problems(daemon: "Daemon", clan: Clan) -> list[dict[str, str]]:
     if (trouble := clan.names.problem()) is not None:
         found.append(trouble)
     if clan.placement_failure:
-        found.append((f"secrets: {clan.placement_failure}", "see `journalctl -u clanmeshd`"))
+        what, _, remedy = clan.placement_failure.partition("; ")
+        what = what if what.startswith("secret ") else f"secrets: {what}"
+        found.append((what, remedy or "see `journalctl -u clanmeshd`"))
     if clan.discovery_failure and len(clan.mesh.authority.members) > 1:
         found.append(
             (f"mDNS: {clan.discovery_failure}", "connect this device to a network, or set `mdns = false`")
         )
     complaint = clan.rollout.complaint
     if complaint is not None:
-        found.append((f"rollout: {complaint}", "see `clanctl rollout status`"))
+        found.append((f"rollout: {complaint}", "`clanctl rollout status` and `clanctl rollout log` say more"))
     return [{"what": what, "remedy": remedy, "kind": "device", "severity": "problem"} for what, remedy in found]
 
 

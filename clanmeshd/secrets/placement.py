@@ -31,6 +31,7 @@ EXIT_NOTHING: Final = 1
 EXIT_PARTLY: Final = 3
 
 _MS_NOSUID_NODEV_NOEXEC: Final = 2 | 4 | 8
+_SET_ANEW: Final = "set the secret with another"
 
 
 class PlacementFailure(Exception):
@@ -119,11 +120,11 @@ def _resolve_file(item: dict[str, Any]) -> Placed:
     try:
         uid = pwd.getpwnam(owner).pw_uid
     except KeyError:
-        raise LookupError(f"this machine has no user {owner}") from None
+        raise LookupError(f"this machine has no user {owner}; make one, or {_SET_ANEW} --owner") from None
     try:
         gid = grp.getgrnam(group).gr_gid
     except KeyError:
-        raise LookupError(f"this machine has no group {group}") from None
+        raise LookupError(f"this machine has no group {group}; make one, or {_SET_ANEW} --group") from None
     if not _may_give(uid, gid):
         raise LookupError(f"clanmeshd may not give it to {owner}:{group}; it runs without the rights of root")
     return Placed(uid, gid, int(item["mode"]) & 0o777, binascii.a2b_base64(item["value_b64"]))

@@ -97,6 +97,7 @@ class Device:
         parts = status, overlay, names, rollout, None, None, traversal, None, sizing, Keeper(self.mesh, keys)
         self.clan = Clan(config, store, keys, membership, driver, *parts)  # type: ignore[arg-type]
         self._daemon = SimpleNamespace(
+            clan=self.clan,
             need_clan=lambda: self.clan,
             watchers=trio.CapacityLimiter(2),
             beginning=trio.Lock(),

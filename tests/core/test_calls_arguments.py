@@ -50,6 +50,7 @@ class Alone:
 
     def __init__(self) -> None:
         self.beginning = trio.Lock()
+        self.clan = None
 
     def need_clan(self) -> None:
         """There is none."""

@@ -56,6 +56,12 @@ async def test_a_withdrawn_invite_admits_nobody(house: Household) -> None:
     assert invite not in [each["id"] for each in (await house["nas"].call("invite-list"))["invites"]]
 
 
+async def test_an_admins_device_is_replaced_in_another_way_which_is_named(house: Household) -> None:
+    await house.admins("nas")
+    fault = await house["desk"].refused("invite", succeeds="nas")
+    assert (fault.kind, "`clanctl admin propose replace OLD NEW`" in fault.remedy) == ("refused", True)
+
+
 async def test_any_admin_withdraws_anothers_invite(house: Household) -> None:
     invite, _ = await _token(house)
     await house.admins("nas")

@@ -165,3 +165,25 @@ async def test_there_is_nothing_to_remove_under_other_names(tmp_path: Path) -> N
         with pytest.raises(Fault) as caught:
             await desk.call("secrets-remove", name=name)
         assert caught.value.kind == kind, name
+
+
+async def test_on_a_full_disk_what_changes_anything_is_refused_and_the_rest_is_not(tmp_path: Path) -> None:
+    desk = Household(tmp_path)["desk"]
+    assert await set_for(desk, "all") == ["desk"]
+    desk.clan.driver.disk_failure = "/var/lib/clanmesh: No space left on device"
+    for call, args in (("secrets-set", {"name": "b", "value": b"x", "for": ["all"]}), ("invite", {})):
+        fault = await desk.refused(call, **args)
+        assert (fault.kind, "No space left on device" in fault.why) == ("failed", True)
+    assert (await desk.call("secrets-show", name="key"))["value"] == b"hunter2"
+    assert (await row_of(desk))["name"] == "key"
+
+
+async def test_what_could_not_be_placed_is_a_problem_with_its_remedy(tmp_path: Path) -> None:
+    desk = Household(tmp_path)["desk"]
+    for failure, what, remedy in (
+        ("secret z: this machine has no user x; make one", "secret z: this machine has no user x", "make one"),
+        ("mounting a tmpfs there", "secrets: mounting a tmpfs there", "see `journalctl -u clanmeshd`"),
+    ):
+        desk.clan.placement_failure = failure
+        (problem,) = (await desk.call("status"))["problems"]
+        assert (problem["what"], problem["remedy"]) == (what, remedy)

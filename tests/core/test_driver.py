@@ -10,11 +10,13 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from clanmesh_protocol.control import Fault
 from clanmesh_protocol.endpoints import Endpoint, endpoint
 from clanmesh_protocol.keys import DeviceKeys, fingerprint_slot, make_device_keys
 from clanmesh_protocol.messages import RecordFrame
 from clanmesh_protocol.records import Credential, Kind, Record
 from clanmesh_protocol.signing import read_untrusted, sign_record
+from clanmeshd import driver as driving
 from clanmeshd.core.mesh import Mesh
 from clanmeshd.driver import INBOX_DATAGRAMS_MAX, Driver, instant
 from clanmeshd.founding import found
@@ -211,6 +213,29 @@ async def test_a_cancelled_caller_loses_nothing(tmp_path: Path) -> None:
     await one.settle()
     assert published.data in store.load_records().records
     assert one.disk_failure is None
+
+
+async def test_nobody_waits_for_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who types something is told why it is not done; it is done as soon as there is room."""
+    wire = Wire()
+    (one, store, _), _ = _pair(tmp_path, wire)
+    await one.settle_soon()
+    monkeypatch.setattr(driving, "PERSON_WAITS_S", 0.05)
+    monkeypatch.setattr(driving, "DISK_RETRY_S", 0.01)
+    store.failures = 1_000_000
+    published = one.mesh.withdraw(Kind.SECRET, "gone", instant())
+    with pytest.raises(Fault) as caught:
+        await one.settle_soon()
+    assert str(caught.value) == (
+        f"this device: it can store nothing ({store.directory}: No space left on device); "
+        "make room there, and it is done by itself"
+    )
+    with pytest.raises(Fault, match="and try again"):
+        one.need_disk("make room there, and try again")
+    store.failures = 0
+    await one.settle()
+    assert published.data in store.load_records().records
+    one.need_disk("make room there")
 
 
 async def test_a_turn_of_junk_settles_nothing_and_all_else_does(

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from clanmeshd.store import is_told, told
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -59,6 +61,46 @@ def test_a_runtime_directory_that_cannot_be_made_is_named(tmp_path: Path) -> Non
     line = _complaint(_start(tmp_path, "--runtime-dir", "/proc/nowhere"), 1)
     assert "/proc/nowhere" in line
     assert "--runtime-dir" in line
+
+
+def test_a_file_in_the_place_of_the_state_directory_is_named(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("")
+    line = _complaint(_start(tmp_path, "--state-dir", str(tmp_path / "f")), 1)
+    remedy = "move away what is there, or give --state-dir a directory of yours"
+    assert line == f"clanmeshd: {tmp_path}/f: File exists; {remedy}"
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ('port = "x"', "port must be a whole number, and is 'x'"),
+        ("port = true", "port must be a whole number, and is true"),
+        ("mdns = 1", "mdns must be true or false, and is 1"),
+        ("endpoints = 1", "endpoints must be a list in brackets, and is 1"),
+        ("hooks = 1", "hooks must be a text in quotes, and is 1"),
+        ("port = \n", "invalid value (at line 1, column 8); mend that file"),
+    ],
+)
+def test_a_wrong_setting_is_named_in_words(tmp_path: Path, content: str, why: str) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(content)
+    assert _complaint(_start(tmp_path, "--config", str(path)), 2) == f"clanmeshd: {path}: {why}"
+
+
+@pytest.mark.parametrize("words", [["--nonsense"], ["extra"], ["--config"]])
+def test_wrong_arguments_are_one_line(tmp_path: Path, words: list[str]) -> None:
+    assert _complaint(_start(tmp_path, *words), 2).endswith("; see `clanmeshd --help`")
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [(28, "No space left on device; make room there"), (30, "Read-only file system; make it writable")],
+)
+def test_what_a_disk_refuses_is_told_with_the_place(number: int, remedy: str) -> None:
+    error = OSError(number, os.strerror(number))
+    assert is_told(error)
+    assert told(error, Path("/var/lib/clanmesh")) == f"/var/lib/clanmesh: {remedy}"
+    assert not is_told(OSError(98, "Address already in use"))
 
 
 def test_check_says_what_is_there_and_ends(tmp_path: Path) -> None:

@@ -123,7 +123,8 @@ def test_an_unknown_account_is_named_and_holds_up_nothing_else(
     run(runtime, 1, file("db", b"old"), file("web", b"old"))
     status, line = run(runtime, 2, file("db", b"new", owner, group), file("web", b"new"))
     assert status == placement.EXIT_PARTLY
-    assert line == f"secret db: this machine has no {what} {owner if what == 'user' else group}\n"
+    remedy = f"make one, or set the secret with another --{'owner' if what == 'user' else 'group'}"
+    assert line == f"secret db: this machine has no {what} {owner if what == 'user' else group}; {remedy}\n"
     assert contents(runtime) == {"db": b"old", "web": b"new"}, "the old value is better than none"
 
 
@@ -324,7 +325,8 @@ async def test_what_does_not_open_is_named_and_the_rest_is_placed(runtime: Path)
 
 async def test_the_daemon_is_told_why_in_one_line(runtime: Path) -> None:
     wanted = SetSecrets(CLAN, (sealed("a", b"1", owner="nobodyhere"), sealed("b", b"1", owner="nobodythere")), 1)
-    with pytest.raises(PlacementError, match=r"^secret a: this machine has no user nobodyhere$"):
+    why = "secret a: this machine has no user nobodyhere; make one, or set the secret with another --owner"
+    with pytest.raises(PlacementError, match=f"^{why}$"):
         await place(runtime, wanted, NAS.keys)
 
 

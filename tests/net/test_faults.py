@@ -262,19 +262,14 @@ def test_a_full_disk_silences_is_told_and_heals(lab: Lab, clan: list[Node]) -> N
     for number in range(6):
         _set(lab, alpha, f"fills{number}", os.urandom(32_000))
     assert wait_until(lambda: any("No space left" in what for what in _problems(lab, gamma)), PATIENCE_S)
-    waiting, epochs = threading.Event(), list[int]()
-
-    def write() -> None:
-        waiting.set()
-        epochs.append(_set(lab, gamma, "patient", b"kept"))
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    waiting.wait()
-    assert not wait_until(lambda: bool(epochs), 0.5), "acknowledged without being stored"
+    with pytest.raises(
+        Failure, match=r"this device: it can store nothing \(.*No space left on device\); make room"
+    ):
+        _set(lab, gamma, "patient", b"lost")
     _mount(gamma, "-o", "remount,size=40m")
-    writer.join(PATIENCE_S)
-    assert epochs == [2]
+    assert wait_until(lambda: _problems(lab, gamma) == [], PATIENCE_S)
+    assert "patient" not in _epochs(lab, gamma), "refused, and said all the same"
+    assert _set(lab, gamma, "patient", b"kept") == 2
     _await_whole(lab, clan)
     assert wait_until(lambda: _problems(lab, gamma) == [], PATIENCE_S)
     lab.kill(gamma)

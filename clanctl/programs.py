@@ -8,6 +8,7 @@ from typing import Final
 
 from clanctl.failures import Failure
 
+_MARKS: Final = ("! [", "fatal: ", "error: ")  # of git's: a branch that was refused says more than what follows
 PACKAGES: Final = {"git": "git", "ssh-keygen": "openssh-client"}  # where Debian has them
 
 
@@ -58,9 +59,13 @@ def ended(running: "subprocess.Popen[bytes]", stdin: bytes | None = None) -> "su
 
 
 def said(finished: "subprocess.CompletedProcess[bytes]") -> str:
-    """The last line that a program wrote to stderr: mostly the reason."""
-    lines = finished.stderr.decode("utf-8", "replace").strip().splitlines()
-    return lines[-1].strip() if lines else f"it ended with status {finished.returncode} and said nothing"
+    """The line of what a program wrote to stderr that has the reason: as git marks it, or else the last."""
+    lines = [line.strip() for line in finished.stderr.decode("utf-8", "replace").strip().splitlines()]
+    if not lines:
+        return f"it ended with status {finished.returncode} and said nothing"
+    marked = (line for mark in _MARKS for line in lines if line.startswith(mark))
+    line = next(marked, lines[-1])
+    return line.removeprefix("fatal: ").removeprefix("error: ").removeprefix("! ")
 
 
 def git(

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from clanctl.client import CHUNK_BYTES, WORK_TIMEOUT_S, Conversation, Instance, Progress
 from clanctl.failures import Failure
-from clanctl.programs import ended, git, git_or_none, output, said, start
+from clanctl.programs import ended, git_or_none, output, said, start
 from clanctl.render import size
 from clanctl.signing import SigningKey, configured_key, key_of, sign
 from clanmesh_protocol.heads import HEAD_NAMESPACE, head_statement
@@ -37,7 +37,9 @@ class Move:
 def plan_move(info: Mapping[str, Any], source: str) -> Move:
     """Say what pushing `source` moves, and refuse what no daemon would take. Raises Failure."""
     with start(["git", "rev-parse", "--is-shallow-repository", "--git-path", "objects"]) as looking:
-        new = git("rev-parse", "--verify", "--end-of-options", f"{source}^{{commit}}", what=f"finding {source}")
+        new = git_or_none("rev-parse", "--verify", "--end-of-options", f"{source}^{{commit}}")
+        if new is None:
+            raise _not_there(source)
         shallow, _, objects = output(ended(looking), "git rev-parse").partition("\n")
     old = info.get("head")
     if shallow == "true":
@@ -46,6 +48,13 @@ def plan_move(info: Mapping[str, Any], source: str) -> Move:
         why = f"it does not build upon {old[:7]}, which the clan follows: its history only moves forward"
         raise Failure("the push", why, "`git pull --rebase clan main`, then push again")
     return Move(bytes.fromhex(str(info["clan"]["id"])), old, new, Path(objects).absolute())
+
+
+def _not_there(source: str) -> Failure:
+    if git_or_none("rev-parse", "--git-dir") is None:
+        remedy = "change into the clan's repository; `clanctl repo init PATH` makes one"
+        return Failure(f"finding {source}", "this directory is in no git repository", remedy)
+    return Failure(f"finding {source}", "this repository has no such commit", "see `git log --all --oneline`")
 
 
 def find_key(info: Mapping[str, Any]) -> SigningKey:

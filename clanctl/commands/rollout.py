@@ -1,5 +1,6 @@
 """`rollout`: how far this device is with what the clan wants it to run."""
 
+import re
 from typing import Final
 
 import click
@@ -11,6 +12,7 @@ from clanctl.failures import Failure
 from clanctl.groups import Group
 from clanctl.options import json_option, pass_instance, yes_option
 
+_COMMIT: Final = re.compile(r"[0-9a-f]+")  # the beginning of one's id
 COMMIT_DIGITS_FULL: Final = (40, 64)  # SHA-1 and SHA-256 in hex
 
 
@@ -51,6 +53,9 @@ def history(where: Instance, node: str | None, as_json: bool) -> None:
 def log(where: Instance, node: str | None, commit: str | None, as_json: bool) -> None:
     """Print what building, activating and checking COMMIT [the last that was tried] said at NODE [here]."""
     if node is not None and commit is None and not _is_member(where, node):
+        if not _COMMIT.fullmatch(node):
+            remedy = "see `clanctl peers`, and `clanctl rollout history` for the commits"
+            raise Failure(f"{node!r}", "it is no device of the clan, and no commit's id begins so", remedy)
         node, commit = None, node
     whole = full_commit(where, commit, node) if commit else None
     result = call(where, "rollout-log", {"node": node, "commit": whole})

@@ -173,6 +173,10 @@ def test_a_log_is_found_by_the_start_of_its_commit(daemon: FakeDaemon) -> None:
     assert daemon.args("rollout-log") == {"node": None, "commit": full}
     with pytest.raises(Failure, match="no commit tried here"):
         ctl(daemon, "rollout", "log", "f00")
+    asked = len(daemon.asked)
+    with pytest.raises(Failure, match="it is no device of the clan, and no commit's id begins so"):
+        ctl(daemon, "rollout", "log", "nsa")
+    assert [request.call for request in daemon.asked[asked:]] == ["peers"]
 
 
 def test_the_log_of_another_device(daemon: FakeDaemon) -> None:

@@ -13,6 +13,7 @@ import pytest
 from clanctl.cli import run
 from clanctl.failures import Failure
 from clanctl.git_remote import clan_name
+from clanctl.programs import said
 from clanctl.signing import key_of
 from clanmesh_protocol.control import Fault
 from clanmesh_protocol.records import HEAD_NAMESPACE, head_statement
@@ -382,3 +383,36 @@ def test_urls(url: str) -> None:
 def test_a_url_of_nothing() -> None:
     with pytest.raises(Failure, match="names no clan"):
         clan_name("clan://")
+
+
+def test_what_cannot_be_offered_is_told_in_our_words(
+    clan: Clan, home: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusal(*words: str) -> str:
+        with pytest.raises(Failure) as caught:
+            run(["--runtime-dir", str(clan.runtime), "repo", "offer", *words])
+        return str(caught.value)
+
+    monkeypatch.chdir(home)
+    assert refusal("origin").startswith("finding HEAD: this directory is in no git repository; change into the")
+    monkeypatch.chdir(repository)
+    assert refusal("origin", "--commit", "nope") == (
+        "finding nope: this repository has no such commit; see `git log --all --oneline`"
+    )
+    assert refusal("nowhere").startswith("the push: 'nowhere' does not appear to be a git repository; ")
+
+
+@pytest.mark.parametrize(
+    ("stderr", "reason"),
+    [
+        (b"", "it ended with status 1 and said nothing"),
+        (b"one\ntwo\n", "two"),
+        (b"fatal: 'x' is none\nfatal: Could not read\n\nPlease make sure\nand it exists.\n", "'x' is none"),
+        (
+            b"To x\n ! [rejected] a -> b (fetch first)\nerror: failed to push\nhint: y\n",
+            "[rejected] a -> b (fetch first)",
+        ),
+    ],
+)
+def test_the_reason_is_found_in_what_git_says(stderr: bytes, reason: str) -> None:
+    assert said(subprocess.CompletedProcess(["git"], 1, b"", stderr)) == reason

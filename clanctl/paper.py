@@ -6,17 +6,21 @@ GROUP: Final = 4  # letters: as many as are kept in mind from paper to keyboard
 GROUPS_A_LINE: Final = 8  # the key takes two lines
 
 _PROPOSED: Final = """\
-This is only proposed. It is not in force until enough admins have approved it: keep the former paper until then,
-and see with the drill below which of the two holds.
+This is only proposed. It is not in force until enough admins have approved it:
+keep the former paper until then, and see with the drill below which of the two
+holds.
 
 """
 _WORDS: Final = """\
-{verb} the recovery key of {clan}. It is shown only now: print it or write it down, and keep the paper with your
-passports, away from your devices. Do not photograph it: whoever reads it can take over the clan.
+{verb} the recovery key of {clan}.
+It is shown only now: print it or write it down, and keep the paper with your
+passports, away from your devices. Do not photograph it: whoever reads it can
+take over the clan.
 
-It is for the day when the device that decides is lost, broken or stolen, and no other admin is there to help:
+It is for the day when the device that decides is lost, broken or stolen, and
+no other admin is there to help:
     clanctl admin recover --add NODE        makes another device an admin
-    clanctl admin recover --remove NODE     ends what a lost admin's device may say
+    clanctl admin recover --remove NODE     ends a lost admin's say
 
 See now that the paper is right, and again once a year; this changes nothing:
     clanctl admin recover --drill
@@ -41,6 +45,7 @@ def paper(key: str, clan: str, *, proposed: bool = False) -> str:
 def no_paper() -> str:
     """What a person should know who wanted no key."""
     return (
-        "\nThis clan has no recovery key: when its admins' devices are lost, nobody can change it any more.\n"
-        "Make a second admin early (`clanctl admin add NODE`), or a key later: `clanctl admin propose recovery`.\n"
+        "\nThis clan has no recovery key: when its admins' devices are lost, nobody can\n"
+        "change it any more. Make a second admin early (`clanctl admin add NODE`), or a\n"
+        "key later: `clanctl admin propose recovery`.\n"
     )

@@ -259,7 +259,8 @@ def invite_text(result: Values) -> str:
     return (
         f"{result.get('token')}\n\n"
         f"On the new device:  clanctl join TOKEN\n"
-        f"It is good until {until}; whoever reads it can join. It leads to {reach}.\n"
+        f"It is good until {until}; whoever reads it can join.\n"
+        f"It leads to {reach}.\n"
         f"To withdraw it:     clanctl invite revoke {word_of(result.get('id'))}\n{earlier}"
     )
 

@@ -23,19 +23,17 @@ def removal_plan(peer: Values, clan: str, plan: Values) -> str:
     name = word_of(peer.get("name"))
     facts = [word_of(peer.get("state")), *(["an admin"] if peer.get("admin") else []), *names_of(peer, "tags")]
     read = f"it could read {', '.join(secrets)}: " if secrets else "it could read none: "
-    wipe = "what it has read it keeps, so they need new values" if secrets else "it will read none"
+    wipe = "they need new values" if secrets else "it will read none"
     lines = [
         f"{name} ({', '.join(fact for fact in facts if fact)}) goes out of {clan}, and its key never comes back:",
-        "  tunnels  each device closes its tunnel to it, within seconds where it can be reached",
-        "  gossip   nobody talks with it; a device that is off learns of it first when it is back",
+        "  tunnels  each device that is reached closes its tunnel to it, within seconds",
+        "  gossip   nobody talks with it; who is off learns of it first when it is back",
         f"  secrets  {read}{wipe}",
     ]
     if plan.get("invite"):
         lines.append(f"  invite   {_came_by(part_of(plan, 'invite'))} and is withdrawn")
     if peer.get("admin"):
-        lines.append(
-            "  admin    what it vouched for is taken over by this device; other admins may have to approve"
-        )
+        lines.append("  admin    this device takes over what it vouched for; others may have to approve")
     return "\n".join(lines) + "\n"
 
 

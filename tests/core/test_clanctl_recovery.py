@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from clanctl.failures import EXIT_DONE, EXIT_USAGE, Failure
-from clanctl.paper import grouped
+from clanctl.paper import grouped, no_paper, paper
 from clanmesh_protocol.control import Fault
 from clanmesh_protocol.tokens import decode_recovery_untrusted, encode_recovery
 from tests.core.clanctl_fake import FakeDaemon, ctl
@@ -47,6 +47,11 @@ def test_a_key_on_paper_can_be_typed_again() -> None:
     assert decode_recovery_untrusted(grouped(KEY)) == SEED
     assert decode_recovery_untrusted(grouped(KEY).upper()) == SEED
     assert max(map(len, grouped(KEY).splitlines())) <= 40
+
+
+def test_the_paper_and_its_absence_fit_any_terminal() -> None:
+    for text in (paper(KEY, "family"), paper(KEY, "family", proposed=True), no_paper()):
+        assert max(map(len, text.splitlines())) <= 80
 
 
 def test_init_shows_the_key_once_and_says_what_it_is_for(

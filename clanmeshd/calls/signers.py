@@ -76,7 +76,7 @@ def need_admin(clan: Clan, what: str) -> None:
     """Let only an admin's device go on. Raises Fault."""
     if not clan.mesh.authority.is_admin(clan.keys.node):
         members = clan.mesh.authority.members.items()
-        admins = [member.name for node, member in members if clan.mesh.authority.is_admin(node)]
+        admins = sorted(member.name for node, member in members if clan.mesh.authority.is_admin(node))
         where = " or ".join(filter(None, (", ".join(admins[:-1]), *admins[-1:]))) or "an admin's device"
         raise Fault("denied", what, "this device is no admin of the clan", f"do it on {where}")
 
